@@ -1,0 +1,31 @@
+//! Compiles `proto/` without protoc: protox parses, prost and tonic generate, and the descriptor set
+//! that reflection serves comes out of the same step.
+
+use std::path::PathBuf;
+
+use prost::Message as _;
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    println!("cargo:rerun-if-changed=proto");
+    let out = PathBuf::from(std::env::var_os("OUT_DIR").ok_or("cargo sets OUT_DIR")?);
+
+    let api = protox::compile(
+        [
+            "imgate/v1/session.proto",
+            "imgate/v1/event.proto",
+            "imgate/v1/message.proto",
+            "imgate/v1/admin.proto",
+            "imgate/v1/signature_issuer.proto",
+        ],
+        ["proto"],
+    )?;
+    std::fs::write(out.join("imgate_descriptor.bin"), api.encode_to_vec())?;
+    tonic_prost_build::configure().compile_fds(api)?;
+
+    let stored = protox::compile(["imgate/store/v1/record.proto"], ["proto"])?;
+    tonic_prost_build::configure()
+        .build_client(false)
+        .build_server(false)
+        .compile_fds(stored)?;
+    Ok(())
+}

@@ -1,0 +1,3 @@
+//! One folder per upstream protocol: bytes in, meaning out, and back.
+
+pub mod tencent;

@@ -1,0 +1,1 @@
+//! Tencent Cloud Chat, by the WebSocket protocol of its web SDK.

@@ -1,0 +1,8 @@
+//! imgate holds many upstream IM sessions on behalf of server-side bots.
+
+pub mod connectors;
+pub mod error;
+pub mod proto;
+pub mod runtime;
+pub mod store;
+pub mod types;

@@ -1,0 +1,3 @@
+//! The `imgate` binary.
+
+fn main() {}

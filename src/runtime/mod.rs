@@ -1,0 +1,4 @@
+//! Turns the effects of sessions into actions. The only room that spawns tasks.
+
+pub mod handle;
+pub mod supervisor;

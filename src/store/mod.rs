@@ -1,0 +1,234 @@
+//! Durable state: leases, session records, the event log and subscription positions of partitions.
+//!
+//! Three implementations keep one contract, `tests/store_contract.rs`: [`redis`] for production, [`embedded`]
+//! for one replica without Redis, [`memory`] for tests and simulation. Every write names the lease it is made
+//! under, and the store refuses it when a later epoch has been given out (guarantee G8).
+
+use std::fmt;
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use crate::error::{Classified, ErrorKind};
+use crate::types::{AccountId, Epoch, PartitionId, ReplicaId, UnixMillis};
+
+/// The durable state of all partitions.
+#[async_trait]
+pub trait Store: fmt::Debug + Send + Sync + 'static {
+    /// Takes the lease of a partition for `ttl` if it is free, has run out, or is `owner`'s already (a restart).
+    /// The new epoch is greater than every epoch given out before and than `floor`, which an owner passes whose
+    /// store has lost its data.
+    async fn claim(
+        &self,
+        partition: &PartitionId,
+        owner: &ReplicaId,
+        ttl: Duration,
+        floor: Epoch,
+    ) -> Result<Claim, StoreError>;
+
+    /// Makes a lease last `ttl` from now.
+    async fn renew(&self, lease: &Lease, ttl: Duration) -> Result<Renewal, StoreError>;
+
+    /// Gives a lease back. A lease that is no longer the caller's is left as it is.
+    async fn release(&self, lease: &Lease) -> Result<(), StoreError>;
+
+    /// Writes a batch as a whole or not at all: records are saved and events appended, or nothing is.
+    /// Refused with [`StoreError::Fenced`] unless `lease.epoch` is the latest given out for the partition.
+    async fn commit(&self, lease: &Lease, batch: &Batch) -> Result<Committed, StoreError>;
+
+    /// One session's record.
+    async fn session(
+        &self,
+        partition: &PartitionId,
+        account: &AccountId,
+    ) -> Result<Option<Vec<u8>>, StoreError>;
+
+    /// All records of a partition, in the order of their accounts.
+    async fn sessions(&self, partition: &PartitionId) -> Result<Vec<StoredSession>, StoreError>;
+
+    /// The log's identity and what it retains.
+    async fn log_bounds(&self, partition: &PartitionId) -> Result<LogBounds, StoreError>;
+
+    /// At most `limit` entries with a sequence greater than `after`, in order.
+    async fn read(
+        &self,
+        partition: &PartitionId,
+        after: u64,
+        limit: usize,
+    ) -> Result<Vec<LogEntry>, StoreError>;
+
+    /// Drops exactly the entries with a sequence below `first_kept`. Fenced like a commit.
+    async fn trim(&self, lease: &Lease, first_kept: u64) -> Result<(), StoreError>;
+
+    /// Where a named subscription stands in a partition.
+    async fn subscription(
+        &self,
+        partition: &PartitionId,
+        name: &str,
+    ) -> Result<Option<Position>, StoreError>;
+
+    /// Moves a named subscription forward: a position of the same log that is not greater than the stored one
+    /// changes nothing, and a position of another log replaces it only if that log is the present one.
+    async fn advance_subscription(
+        &self,
+        partition: &PartitionId,
+        name: &str,
+        position: &Position,
+    ) -> Result<(), StoreError>;
+
+    /// Answers when the store can serve.
+    async fn ping(&self) -> Result<(), StoreError>;
+}
+
+/// A replica's ownership of a partition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lease {
+    /// What is owned.
+    pub partition: PartitionId,
+    /// By whom.
+    pub owner: ReplicaId,
+    /// The fencing token.
+    pub epoch: Epoch,
+}
+
+/// The outcome of [`Store::claim`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Claim {
+    /// It is the caller's.
+    Granted(Lease),
+    /// It is another's for at most `remaining`.
+    Held {
+        /// Whose it is.
+        owner: ReplicaId,
+        /// Until it runs out, unless renewed.
+        remaining: Duration,
+    },
+}
+
+/// The outcome of [`Store::renew`]. A transport error is none of these: the lease may still be held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Renewal {
+    /// It lasts again.
+    Renewed,
+    /// A later epoch was given out, or another holds it: stop at once.
+    Lost,
+    /// The store knows no such lease (it ran out, or the store lost data): claim again.
+    Missing,
+}
+
+/// What one commit writes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Batch {
+    /// The owner's clock, kept with each event.
+    pub now: UnixMillis,
+    /// Records to save, by account; a later one of the same account wins.
+    pub records: Vec<StoredSession>,
+    /// Event payloads to append, in order.
+    pub events: Vec<Vec<u8>>,
+}
+
+/// One session's record as stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredSession {
+    /// Whose.
+    pub account: AccountId,
+    /// An encoded `SessionRecord`.
+    pub record: Vec<u8>,
+}
+
+/// The outcome of [`Store::commit`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Committed {
+    /// The identity of the log written to.
+    pub log: LogId,
+    /// The sequence of the last entry in the log; the batch's events are the last of it. 0 for an empty log.
+    pub last_sequence: u64,
+}
+
+/// The identity of a log: a random number made when the log is. A log that was lost and began anew has another.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LogId(pub u64);
+
+/// A place in a partition's log: after the entry with this sequence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Position {
+    /// Of which log.
+    pub log: LogId,
+    /// After which entry; 0 is the beginning.
+    pub sequence: u64,
+}
+
+/// What a log retains.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogBounds {
+    /// The log's identity; 0 for a log that was never written to.
+    pub log: LogId,
+    /// The sequence of the oldest retained entry; `last_sequence + 1` when none is.
+    pub first_sequence: u64,
+    /// The sequence of the newest entry ever appended; 0 for none.
+    pub last_sequence: u64,
+}
+
+/// One entry of a log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogEntry {
+    /// Its place: the first is 1, each next one greater by one.
+    pub sequence: u64,
+    /// When it was appended, by the clock of the owner.
+    pub appended_at: UnixMillis,
+    /// An encoded event.
+    pub payload: Vec<u8>,
+}
+
+/// Why a store did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The store does not answer, or not in time. What was asked may or may not have been done.
+    #[error("the store is unavailable: {0}")]
+    Unavailable(String),
+    /// A later epoch was given out (`current`), or none is known any more (`None`: the store lost its data).
+    #[error("fenced: epoch {held} is not the latest ({current:?})")]
+    Fenced {
+        /// The epoch that the caller holds.
+        held: Epoch,
+        /// The latest that the store knows.
+        current: Option<Epoch>,
+    },
+    /// The store cannot take more (disk full, `maxmemory` reached). Nothing was written.
+    #[error("the store is full: {0}")]
+    Full(String),
+    /// What is stored cannot be understood.
+    #[error("the store holds something that cannot be read at {place}: {detail}")]
+    Corrupt {
+        /// The key or table.
+        place: String,
+        /// What is wrong with it.
+        detail: String,
+    },
+}
+
+impl Classified for StoreError {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Unavailable(_) | Self::Fenced { .. } | Self::Full(_) => ErrorKind::Unavailable,
+            Self::Corrupt { .. } => ErrorKind::Internal,
+        }
+    }
+
+    fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Unavailable(_) | Self::Full(_) => Some(Duration::from_secs(1)),
+            Self::Fenced { .. } => Some(Duration::from_secs(5)),
+            Self::Corrupt { .. } => None,
+        }
+    }
+
+    fn public_text(&self) -> String {
+        match self {
+            Self::Unavailable(_) => "the gateway's store is away; try again".into(),
+            Self::Fenced { .. } => "another replica owns this account now; try again".into(),
+            Self::Full(_) => "the gateway's store is full; try again later".into(),
+            Self::Corrupt { .. } => "the stored record cannot be read; ask the operator".into(),
+        }
+    }
+}
