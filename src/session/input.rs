@@ -1,0 +1,96 @@
+//! Everything that can happen to a session.
+
+use std::time::{Duration, Instant};
+
+use crate::session::disposition::Refusal;
+use crate::types::{Secret, UnixMillis};
+
+/// The present moment, on both clocks. Timers run on `at`, which never jumps; `wall` is read only to learn how
+/// much of a signature's life is left, and to date what is stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Now {
+    /// The steady clock.
+    pub at: Instant,
+    /// The wall clock.
+    pub wall: UnixMillis,
+}
+
+/// A login credential, with what could be read from it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Signature {
+    /// The credential itself.
+    pub text: Secret<String>,
+    /// When it was made and when it ends; `None` if that cannot be read from it.
+    pub life: Option<Life>,
+}
+
+/// The life of a signature.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Life {
+    /// When it was made.
+    pub issued_at: UnixMillis,
+    /// When it ends.
+    pub expires_at: UnixMillis,
+}
+
+impl Signature {
+    /// Whether the wall clock says that it has ended.
+    pub fn has_expired(&self, wall: UnixMillis) -> bool {
+        self.life.is_some_and(|life| life.expires_at <= wall)
+    }
+}
+
+/// Everything that can happen to a session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Input {
+    /// The bot wants the account kept logged in.
+    Login(Option<Signature>),
+    /// The bot brings a fresh signature.
+    RenewSignature(Signature),
+    /// The bot wants the account out.
+    Logout,
+
+    /// The socket that `Effect::Connect` asked for is open.
+    Connected,
+    /// The upstream accepted the login.
+    Accepted,
+    /// The upstream answered the login with a code.
+    Refused(Refusal),
+    /// The upstream answered the logout.
+    LoggedOut,
+    /// A frame came.
+    Traffic,
+    /// The connection, or the attempt at one, has failed.
+    Lost(String),
+    /// The upstream says that the credential of the online session has ended.
+    Expired {
+        /// Its number for that.
+        code: i32,
+        /// Its words.
+        desc: String,
+    },
+    /// Another login took the account.
+    Kicked {
+        /// The upstream's kind of kick.
+        kick_type: i32,
+        /// In words.
+        desc: String,
+    },
+
+    /// The issuer answered `Effect::RenewSignature`.
+    Renewed(Signature),
+    /// The issuer could not, and may be asked again after this long.
+    RenewalFailed {
+        /// What it said, without secrets.
+        reason: String,
+        /// Not before this has passed.
+        retry_after: Duration,
+    },
+
+    /// The moment that `Session::poll_timeout` named has come, or may have.
+    Timeout,
+    /// This replica stops: the session lives on in the store.
+    Stop,
+    /// Another replica owns the session now.
+    LeaseLost,
+}

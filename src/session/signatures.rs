@@ -1,0 +1,271 @@
+//! The life of a session's signatures: when a fresh one is fetched, and what happens when one ends.
+
+use std::time::Instant;
+
+use crate::session::effect::{Effect, LoginAnswer, Notice, RenewReason};
+use crate::session::input::{Now, Signature};
+use crate::session::state::{ParkReason, State};
+use crate::session::{CODE_SIGNATURE_EXPIRED, Session, Turn};
+
+/// How much the moment of fetching ahead of time is spread, as a share of the time until then.
+const RENEWAL_JITTER: f64 = 0.05;
+
+/// Where the session is with its signatures.
+#[derive(Debug, Default)]
+pub(super) struct Renewal {
+    /// When the next signature is to be fetched (or asked of the bot), while the present one is good.
+    pub(super) due_at: Option<Instant>,
+    /// When the present signature ends; `None` when that is unknown or has happened.
+    pub(super) ends_at: Option<Instant>,
+    /// The present signature has ended.
+    pub(super) ended: bool,
+    /// The issuer has been asked and has not answered.
+    in_flight: bool,
+    /// Why it is, or will be, asked.
+    reason: Option<RenewReason>,
+    /// Asked without success since the last success.
+    attempts: u32,
+    /// Not to be asked before this.
+    retry_at: Option<Instant>,
+    /// Signatures refused by the upstream since it last accepted one.
+    refused: u32,
+}
+
+impl Session {
+    /// Makes `signature` the one in use.
+    pub(super) fn adopt(&mut self, turn: &mut Turn<'_>, signature: Signature) {
+        self.durable.signature = Some(signature);
+        self.durable.next_signature = None;
+        self.read_signature_life(turn.now);
+        turn.save = true;
+    }
+
+    /// Reads once, on the wall clock, how long the signature in use is good; from then on the steady clock counts.
+    pub(super) fn read_signature_life(&mut self, now: Now) {
+        self.renewal.ended = false;
+        self.renewal.ends_at = None;
+        self.renewal.due_at = None;
+        let Some(signature) = &self.durable.signature else {
+            return;
+        };
+        self.renewal.ended = signature.has_expired(now.wall);
+        if let (Some(life), false) = (signature.life, self.renewal.ended) {
+            let whole = life.expires_at.since(life.issued_at);
+            let due = life.issued_at.plus(whole.mul_f64(self.policy.renew_at));
+            let until_due = self.jitter.around(due.since(now.wall), RENEWAL_JITTER);
+            self.renewal.due_at = Some(now.at + until_due);
+            self.renewal.ends_at = Some(now.at + life.expires_at.since(now.wall));
+        }
+    }
+
+    /// Whether there is a signature to log in with, taking up the next one if the present one has ended.
+    pub(super) fn has_usable_signature(&mut self, turn: &mut Turn<'_>) -> bool {
+        if self.renewal.ends_at.is_some_and(|at| at <= turn.now.at) {
+            self.renewal.ended = true;
+        }
+        if self.durable.signature.is_some() && !self.renewal.ended {
+            return true;
+        }
+        match self.durable.next_signature.take() {
+            Some(next) if !next.has_expired(turn.now.wall) => {
+                self.adopt(turn, next);
+                true
+            }
+            Some(_) | None => false,
+        }
+    }
+
+    /// The signature in use is of no more use: log in with the next one, or get one.
+    pub(super) fn signature_ended(
+        &mut self,
+        turn: &mut Turn<'_>,
+        reason: RenewReason,
+        code: i32,
+        desc: &str,
+    ) {
+        self.renewal.ended = true;
+        self.renewal.ends_at = None;
+        self.renewal.due_at = None;
+        if self.has_usable_signature(turn) {
+            self.connect_or_wait(turn, 0);
+            return;
+        }
+        self.durable.code = code;
+        desc.clone_into(&mut self.durable.desc);
+        self.state = State::RenewingSignature {
+            give_up_at: turn.now.at + self.policy.renewal_patience,
+        };
+        turn.save = true;
+        self.renewal.reason = Some(reason);
+        if self.policy.can_issue {
+            self.ask_issuer(turn);
+        } else {
+            turn.tell.push(self.expired_notice(code, desc));
+            turn.answer = Some(LoginAnswer::Upstream {
+                code,
+                desc: desc.to_owned(),
+            });
+        }
+    }
+
+    /// The upstream did not accept the signature in use at a login.
+    pub(super) fn signature_refused(&mut self, turn: &mut Turn<'_>, code: i32, desc: &str) {
+        self.renewal.refused += 1;
+        if self.renewal.refused > self.policy.max_refused_signatures {
+            self.park(turn, ParkReason::Signature, code, desc);
+            return;
+        }
+        // The first refusal may be the plain end of a signature; later ones are paced.
+        if self.renewal.refused > 1 {
+            let delay = self
+                .policy
+                .renewal_backoff
+                .delay(self.renewal.refused, &mut self.jitter);
+            self.renewal.retry_at = Some(turn.now.at + delay);
+        }
+        self.signature_ended(turn, RenewReason::Refused, code, desc);
+    }
+
+    /// The upstream accepted a signature, or the bot begins anew.
+    pub(super) const fn forget_refusals(&mut self) {
+        self.renewal.refused = 0;
+        self.refused_resumes = 0;
+    }
+
+    /// A signature from the issuer or from the bot.
+    pub(super) fn fresh_signature(&mut self, turn: &mut Turn<'_>, signature: Signature) {
+        match &self.state {
+            State::RenewingSignature { .. }
+            | State::Parked {
+                reason: ParkReason::Signature,
+                ..
+            } => {
+                self.adopt(turn, signature);
+                self.durable.parked = None;
+                self.connect_or_wait(turn, 0);
+            }
+            State::Online { .. } if self.renewal.ended => {
+                self.adopt(turn, signature);
+                self.relogin(turn);
+            }
+            State::Online { .. }
+            | State::Connecting { .. }
+            | State::LoggingIn { .. }
+            | State::BackingOff { .. } => {
+                self.durable.next_signature = Some(signature);
+                turn.save = true;
+            }
+            State::Parked { .. } => self.adopt(turn, signature),
+            State::LoggedOut | State::LoggingOut { .. } | State::Closed => {}
+        }
+    }
+
+    /// The issuer answered.
+    pub(super) fn issuer_answered(&mut self, turn: &mut Turn<'_>, signature: Signature) {
+        self.renewal.in_flight = false;
+        self.renewal.attempts = 0;
+        self.renewal.retry_at = None;
+        self.fresh_signature(turn, signature);
+    }
+
+    /// The issuer could not.
+    pub(super) fn issuer_failed(&mut self, turn: &Turn<'_>, retry_after: std::time::Duration) {
+        self.renewal.in_flight = false;
+        self.renewal.attempts += 1;
+        let delay = self
+            .policy
+            .renewal_backoff
+            .delay(self.renewal.attempts, &mut self.jitter);
+        self.renewal.retry_at = Some(turn.now.at + delay.max(retry_after));
+    }
+
+    /// Time passed while a signature is awaited.
+    pub(super) fn renewing_timeout(&mut self, turn: &mut Turn<'_>, give_up_at: Instant) {
+        if turn.now.at >= give_up_at {
+            let (code, desc) = (self.durable.code, self.durable.desc.clone());
+            self.park(turn, ParkReason::Signature, code, &desc);
+        } else if self.policy.can_issue {
+            self.ask_issuer(turn);
+        }
+    }
+
+    /// Time passed while online: fetches the next signature, and takes it up when the present one ends.
+    pub(super) fn signature_timeout_online(&mut self, turn: &mut Turn<'_>) {
+        if self.renewal.ends_at.is_some_and(|at| at <= turn.now.at) {
+            self.renewal.ends_at = None;
+            self.renewal.ended = true;
+            self.renewal.reason = Some(RenewReason::Expired);
+            if self.has_usable_signature(turn) {
+                self.relogin(turn);
+                return;
+            }
+            if !self.policy.can_issue {
+                // The upstream has the last word: until it refuses something the session stays.
+                let notice = self.expired_notice(CODE_SIGNATURE_EXPIRED, "the signature has ended");
+                turn.tell.push(notice);
+            }
+        }
+        if self
+            .renewal_due_online()
+            .is_some_and(|at| at <= turn.now.at)
+        {
+            if self.policy.can_issue {
+                self.ask_issuer(turn);
+            } else {
+                self.renewal.due_at = None;
+                if !self.renewal.ended {
+                    turn.tell
+                        .push(self.expired_notice(0, "the signature will end soon"));
+                }
+            }
+        }
+    }
+
+    /// When the next signature is to be fetched while online.
+    pub(super) fn renewal_due_online(&self) -> Option<Instant> {
+        if self.durable.next_signature.is_some() || self.renewal.in_flight {
+            return None;
+        }
+        let due_at = self.renewal.due_at?;
+        Some(
+            self.renewal
+                .retry_at
+                .map_or(due_at, |retry_at| retry_at.max(due_at)),
+        )
+    }
+
+    /// When the issuer is to be asked again while a signature is awaited.
+    pub(super) fn renewal_retry_at(&self) -> Option<Instant> {
+        if self.policy.can_issue && !self.renewal.in_flight {
+            self.renewal.retry_at
+        } else {
+            None
+        }
+    }
+
+    fn ask_issuer(&mut self, turn: &mut Turn<'_>) {
+        let too_early = self.renewal.retry_at.is_some_and(|at| at > turn.now.at);
+        if self.renewal.in_flight || too_early {
+            return;
+        }
+        self.renewal.in_flight = true;
+        self.renewal.retry_at = None;
+        turn.out.push(Effect::RenewSignature {
+            reason: self.renewal.reason.take().unwrap_or(RenewReason::Expiring),
+            attempt: self.renewal.attempts + 1,
+        });
+    }
+
+    fn expired_notice(&self, code: i32, desc: &str) -> Notice {
+        let life = self
+            .durable
+            .signature
+            .as_ref()
+            .and_then(|signature| signature.life);
+        Notice::SignatureExpired {
+            code,
+            desc: desc.to_owned(),
+            expires_at: life.map(|life| life.expires_at),
+        }
+    }
+}
