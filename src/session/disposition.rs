@@ -7,6 +7,8 @@ use std::time::Duration;
 pub enum Disposition {
     /// The credential has ended or is not accepted: get a fresh signature, then log in.
     Renew,
+    /// The ticket has ended; the signature may still be good: log in with that.
+    ForgetTicket,
     /// It may work later: back off.
     Retry,
     /// It may work after at least this long: back off.

@@ -63,12 +63,7 @@ pub enum Input {
     /// The connection, or the attempt at one, has failed.
     Lost(String),
     /// The upstream says that the credential of the online session has ended.
-    Expired {
-        /// Its number for that.
-        code: i32,
-        /// Its words.
-        desc: String,
-    },
+    Expired(Refusal),
     /// Another login took the account.
     Kicked {
         /// The upstream's kind of kick.

@@ -75,7 +75,7 @@ mod tests {
             idle: Duration::from_secs(10),
             answer_timeout: Duration::from_secs(3),
         };
-        let start = Instant::now();
+        let start = tokio::time::Instant::now().into_std();
         let at = |seconds| start + Duration::from_secs(seconds);
         let mut keepalive = Keepalive::new(start);
         assert_eq!(keepalive.due(at(9), &policy), KeepaliveDue::Nothing);

@@ -82,6 +82,7 @@ struct Turn<'a> {
     save: bool,
     tell: Vec<Notice>,
     answer: Option<LoginAnswer>,
+    answer_logout: bool,
 }
 
 impl Session {
@@ -148,6 +149,7 @@ impl Session {
             save: false,
             tell: Vec::new(),
             answer: None,
+            answer_logout: false,
         };
         self.step(&mut turn, input);
         self.settle(turn);
@@ -220,6 +222,9 @@ impl Session {
         }
         turn.out.extend(turn.tell.into_iter().map(Effect::Tell));
         turn.out.extend(turn.answer.map(Effect::AnswerLogin));
+        if turn.answer_logout {
+            turn.out.push(Effect::AnswerLogout);
+        }
     }
 
     const fn standing(&self) -> Told {

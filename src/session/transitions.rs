@@ -23,7 +23,7 @@ impl Session {
             Input::LoggedOut => self.logged_out(turn),
             Input::Traffic => self.traffic(turn),
             Input::Lost(_) => self.lost(turn),
-            Input::Expired { code, desc } => self.expired(turn, code, &desc),
+            Input::Expired(refusal) => self.expired(turn, &refusal),
             Input::Kicked { kick_type, desc } => self.kicked(turn, kick_type, &desc),
             Input::Renewed(signature) => self.issuer_answered(turn, signature),
             Input::RenewalFailed { retry_after, .. } => self.issuer_failed(turn, retry_after),
@@ -38,9 +38,12 @@ impl Session {
 
     fn login(&mut self, turn: &mut Turn<'_>, signature: Option<Signature>) {
         let signature = signature.filter(|given| self.durable.signature.as_ref() != Some(given));
+        let live = signature
+            .clone()
+            .filter(|given| !given.has_expired(turn.now.wall));
         match &self.state {
             State::Online { .. } => {
-                if let Some(signature) = signature {
+                if let Some(signature) = live {
                     self.fresh_signature(turn, signature);
                 }
                 if matches!(self.state, State::Online { .. }) {
@@ -49,17 +52,17 @@ impl Session {
             }
             // Joins the login in flight; a signature is kept for the case that it needs one.
             State::Connecting { .. } | State::LoggingIn { .. } | State::BackingOff { .. } => {
-                if let Some(signature) = signature {
+                if let Some(signature) = live {
                     self.fresh_signature(turn, signature);
                 }
             }
-            State::RenewingSignature { .. } => match signature {
-                Some(signature) if !signature.has_expired(turn.now.wall) => {
+            State::RenewingSignature { .. } => match live {
+                Some(signature) => {
                     self.forget_refusals();
                     self.fresh_signature(turn, signature);
                 }
-                Some(_) | None if self.policy.can_issue => {}
-                Some(_) | None => {
+                None if self.policy.can_issue => {}
+                None => {
                     let (code, desc) = (self.durable.code, self.durable.desc.clone());
                     turn.answer = Some(LoginAnswer::Upstream { code, desc });
                 }
@@ -201,6 +204,11 @@ impl Session {
                 self.forget_ticket(turn);
                 self.signature_refused(turn, *code, desc);
             }
+            Disposition::ForgetTicket if resuming => {
+                self.forget_ticket(turn);
+                self.back_off(turn, attempt, None);
+            }
+            Disposition::ForgetTicket => self.signature_refused(turn, *code, desc),
             Disposition::Retry => self.refused_for_now(turn, attempt, resuming, None),
             Disposition::Throttle(at_least) => {
                 self.refused_for_now(turn, attempt, resuming, Some(*at_least));
@@ -276,11 +284,16 @@ impl Session {
         }
     }
 
-    fn expired(&mut self, turn: &mut Turn<'_>, code: i32, desc: &str) {
-        if matches!(self.state, State::Online { .. }) {
-            turn.out.push(Effect::CloseSocket);
-            self.forget_ticket(turn);
-            self.signature_ended(turn, RenewReason::Expired, code, desc);
+    fn expired(&mut self, turn: &mut Turn<'_>, refusal: &Refusal) {
+        if !matches!(self.state, State::Online { .. }) {
+            return;
+        }
+        turn.out.push(Effect::CloseSocket);
+        self.forget_ticket(turn);
+        if refusal.disposition == Disposition::ForgetTicket && self.has_usable_signature(turn) {
+            self.connect_or_wait(turn, 0);
+        } else {
+            self.signature_ended(turn, RenewReason::Expired, refusal.code, &refusal.desc);
         }
     }
 
@@ -356,7 +369,7 @@ impl Session {
         }
         self.forget_ticket(turn);
         self.state = State::LoggedOut;
-        turn.out.push(Effect::AnswerLogout);
+        turn.answer_logout = true;
     }
 
     fn logged_out(&mut self, turn: &mut Turn<'_>) {
@@ -365,7 +378,7 @@ impl Session {
             self.forget_ticket(turn);
             self.state = State::LoggedOut;
             turn.save = true;
-            turn.out.push(Effect::AnswerLogout);
+            turn.answer_logout = true;
             // A login came while the logout ran.
             if self.durable.desired {
                 self.come_online(turn);
