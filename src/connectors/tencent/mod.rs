@@ -1,1 +1,3 @@
 //! Tencent Cloud Chat, by the WebSocket protocol of its web SDK.
+
+pub mod frame;
