@@ -1,3 +1,109 @@
 //! One folder per upstream protocol: bytes in, meaning out, and back.
+//!
+//! A connector is pure: it is given frames, commands and the time, and answers with [`Output`]. The runtime owns
+//! the socket. An enum over protocols takes the place of `tencent::protocol::Protocol` when there is a second one.
 
 pub mod tencent;
+pub mod websocket;
+
+use std::collections::VecDeque;
+
+use crate::proto::v1;
+use crate::session::disposition::Refusal;
+
+/// What a connector asks for and reports. Filled by each call, emptied by the runtime after it.
+#[derive(Debug, Default)]
+pub struct Output {
+    /// Frames to send, in order.
+    pub frames: VecDeque<Vec<u8>>,
+    /// What has happened, in order.
+    pub reports: VecDeque<Report>,
+}
+
+/// Names a command of the runtime's, so that its answer can be told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RequestId(pub u64);
+
+/// What a frame, or the want of one, means.
+#[derive(Debug)]
+pub enum Report {
+    /// The login was accepted; the ticket has changed.
+    Accepted,
+    /// The login was answered with a code.
+    Refused(Refusal),
+    /// The logout was answered.
+    LoggedOut,
+    /// The upstream says that the credential of the online session has ended.
+    Expired(Refusal),
+    /// Another login took the account.
+    Kicked {
+        /// The upstream's kind of kick.
+        kick_type: i32,
+        /// In words.
+        desc: String,
+    },
+    /// The connection is of no use any more.
+    Dead(&'static str),
+    /// Events to append. The connector's position is already behind them: it is stored with them.
+    Events(Delivery),
+    /// A command was answered.
+    Answered(RequestId, Answer),
+    /// A command was not answered in time, or the connection broke after it was sent.
+    Unanswered(RequestId),
+    /// A frame could not be read; it was left out.
+    BadFrame(String),
+}
+
+/// Events, and what to acknowledge when they are stored.
+#[derive(Debug, Default)]
+pub struct Delivery {
+    /// What happened, in order.
+    pub events: Vec<v1::event::Kind>,
+    /// Pushes that may be acknowledged upstream once the events are in the log, and not before.
+    pub acks: Vec<PushAck>,
+}
+
+/// The upstream's handle of a push that waits for an acknowledgement.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PushAck(pub String);
+
+/// The upstream's answer to a command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// 0 is success.
+    pub code: i32,
+    /// The upstream's words.
+    pub desc: String,
+    /// The body, a JSON object.
+    pub body_json: String,
+    /// For messages: the identity that receivers see.
+    pub message_id: String,
+    /// For messages: the upstream's time in Unix seconds.
+    pub sent_at: u64,
+    /// For group messages: the group's sequence.
+    pub upstream_sequence: u64,
+}
+
+/// A message to send, checked.
+#[derive(Clone, Debug, PartialEq)]
+pub struct OutgoingMessage {
+    /// Where to.
+    pub conversation: Conversation,
+    /// Its parts.
+    pub elements: Vec<v1::Element>,
+    /// The caller's own ID; empty for none.
+    pub client_message_id: String,
+    /// The application's own data.
+    pub cloud_custom_data: String,
+    /// Not stored upstream.
+    pub online_only: bool,
+}
+
+/// Where a message goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Conversation {
+    /// To a user.
+    User(String),
+    /// To a group.
+    Group(String),
+}

@@ -1,0 +1,383 @@
+//! From the upstream's JSON of pushes and pages to events. Whatever has no type here is carried through as it came.
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use crate::proto::v1;
+
+/// The body of a push of events.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct PushBody<'a> {
+    /// One entry per kind of event.
+    #[serde(borrow, default)]
+    pub event_array: Vec<&'a RawValue>,
+    /// 1 if the push is to be acknowledged.
+    #[serde(default)]
+    pub need_ack: u8,
+    /// The handle of the acknowledgement.
+    #[serde(default)]
+    pub session_data: String,
+    /// 1 if there is more to fetch.
+    #[serde(default)]
+    pub flag: u8,
+}
+
+/// One entry of a push: the array's name says what it holds.
+#[derive(Debug, Deserialize)]
+pub struct EventEntry<'a> {
+    /// One-to-one messages.
+    #[serde(borrow, default, rename = "C2cMsgArray")]
+    pub c2c: Vec<&'a RawValue>,
+    /// Group messages.
+    #[serde(borrow, default, rename = "GroupMsgArray")]
+    pub group: Vec<&'a RawValue>,
+    /// Notices to the account, a kick among them.
+    #[serde(borrow, default, rename = "C2cNotifyMsgArray")]
+    pub notify: Vec<&'a RawValue>,
+}
+
+/// An entry of `C2cNotifyMsgArray`, if it is a kick.
+#[derive(Debug, Deserialize)]
+pub struct NotifyEntry {
+    /// Present if it is.
+    #[serde(rename = "KickoutMsgNotify")]
+    pub kickout: Option<Kickout>,
+}
+
+/// A kick.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Kickout {
+    /// 1 another instance, 2 another device, 3 by REST API.
+    #[serde(default)]
+    pub kick_type: i32,
+}
+
+/// What one entry of a push or page was found to be.
+#[derive(Debug)]
+pub enum Parsed {
+    /// A one-to-one message.
+    C2c(v1::Message),
+    /// A group message.
+    Group {
+        /// Of which group.
+        group: String,
+        /// The group's sequence; 0 if it has none.
+        sequence: u64,
+        /// The message.
+        message: v1::Message,
+    },
+    /// A kick.
+    Kick(i32),
+    /// Something without a type here.
+    Notice(v1::UpstreamNotice),
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct C2cItem<'a> {
+    #[serde(rename = "From_Account")]
+    from: String,
+    #[serde(rename = "To_Account", default)]
+    to: String,
+    #[serde(borrow)]
+    msg_body: Vec<Elem<'a>>,
+    #[serde(default, deserialize_with = "text_or_number")]
+    tiny_id: String,
+    #[serde(default)]
+    msg_seq: u64,
+    #[serde(default)]
+    msg_random: u64,
+    #[serde(default)]
+    msg_time_stamp: u64,
+    #[serde(default)]
+    msg_client_time: u64,
+    #[serde(default)]
+    cloud_custom_data: String,
+    #[serde(default)]
+    is_sync_msg: u8,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct GroupItem<'a> {
+    #[serde(rename = "From_Account")]
+    from: String,
+    #[serde(default)]
+    to_group_id: String,
+    #[serde(default)]
+    group_id: String,
+    #[serde(borrow)]
+    msg_body: Vec<Elem<'a>>,
+    #[serde(default)]
+    msg_seq: u64,
+    #[serde(default)]
+    msg_random: u64,
+    #[serde(default)]
+    msg_time_stamp: u64,
+    #[serde(default)]
+    cloud_custom_data: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Elem<'a> {
+    msg_type: String,
+    #[serde(borrow)]
+    msg_content: &'a RawValue,
+}
+
+/// The TinyId comes as text, for it does not fit a double, but a number is accepted by the vendor's SDK too.
+pub fn text_or_number<'de, D: serde::Deserializer<'de>>(from: D) -> Result<String, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Either {
+        Text(String),
+        Number(u64),
+    }
+    Ok(match Either::deserialize(from)? {
+        Either::Text(text) => text,
+        Either::Number(number) => number.to_string(),
+    })
+}
+
+/// Reads one entry of a push's `EventArray` into `out`.
+pub fn parse_event(account: &str, servcmd: &str, entry: &RawValue, out: &mut Vec<Parsed>) {
+    let Ok(arrays) = serde_json::from_str::<EventEntry<'_>>(entry.get()) else {
+        out.push(notice(servcmd, entry));
+        return;
+    };
+    let before = out.len();
+    out.extend(
+        arrays
+            .c2c
+            .iter()
+            .map(|item| parse_c2c(account, servcmd, item)),
+    );
+    out.extend(
+        arrays
+            .group
+            .iter()
+            .map(|item| parse_group(account, servcmd, item)),
+    );
+    for item in &arrays.notify {
+        match serde_json::from_str::<NotifyEntry>(item.get()) {
+            Ok(NotifyEntry {
+                kickout: Some(kick),
+            }) => out.push(Parsed::Kick(kick.kick_type)),
+            Ok(NotifyEntry { kickout: None }) | Err(_) => {
+                out.push(notice(&format!("{servcmd}/C2cNotifyMsgArray"), item));
+            }
+        }
+    }
+    if out.len() == before {
+        out.push(notice(servcmd, entry));
+    }
+}
+
+/// Reads a one-to-one message. One that is neither from nor to the account, or cannot be read, is a notice.
+pub fn parse_c2c(account: &str, servcmd: &str, raw: &RawValue) -> Parsed {
+    let item = match serde_json::from_str::<C2cItem<'_>>(raw.get()) {
+        Ok(item) if item.to.is_empty() || item.to == account || item.from == account => item,
+        Ok(_) | Err(_) => return notice(&format!("{servcmd}/C2cMsgArray"), raw),
+    };
+    // An echo names the peer as its sender: the vendor's SDKs turn it round, and so does this.
+    let echo = item.is_sync_msg == 1;
+    let own = echo || item.from == account;
+    let (from, to) = if echo && item.from != account {
+        (account.to_owned(), item.from)
+    } else {
+        (
+            item.from,
+            if item.to.is_empty() {
+                account.to_owned()
+            } else {
+                item.to
+            },
+        )
+    };
+    Parsed::C2c(v1::Message {
+        id: format!(
+            "{}-{}-{}",
+            item.tiny_id, item.msg_client_time, item.msg_random
+        ),
+        from,
+        conversation: Some(v1::message::Conversation::To(to)),
+        elements: item.msg_body.into_iter().map(element).collect(),
+        sent_at: timestamp(item.msg_time_stamp),
+        upstream_sequence: item.msg_seq,
+        backfilled: false,
+        own,
+        cloud_custom_data: item.cloud_custom_data,
+        raw_json: raw.get().to_owned(),
+    })
+}
+
+/// Reads a group message. One that cannot be read is a notice.
+pub fn parse_group(account: &str, servcmd: &str, raw: &RawValue) -> Parsed {
+    let Ok(item) = serde_json::from_str::<GroupItem<'_>>(raw.get()) else {
+        return notice(&format!("{servcmd}/GroupMsgArray"), raw);
+    };
+    let group = if item.to_group_id.is_empty() {
+        item.group_id
+    } else {
+        item.to_group_id
+    };
+    if group.is_empty() {
+        return notice(&format!("{servcmd}/GroupMsgArray"), raw);
+    }
+    let id = match item.msg_seq {
+        0 => format!("{group}-r{}", item.msg_random),
+        sequence => format!("{group}-{sequence}"),
+    };
+    let message = v1::Message {
+        id,
+        own: item.from == account,
+        from: item.from,
+        conversation: Some(v1::message::Conversation::Group(group.clone())),
+        elements: item.msg_body.into_iter().map(element).collect(),
+        sent_at: timestamp(item.msg_time_stamp),
+        upstream_sequence: item.msg_seq,
+        backfilled: false,
+        cloud_custom_data: item.cloud_custom_data,
+        raw_json: raw.get().to_owned(),
+    };
+    Parsed::Group {
+        group,
+        sequence: item.msg_seq,
+        message,
+    }
+}
+
+/// Carries something through as it came.
+pub fn notice(command: &str, raw: &RawValue) -> Parsed {
+    Parsed::Notice(v1::UpstreamNotice {
+        command: command.to_owned(),
+        json: raw.get().to_owned(),
+    })
+}
+
+/// A moment in Unix seconds, for the API.
+pub fn timestamp(seconds: u64) -> Option<prost_types::Timestamp> {
+    let seconds = i64::try_from(seconds).ok().filter(|seconds| *seconds > 0)?;
+    Some(prost_types::Timestamp { seconds, nanos: 0 })
+}
+
+fn element(elem: Elem<'_>) -> v1::Element {
+    #[derive(Deserialize)]
+    struct Text {
+        #[serde(rename = "Text")]
+        text: String,
+    }
+    #[derive(Deserialize)]
+    #[serde(rename_all = "PascalCase")]
+    struct Custom {
+        #[serde(default)]
+        data: String,
+        #[serde(default)]
+        desc: String,
+        #[serde(default)]
+        ext: String,
+    }
+    use v1::element::Kind;
+    let content = elem.msg_content.get();
+    let typed = match elem.msg_type.as_str() {
+        "TIMTextElem" => serde_json::from_str::<Text>(content)
+            .ok()
+            .map(|text| Kind::Text(v1::TextElement { text: text.text })),
+        "TIMCustomElem" => serde_json::from_str::<Custom>(content).ok().map(|custom| {
+            Kind::Custom(v1::CustomElement {
+                data: custom.data,
+                desc: custom.desc,
+                ext: custom.ext,
+            })
+        }),
+        _ => None,
+    };
+    let kind = typed.unwrap_or_else(|| {
+        Kind::Raw(v1::RawElement {
+            r#type: elem.msg_type,
+            content_json: content.to_owned(),
+        })
+    });
+    v1::Element { kind: Some(kind) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn raw(json: &str) -> Box<RawValue> {
+        RawValue::from_string(json.to_owned()).unwrap()
+    }
+
+    #[test]
+    fn a_message_has_the_identity_that_the_sender_sees() {
+        let json = raw(
+            r#"{"From_Account":"bob","To_Account":"bot1","TinyId":"144","MsgSeq":7,"MsgRandom":9,
+                "MsgClientTime":5,"MsgTimeStamp":6,"MsgBody":[
+                {"MsgType":"TIMTextElem","MsgContent":{"Text":"hi"}},
+                {"MsgType":"TIMCustomElem","MsgContent":{"Data":"d","Desc":"e","Ext":"x"}},
+                {"MsgType":"TIMFaceElem","MsgContent":{"Index":1}}]}"#,
+        );
+        let Parsed::C2c(message) = parse_c2c("bot1", "push", &json) else {
+            panic!("no message")
+        };
+        assert_eq!(message.id, "144-5-9");
+        assert_eq!((message.from.as_str(), message.own), ("bob", false));
+        assert_eq!(message.elements.len(), 3);
+        assert!(matches!(
+            &message.elements[2].kind,
+            Some(v1::element::Kind::Raw(raw)) if raw.r#type == "TIMFaceElem"
+        ));
+    }
+
+    #[test]
+    fn an_echo_is_turned_round() {
+        let json = raw(
+            r#"{"From_Account":"bob","To_Account":"bot1","IsSyncMsg":1,"MsgBody":[],"TinyId":144}"#,
+        );
+        let Parsed::C2c(message) = parse_c2c("bot1", "push", &json) else {
+            panic!("no message")
+        };
+        assert_eq!((message.from.as_str(), message.own), ("bot1", true));
+        assert_eq!(
+            message.conversation,
+            Some(v1::message::Conversation::To("bob".into()))
+        );
+    }
+
+    #[test]
+    fn what_has_no_type_is_carried_through() {
+        let mut out = Vec::new();
+        for entry in [
+            r#"{"Event":5,"GroupTips":[{"a":1}]}"#,
+            r#"{"Event":9,"C2cMsgArray":[{"From_Account":"x","To_Account":"y","MsgBody":[]}]}"#,
+            r#"{"Event":9,"C2cMsgArray":[{"no":"sender"}]}"#,
+            r#"{"Event":9,"C2cMsgArray":7}"#,
+            r#"{"Event":10,"C2cNotifyMsgArray":[{"C2cReadedReceipt":{}}]}"#,
+            r#"{"Event":3,"GroupMsgArray":[{"From_Account":"a","MsgBody":[]}]}"#,
+        ] {
+            parse_event("bot1", "im_open_push.msg_push", &raw(entry), &mut out);
+        }
+        assert_eq!(out.len(), 6);
+        assert!(
+            out.iter().all(|parsed| matches!(parsed, Parsed::Notice(_))),
+            "{out:?}"
+        );
+    }
+
+    #[test]
+    fn a_kick_is_found() {
+        let mut out = Vec::new();
+        let entry = r#"{"Event":10,"C2cNotifyMsgArray":[{"KickoutMsgNotify":{"KickType":1}}]}"#;
+        parse_event(
+            "bot1",
+            "im_open_status.stat_forceoffline",
+            &raw(entry),
+            &mut out,
+        );
+        assert!(matches!(out[..], [Parsed::Kick(1)]), "{out:?}");
+    }
+}

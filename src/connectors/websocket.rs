@@ -1,0 +1,259 @@
+//! Dialling an upstream: TCP, TLS, WebSocket handshake, and the bounds of what is read.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::{SinkExt as _, StreamExt as _};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::pki_types::ServerName;
+use tokio_rustls::rustls::{ClientConfig, RootCertStore};
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
+use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
+use tokio_tungstenite::tungstenite::{Error, Message};
+
+use crate::error::{Classified, ErrorKind};
+
+/// What a session's socket must be able to do; TCP and TLS alike, and memory in tests.
+pub trait Transport: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send {}
+
+impl<T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send> Transport for T {}
+
+/// Where and how to dial.
+#[derive(Clone)]
+pub struct Dialer {
+    host: String,
+    port: u16,
+    tls: Option<TlsConnector>,
+    config: WebSocketConfig,
+    timeout: Duration,
+}
+
+impl fmt::Debug for Dialer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = if self.tls.is_some() { "wss" } else { "ws" };
+        write!(f, "Dialer({scheme}://{}:{})", self.host, self.port)
+    }
+}
+
+/// Why there is no connection.
+#[derive(Debug, thiserror::Error)]
+pub enum DialError {
+    /// The upstream's URL is not one that can be dialled.
+    #[error("upstream_url {url:?}: {remedy}")]
+    Url {
+        /// As configured.
+        url: String,
+        /// What it should be.
+        remedy: &'static str,
+    },
+    /// The additional root certificates cannot be used.
+    #[error("upstream_ca_file: {0}")]
+    Roots(String),
+    /// Name, TCP or TLS.
+    #[error("cannot connect: {0}")]
+    Connect(#[from] std::io::Error),
+    /// The server is no WebSocket server, or not for this path.
+    #[error("the WebSocket handshake failed: {0}")]
+    Handshake(#[source] Box<Error>),
+    /// It took too long.
+    #[error("not connected within {0:?}")]
+    TimedOut(Duration),
+}
+
+impl Classified for DialError {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Url { .. } | Self::Roots(_) => ErrorKind::InvalidInput,
+            Self::Connect(_) | Self::Handshake(_) | Self::TimedOut(_) => ErrorKind::Unavailable,
+        }
+    }
+
+    fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Url { .. } | Self::Roots(_) => None,
+            Self::Connect(_) | Self::Handshake(_) | Self::TimedOut(_) => {
+                Some(Duration::from_secs(1))
+            }
+        }
+    }
+
+    fn public_text(&self) -> String {
+        "the upstream cannot be reached".into()
+    }
+}
+
+/// An open connection.
+pub struct Connection(WebSocketStream<Box<dyn Transport>>);
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Connection")
+    }
+}
+
+impl Dialer {
+    /// Checks a `ws://` or `wss://` URL with a host, an optional port and nothing else. `extra_roots` is PEM that is
+    /// trusted besides the system's roots.
+    pub fn new(
+        url: &str,
+        extra_roots: Option<&[u8]>,
+        max_frame_bytes: usize,
+        timeout: Duration,
+    ) -> Result<Self, DialError> {
+        let refuse = |remedy| DialError::Url {
+            url: url.to_owned(),
+            remedy,
+        };
+        let uri: axum::http::Uri = url
+            .parse()
+            .map_err(|_| refuse("must be ws://HOST[:PORT] or wss://HOST[:PORT]"))?;
+        let secure = match uri.scheme_str() {
+            Some("ws") => false,
+            Some("wss") => true,
+            Some(_) | None => return Err(refuse("must begin with ws:// or wss://")),
+        };
+        let host = uri
+            .host()
+            .filter(|host| !host.is_empty())
+            .ok_or_else(|| refuse("has no host"))?;
+        if !matches!(uri.path(), "" | "/") || uri.query().is_some() {
+            return Err(refuse("must end after the port; the gateway adds the path"));
+        }
+        let tls = if secure {
+            Some(TlsConnector::from(tls_config(extra_roots)?))
+        } else {
+            None
+        };
+        Ok(Self {
+            host: host
+                .trim_start_matches('[')
+                .trim_end_matches(']')
+                .to_owned(),
+            port: uri.port_u16().unwrap_or(if secure { 443 } else { 80 }),
+            tls,
+            config: socket_config(max_frame_bytes),
+            timeout,
+        })
+    }
+
+    /// Opens a connection to `path`, which begins with a slash.
+    pub async fn dial(&self, path: &str) -> Result<Connection, DialError> {
+        match tokio::time::timeout(self.timeout, self.dial_without_limit(path)).await {
+            Ok(dialled) => dialled,
+            Err(_) => Err(DialError::TimedOut(self.timeout)),
+        }
+    }
+
+    async fn dial_without_limit(&self, path: &str) -> Result<Connection, DialError> {
+        let tcp = TcpStream::connect((self.host.as_str(), self.port)).await?;
+        tcp.set_nodelay(true)?;
+        let stream: Box<dyn Transport> = match &self.tls {
+            Some(tls) => {
+                let name = ServerName::try_from(self.host.clone())
+                    .map_err(|error| std::io::Error::other(error.to_string()))?;
+                Box::new(tls.connect(name, tcp).await?)
+            }
+            None => Box::new(tcp),
+        };
+        self.handshake(stream, path).await
+    }
+
+    /// The WebSocket handshake over a stream that is open.
+    pub async fn handshake(
+        &self,
+        stream: Box<dyn Transport>,
+        path: &str,
+    ) -> Result<Connection, DialError> {
+        let scheme = if self.tls.is_some() { "wss" } else { "ws" };
+        let host = if self.host.contains(':') {
+            format!("[{}]", self.host)
+        } else {
+            self.host.clone()
+        };
+        let request = format!("{scheme}://{host}:{}{path}", self.port)
+            .into_client_request()
+            .map_err(|error| DialError::Handshake(Box::new(error)))?;
+        let (socket, _response) =
+            tokio_tungstenite::client_async_with_config(request, stream, Some(self.config))
+                .await
+                .map_err(|error| DialError::Handshake(Box::new(error)))?;
+        Ok(Connection(socket))
+    }
+}
+
+impl Connection {
+    /// The next frame's bytes; the reason when there will be none any more.
+    pub async fn receive(&mut self) -> Result<Vec<u8>, String> {
+        loop {
+            match self.0.next().await {
+                Some(Ok(Message::Binary(bytes))) => return Ok(bytes.into()),
+                // The upstream speaks binary; a text frame is read all the same.
+                Some(Ok(Message::Text(text))) => return Ok(text.as_bytes().to_vec()),
+                Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => {}
+                Some(Ok(Message::Close(Some(close)))) => {
+                    return Err(format!("closed by the upstream: {}", close.code));
+                }
+                Some(Ok(Message::Close(None))) | None => {
+                    return Err("closed by the upstream".into());
+                }
+                Some(Err(error)) => return Err(error.to_string()),
+            }
+        }
+    }
+
+    /// Writes one frame.
+    pub async fn send(&mut self, frame: Vec<u8>) -> Result<(), String> {
+        self.0
+            .send(Message::Binary(frame.into()))
+            .await
+            .map_err(|error| error.to_string())
+    }
+
+    /// Says goodbye, without waiting for an answer.
+    pub async fn close(&mut self) {
+        // The peer may be gone, and then there is nobody to say it to.
+        let _ = self.0.close(None).await;
+    }
+}
+
+/// Small buffers: the defaults hold more than 130 KiB for each connection.
+fn socket_config(max_frame_bytes: usize) -> WebSocketConfig {
+    WebSocketConfig::default()
+        .read_buffer_size(4096)
+        .write_buffer_size(0)
+        .max_write_buffer_size(1 << 20)
+        .max_message_size(Some(max_frame_bytes))
+        .max_frame_size(Some(max_frame_bytes))
+}
+
+fn tls_config(extra_roots: Option<&[u8]>) -> Result<Arc<ClientConfig>, DialError> {
+    use tokio_rustls::rustls::pki_types::CertificateDer;
+    use tokio_rustls::rustls::pki_types::pem::PemObject as _;
+
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    for root in extra_roots
+        .into_iter()
+        .flat_map(CertificateDer::pem_slice_iter)
+    {
+        let root = root.map_err(|error| DialError::Roots(error.to_string()))?;
+        roots
+            .add(root)
+            .map_err(|error| DialError::Roots(error.to_string()))?;
+    }
+    if roots.is_empty() {
+        return Err(DialError::Roots(
+            "there are no root certificates on this machine".into(),
+        ));
+    }
+    let provider = Arc::new(tokio_rustls::rustls::crypto::aws_lc_rs::default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| DialError::Roots(error.to_string()))?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Ok(Arc::new(config))
+}
