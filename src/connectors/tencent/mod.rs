@@ -12,3 +12,4 @@ pub mod protocol;
 mod requests;
 pub mod sync;
 pub mod ticket;
+pub mod usersig;
