@@ -58,4 +58,5 @@ macro_rules! contract {
 
 contract! {
     memory: (std::sync::Arc::new(imgate::store::memory::MemoryStore::new()), ());
+    embedded: crate::fixture::embedded();
 }

@@ -4,6 +4,7 @@
 //! for one replica without Redis, [`memory`] for tests and simulation. Every write names the lease it is made
 //! under, and the store refuses it when a later epoch has been given out (guarantee G8).
 
+pub mod embedded;
 pub mod memory;
 
 use std::fmt;

@@ -4,6 +4,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use imgate::store::embedded::EmbeddedStore;
 use imgate::store::{Batch, Claim, Committed, Lease, LogEntry, Store, StoreError, StoredSession};
 use imgate::types::{AccountId, Epoch, PartitionId, ReplicaId, TenantId, UnixMillis};
 
@@ -41,6 +42,13 @@ pub(crate) fn granted(claim: Claim) -> Lease {
         Claim::Granted(lease) => lease,
         Claim::Held { owner, remaining } => panic!("held by {owner} for {remaining:?}"),
     }
+}
+
+/// A store in a file of its own, and the folder, which goes when it is dropped.
+pub(crate) fn embedded() -> (Shared, tempfile::TempDir) {
+    let folder = tempfile::tempdir().unwrap();
+    let store = EmbeddedStore::open(folder.path().join("imgate.redb")).unwrap();
+    (Arc::new(store), folder)
 }
 
 /// A lease of `place` that lasts for the whole test.
