@@ -6,6 +6,8 @@
     reason = "a test says what is wrong by failing"
 )]
 
+#[path = "store_contract/embedded_faults.rs"]
+mod embedded_faults;
 #[path = "store_contract/fixture.rs"]
 mod fixture;
 #[path = "store_contract/leases.rs"]
