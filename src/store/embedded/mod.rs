@@ -1,0 +1,201 @@
+//! The store in a file of one process, for one replica without Redis. Every write is on the disk before it is
+//! answered; the writes of many callers share one transaction.
+
+mod file;
+mod tables;
+mod writer;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use redb::{ReadTransaction, ReadableDatabase as _};
+use tokio::time::Instant;
+
+use self::file::DatabaseFile;
+use self::tables::Step;
+use self::writer::{Held, Leases, Writer, locked};
+use super::{
+    Batch, Claim, Committed, Lease, LogBounds, LogEntry, Position, Renewal, Store, StoreError,
+    StoredSession,
+};
+use crate::types::{AccountId, Epoch, PartitionId, ReplicaId};
+
+/// A redb file. Dropping it waits for the last writes and closes the file.
+#[derive(Debug)]
+pub struct EmbeddedStore {
+    // Dropped in this order: the writer ends first.
+    writer: Writer,
+    file: Arc<DatabaseFile>,
+    leases: Leases,
+}
+
+impl EmbeddedStore {
+    /// Opens the file at `path`; makes it (for its owner only) and its folder when they are not there. Blocks: the
+    /// whole file is read and checked.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] when another process has the file open or it cannot be opened,
+    /// [`StoreError::Full`] when the disk is, [`StoreError::Corrupt`] when it is no store or a broken one. The text
+    /// names the file and the remedy.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, StoreError> {
+        let file = Arc::new(DatabaseFile::open(path.as_ref())?);
+        let leases = Leases::default();
+        let writer = Writer::start(file.clone(), leases.clone())
+            .map_err(|error| StoreError::Unavailable(format!("no thread to write: {error}")))?;
+        Ok(Self {
+            writer,
+            file,
+            leases,
+        })
+    }
+
+    /// Reads on a thread that may block.
+    async fn reading<T: Send + 'static>(
+        &self,
+        read: impl Fn(&ReadTransaction) -> Step<T> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let file = self.file.clone();
+        let task =
+            tokio::task::spawn_blocking(move || file.run(|database| read(&database.begin_read()?)));
+        match task.await {
+            Ok(result) => Ok(result?),
+            Err(ended) => Err(StoreError::Unavailable(ended.to_string())),
+        }
+    }
+}
+
+#[async_trait]
+impl Store for EmbeddedStore {
+    async fn claim(
+        &self,
+        partition: &PartitionId,
+        owner: &ReplicaId,
+        ttl: Duration,
+        floor: Epoch,
+    ) -> Result<Claim, StoreError> {
+        let (partition, owner) = (partition.clone(), owner.clone());
+        let now = Instant::now();
+        let claiming = move |group: &mut writer::Group<'_>| {
+            if let Some(held) = group.held(&partition, now)
+                && held.lease.owner != owner
+            {
+                return Ok(Ok(Claim::Held {
+                    owner: held.lease.owner,
+                    remaining: held.until - now,
+                }));
+            }
+            let lease = Lease {
+                partition: partition.clone(),
+                owner: owner.clone(),
+                epoch: group.tables.next_epoch(&partition, floor)?,
+            };
+            group.grant(Held {
+                lease: lease.clone(),
+                until: now + ttl,
+            });
+            Ok(Ok(Claim::Granted(lease)))
+        };
+        self.writer.write(claiming).await
+    }
+
+    async fn renew(&self, lease: &Lease, ttl: Duration) -> Result<Renewal, StoreError> {
+        let now = Instant::now();
+        let mut leases = locked(&self.leases);
+        // Whoever was given a later epoch stays in the map, also after the lease ran out or was given back.
+        let Some(held) = leases.get_mut(&lease.partition) else {
+            return Ok(Renewal::Missing);
+        };
+        Ok(if held.lease != *lease {
+            Renewal::Lost
+        } else if held.until > now {
+            held.until = now + ttl;
+            Renewal::Renewed
+        } else {
+            Renewal::Missing
+        })
+    }
+
+    async fn release(&self, lease: &Lease) -> Result<(), StoreError> {
+        if let Some(held) = locked(&self.leases).get_mut(&lease.partition)
+            && held.lease == *lease
+        {
+            held.until = Instant::now();
+        }
+        Ok(())
+    }
+
+    async fn commit(&self, lease: &Lease, batch: &Batch) -> Result<Committed, StoreError> {
+        let (lease, batch) = (lease.clone(), batch.clone());
+        self.writer
+            .write(move |group| group.tables.commit(&lease, &batch))
+            .await
+    }
+
+    async fn session(
+        &self,
+        partition: &PartitionId,
+        account: &AccountId,
+    ) -> Result<Option<Vec<u8>>, StoreError> {
+        let (partition, account) = (partition.clone(), account.clone());
+        self.reading(move |transaction| tables::session(transaction, &partition, &account))
+            .await
+    }
+
+    async fn sessions(&self, partition: &PartitionId) -> Result<Vec<StoredSession>, StoreError> {
+        let partition = partition.clone();
+        self.reading(move |transaction| tables::sessions(transaction, &partition))
+            .await
+    }
+
+    async fn log_bounds(&self, partition: &PartitionId) -> Result<LogBounds, StoreError> {
+        let partition = partition.clone();
+        self.reading(move |transaction| tables::log_bounds(transaction, &partition))
+            .await
+    }
+
+    async fn read(
+        &self,
+        partition: &PartitionId,
+        after: u64,
+        limit: usize,
+    ) -> Result<Vec<LogEntry>, StoreError> {
+        let partition = partition.clone();
+        self.reading(move |transaction| tables::read(transaction, &partition, after, limit))
+            .await
+    }
+
+    async fn trim(&self, lease: &Lease, first_kept: u64) -> Result<(), StoreError> {
+        let lease = lease.clone();
+        self.writer
+            .write(move |group| group.tables.trim(&lease, first_kept))
+            .await
+    }
+
+    async fn subscription(
+        &self,
+        partition: &PartitionId,
+        name: &str,
+    ) -> Result<Option<Position>, StoreError> {
+        let (partition, name) = (partition.clone(), name.to_owned());
+        self.reading(move |transaction| tables::subscription(transaction, &partition, &name))
+            .await
+    }
+
+    async fn advance_subscription(
+        &self,
+        partition: &PartitionId,
+        name: &str,
+        position: &Position,
+    ) -> Result<(), StoreError> {
+        let (partition, name, position) = (partition.clone(), name.to_owned(), *position);
+        self.writer
+            .write(move |group| Ok(Ok(group.tables.advance(&partition, &name, &position)?)))
+            .await
+    }
+
+    async fn ping(&self) -> Result<(), StoreError> {
+        self.reading(|_| Ok(())).await
+    }
+}
