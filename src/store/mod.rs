@@ -4,6 +4,8 @@
 //! for one replica without Redis, [`memory`] for tests and simulation. Every write names the lease it is made
 //! under, and the store refuses it when a later epoch has been given out (guarantee G8).
 
+pub mod memory;
+
 use std::fmt;
 use std::time::Duration;
 
@@ -149,6 +151,13 @@ pub struct Committed {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LogId(pub u64);
 
+impl LogId {
+    /// An identity for a new log; never 0, which stands for no log.
+    fn random() -> Self {
+        Self(rand::random_range(1..=u64::MAX))
+    }
+}
+
 /// A place in a partition's log: after the entry with this sequence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Position {
@@ -156,6 +165,17 @@ pub struct Position {
     pub log: LogId,
     /// After which entry; 0 is the beginning.
     pub sequence: u64,
+}
+
+impl Position {
+    /// Whether a subscription at `stored` goes to this position, `present` being the log there is.
+    fn moves(&self, stored: Option<&Self>, present: LogId) -> bool {
+        match stored {
+            None => true,
+            Some(stored) if stored.log == self.log => self.sequence > stored.sequence,
+            Some(_) => self.log == present,
+        }
+    }
 }
 
 /// What a log retains.
@@ -205,6 +225,16 @@ pub enum StoreError {
         /// What is wrong with it.
         detail: String,
     },
+}
+
+impl StoreError {
+    /// The refusal of a write under `lease` when the latest epoch is `current`.
+    fn fenced(lease: &Lease, current: Option<Epoch>) -> Self {
+        Self::Fenced {
+            held: lease.epoch,
+            current,
+        }
+    }
 }
 
 impl Classified for StoreError {

@@ -1,0 +1,61 @@
+//! The contract of `imgate::store::Store`: one suite, run on every implementation, and what is special to each.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test says what is wrong by failing"
+)]
+
+#[path = "store_contract/fixture.rs"]
+mod fixture;
+#[path = "store_contract/leases.rs"]
+mod leases;
+#[path = "store_contract/records.rs"]
+mod records;
+#[path = "store_contract/subscriptions.rs"]
+mod subscriptions;
+
+/// Runs the whole suite in a module of its own for each implementation; `$open` gives a guard and a new store.
+macro_rules! contract {
+    ($($implementation:ident: $open:expr;)+) => {
+        $(mod $implementation {
+            contract!(@suite $open;
+                leases: a_free_partition_is_granted_and_a_held_one_is_not,
+                leases: a_restarted_owner_gets_a_greater_epoch,
+                leases: a_lease_runs_out,
+                leases: one_of_many_claimers_wins,
+                leases: a_claim_goes_above_the_floor,
+                leases: a_renewed_lease_lasts,
+                leases: an_unknown_lease_is_missing_and_may_still_write,
+                leases: a_released_partition_is_free,
+                leases: a_lease_of_another_is_not_released,
+                leases: a_stale_owner_writes_nothing,
+                leases: a_partition_never_claimed_takes_no_write,
+                records: a_commit_is_whole_and_sequences_are_dense,
+                records: a_read_is_after_a_place_and_bounded,
+                records: a_log_is_trimmed_exactly,
+                records: a_log_keeps_its_identity,
+                records: sessions_come_in_the_order_of_accounts,
+                records: big_records_and_events_come_back,
+                records: large_batches_are_whole,
+                records: concurrent_commits_do_not_mix,
+                records: partitions_and_tenants_are_apart,
+                subscriptions: a_subscription_only_moves_forward,
+                subscriptions: a_subscription_follows_the_present_log_only,
+                subscriptions: subscriptions_are_apart,
+                subscriptions: it_answers,
+            );
+        })+
+    };
+    (@suite $open:expr; $($part:ident: $name:ident,)+) => {
+        $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn $name() {
+            let (store, _guard) = $open;
+            crate::$part::$name(store).await;
+        })+
+    };
+}
+
+contract! {
+    memory: (std::sync::Arc::new(imgate::store::memory::MemoryStore::new()), ());
+}

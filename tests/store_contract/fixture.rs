@@ -1,0 +1,126 @@
+//! What the parts of the contract share: names, short verbs, and waiting for a condition.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use imgate::store::{Batch, Claim, Committed, Lease, LogEntry, Store, StoreError, StoredSession};
+use imgate::types::{AccountId, Epoch, PartitionId, ReplicaId, TenantId, UnixMillis};
+
+/// Longer than any test runs.
+pub(crate) const LONG: Duration = Duration::from_secs(600);
+/// How long a condition may take to come true.
+const DEADLINE: Duration = Duration::from_secs(20);
+
+pub(crate) type Shared = Arc<dyn Store>;
+
+pub(crate) fn partition(tenant: &str, number: u16) -> PartitionId {
+    PartitionId {
+        tenant: TenantId::new(tenant),
+        number,
+    }
+}
+
+pub(crate) fn here() -> PartitionId {
+    partition("tenant", 3)
+}
+
+pub(crate) fn replica(name: &str) -> ReplicaId {
+    ReplicaId::new(name)
+}
+
+pub(crate) async fn claim(store: &Shared, owner: &str, ttl: Duration) -> Claim {
+    store
+        .claim(&here(), &replica(owner), ttl, Epoch(0))
+        .await
+        .unwrap()
+}
+
+pub(crate) fn granted(claim: Claim) -> Lease {
+    match claim {
+        Claim::Granted(lease) => lease,
+        Claim::Held { owner, remaining } => panic!("held by {owner} for {remaining:?}"),
+    }
+}
+
+/// A lease of `place` that lasts for the whole test.
+pub(crate) async fn owned(store: &Shared, place: &PartitionId) -> Lease {
+    let claim = store.claim(place, &replica("owner"), LONG, Epoch(0)).await;
+    granted(claim.unwrap())
+}
+
+pub(crate) fn session(account: &str, record: impl Into<Vec<u8>>) -> StoredSession {
+    StoredSession {
+        account: AccountId::new(account),
+        record: record.into(),
+    }
+}
+
+pub(crate) fn events<const N: usize>(payloads: [&str; N]) -> Batch {
+    Batch {
+        now: UnixMillis(1_700_000_000_123),
+        records: Vec::new(),
+        events: payloads.map(|payload| payload.as_bytes().to_vec()).into(),
+    }
+}
+
+pub(crate) fn records(records: impl Into<Vec<StoredSession>>) -> Batch {
+    Batch {
+        now: UnixMillis(7),
+        records: records.into(),
+        events: Vec::new(),
+    }
+}
+
+pub(crate) async fn append<const N: usize>(
+    store: &Shared,
+    lease: &Lease,
+    payloads: [&str; N],
+) -> Committed {
+    store.commit(lease, &events(payloads)).await.unwrap()
+}
+
+/// The whole log as `(sequence, text)`.
+pub(crate) async fn log(store: &Shared, place: &PartitionId) -> Vec<(u64, String)> {
+    texts(store.read(place, 0, 1000).await.unwrap())
+}
+
+pub(crate) fn texts(entries: Vec<LogEntry>) -> Vec<(u64, String)> {
+    let text = |entry: LogEntry| (entry.sequence, String::from_utf8(entry.payload).unwrap());
+    entries.into_iter().map(text).collect()
+}
+
+/// The latest epoch that a refusal names.
+pub(crate) fn fenced<T: std::fmt::Debug>(
+    result: Result<T, StoreError>,
+    lease: &Lease,
+) -> Option<Epoch> {
+    match result.unwrap_err() {
+        StoreError::Fenced { held, current } => {
+            assert_eq!(held, lease.epoch);
+            current
+        }
+        other @ (StoreError::Unavailable(_) | StoreError::Full(_) | StoreError::Corrupt { .. }) => {
+            panic!("not fenced: {other}")
+        }
+    }
+}
+
+/// Asks again and again until there is an answer; fails when it takes too long.
+pub(crate) async fn eventually<T, F>(what: &str, mut ask: impl FnMut() -> F) -> T
+where
+    F: Future<Output = Option<T>>,
+{
+    let asking = async {
+        loop {
+            if let Some(answer) = ask().await {
+                return answer;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    match tokio::time::timeout(DEADLINE, asking).await {
+        Ok(answer) => answer,
+        Err(_) => panic!("it did not come true in {DEADLINE:?}: {what}"),
+    }
+}
