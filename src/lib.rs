@@ -2,8 +2,10 @@
 
 pub mod connectors;
 pub mod error;
+pub mod events;
 pub mod proto;
 pub mod runtime;
 pub mod session;
 pub mod store;
+pub mod tenants;
 pub mod types;

@@ -1,0 +1,192 @@
+//! The one writer of a partition: it saves session records and appends events, in groups.
+//!
+//! While one commit is under way the next group gathers, so that a busy partition commits seldom and a quiet
+//! one at once; no timer adds delay. While the store is away the group in hand is kept and tried again for
+//! ever, and the queue fills up: from then on callers are told at once, and must not acknowledge upstream what
+//! was not appended (guarantee G9). A retry after a lost answer may append an event twice, never lose one.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot, watch};
+use tracing::{Instrument as _, info_span};
+
+use super::hub::Hub;
+use super::metrics as names;
+use crate::error::{Classified, ErrorKind};
+use crate::runtime::supervisor::{TaskKind, Tasks};
+use crate::store::{Lease, Store};
+use crate::types::{AccountId, PartitionId};
+
+mod writer;
+
+/// What is to be written for one account, as a whole or not at all.
+#[derive(Debug)]
+pub struct Append {
+    /// Whose.
+    pub account: AccountId,
+    /// The session's record, if it is to be saved.
+    pub record: Option<Vec<u8>>,
+    /// Encoded `imgate.v1.Event`s without a sequence, in order; may be none.
+    pub events: Vec<Vec<u8>>,
+    /// Told when all of it is in the store, or why it will never be. Dropped without a word only where the
+    /// caller was told otherwise or the program ends.
+    pub done: oneshot::Sender<Result<(), AppendError>>,
+}
+
+impl Append {
+    fn bytes(&self) -> usize {
+        self.record.as_ref().map_or(0, Vec::len) + self.events.iter().map(Vec::len).sum::<usize>()
+    }
+
+    fn fail(self, error: AppendError) {
+        metrics::counter!(names::APPEND_FAILURES, "reason" => error.label()).increment(1);
+        // Nobody waits any more: the caller has given up, which is its right.
+        let _gone = self.done.send(Err(error));
+    }
+}
+
+/// Why something was not appended. Nothing of it is in the log unless another attempt succeeds, but for a
+/// commit whose answer was lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AppendError {
+    /// The queue is full, for the store is away or slow. Do not acknowledge upstream.
+    #[error("too much waits to be stored for this partition")]
+    Full,
+    /// This replica does not own the partition any more.
+    #[error("this replica does not own the partition any more")]
+    Fenced,
+    /// The store holds something that it cannot read.
+    #[error("the store could not take it: what is stored there is corrupt")]
+    Corrupt,
+    /// The writer is stopping, or has ended.
+    #[error("this replica is stopping")]
+    Stopping,
+}
+
+impl AppendError {
+    const fn label(self) -> &'static str {
+        match self {
+            Self::Full => "queue_full",
+            Self::Fenced => "fenced",
+            Self::Corrupt => "corrupt",
+            Self::Stopping => "stopping",
+        }
+    }
+}
+
+impl Classified for AppendError {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Full => ErrorKind::Exhausted,
+            Self::Fenced | Self::Stopping => ErrorKind::Unavailable,
+            Self::Corrupt => ErrorKind::Internal,
+        }
+    }
+
+    fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Full | Self::Stopping => Some(Duration::from_secs(1)),
+            Self::Fenced => Some(Duration::from_secs(5)),
+            Self::Corrupt => None,
+        }
+    }
+
+    fn public_text(&self) -> String {
+        match self {
+            Self::Full => "the gateway's store is away or slow; try again".into(),
+            Self::Fenced => "another replica owns this account now; try again".into(),
+            Self::Corrupt => "what is stored cannot be read; ask the operator".into(),
+            Self::Stopping => "this replica is stopping; try again".into(),
+        }
+    }
+}
+
+/// How a writer works.
+#[derive(Clone, Debug)]
+pub struct LogOptions {
+    /// How many appends may wait. Full: [`LogWriter::try_append`] refuses at once. Default 1024.
+    pub queue: usize,
+    /// How many appends one commit takes at the most. Default 512.
+    pub flush_appends: usize,
+    /// When a commit has this many bytes no further append joins it. Default 1 MiB.
+    pub flush_bytes: usize,
+    /// The longest first pause after a commit that the store did not take. Default 50 ms.
+    pub retry_min: Duration,
+    /// The longest pause. Default 2 s.
+    pub retry_max: Duration,
+    /// How many of the newest events a trim leaves in the log. Default 100,000.
+    pub retain_events: u64,
+    /// A trim follows when so many events were appended since the last one. Default 1,000.
+    pub trim_every_events: u64,
+    /// A trim that is due follows within this time at the latest. Default 1 min.
+    pub trim_every: Duration,
+    /// How long the queue is still written after the writer is told to stop; the rest fails. Default 5 s.
+    pub stop_within: Duration,
+}
+
+impl Default for LogOptions {
+    fn default() -> Self {
+        Self {
+            queue: 1024,
+            flush_appends: 512,
+            flush_bytes: 1024 * 1024,
+            retry_min: Duration::from_millis(50),
+            retry_max: Duration::from_secs(2),
+            retain_events: 100_000,
+            trim_every_events: 1_000,
+            trim_every: Duration::from_secs(60),
+            stop_within: Duration::from_secs(5),
+        }
+    }
+}
+
+/// The handle of a partition's writer. Cheap to clone; the writer ends when it is told to stop or when the last
+/// handle is gone.
+#[derive(Clone, Debug)]
+pub struct LogWriter {
+    queue: mpsc::Sender<Append>,
+}
+
+impl LogWriter {
+    /// Starts the writer of `partition`. It writes under the lease that `lease` shows, and waits while that
+    /// shows none. `fenced` is told, once per epoch, when the store refuses the lease.
+    pub fn start(
+        partition: PartitionId,
+        store: Arc<dyn Store>,
+        lease: watch::Receiver<Option<Lease>>,
+        hub: Hub,
+        fenced: mpsc::Sender<PartitionId>,
+        options: LogOptions,
+        tasks: &Tasks,
+    ) -> Self {
+        let (queue, appends) = mpsc::channel(options.queue.max(1));
+        let span = info_span!("log", %partition);
+        let writer = writer::Writer::new(partition, store, lease, hub, fenced, options, appends);
+        let task = writer.run(tasks.clone()).instrument(span);
+        tasks.spawn("log writer", TaskKind::Work, task);
+        Self { queue }
+    }
+
+    /// Hands something over without waiting. On an error the append is dropped, and its `done` with it.
+    pub fn try_append(&self, append: Append) -> Result<(), AppendError> {
+        self.queue.try_send(append).map_err(|refused| {
+            let error = match refused {
+                mpsc::error::TrySendError::Full(_) => AppendError::Full,
+                mpsc::error::TrySendError::Closed(_) => AppendError::Stopping,
+            };
+            metrics::counter!(names::APPEND_FAILURES, "reason" => error.label()).increment(1);
+            error
+        })
+    }
+
+    /// Hands something over, and waits for room in the queue. The outcome comes by `done`.
+    pub async fn append(&self, append: Append) {
+        if let Err(refused) = self.queue.send(append).await {
+            refused.0.fail(AppendError::Stopping);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

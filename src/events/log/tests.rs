@@ -1,0 +1,283 @@
+//! The writer on paused time.
+
+use futures_util::FutureExt as _;
+use prost::Message as _;
+use tokio::time::Instant;
+
+use super::*;
+use crate::events::testing::{TestStore, message, partition, tenant};
+use crate::proto::v1;
+
+struct World {
+    store: Arc<TestStore>,
+    lease: watch::Sender<Option<Lease>>,
+    hub: Hub,
+    fenced: mpsc::Receiver<PartitionId>,
+    tasks: Tasks,
+    writer: LogWriter,
+}
+
+async fn world(options: LogOptions) -> World {
+    let store = TestStore::new();
+    let (lease, seen) = watch::channel(Some(store.lease(&partition(0)).await));
+    let (fenced, told) = mpsc::channel(4);
+    let (hub, tasks) = (Hub::new(), Tasks::new());
+    let writer = LogWriter::start(
+        partition(0),
+        store.clone(),
+        seen,
+        hub.clone(),
+        fenced,
+        options,
+        &tasks,
+    );
+    World {
+        store,
+        lease,
+        hub,
+        fenced: told,
+        tasks,
+        writer,
+    }
+}
+
+impl World {
+    fn push(&self, text: &str) -> oneshot::Receiver<Result<(), AppendError>> {
+        let (append, done) = one(text);
+        self.writer.try_append(append).unwrap();
+        done
+    }
+
+    async fn record(&self) -> Vec<u8> {
+        let account = AccountId::new("bot1");
+        let record = self.store.session(&partition(0), &account).await;
+        record.unwrap().unwrap()
+    }
+
+    async fn texts(&self) -> Vec<String> {
+        let entries = self.store.inner.read(&partition(0), 0, 9999).await.unwrap();
+        let events = entries
+            .iter()
+            .map(|entry| v1::Event::decode(entry.payload.as_slice()).unwrap());
+        events
+            .map(|event| crate::events::testing::gist(&event))
+            .collect()
+    }
+}
+
+fn one(text: &str) -> (Append, oneshot::Receiver<Result<(), AppendError>>) {
+    let (done, outcome) = oneshot::channel();
+    let append = Append {
+        account: AccountId::new("bot1"),
+        record: Some(text.as_bytes().to_vec()),
+        events: vec![message("bot1", text).encode_to_vec()],
+        done,
+    };
+    (append, outcome)
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_arrives_during_a_commit_is_the_next_group() {
+    let world = world(LogOptions::default()).await;
+    let mut tails = world.hub.watch(&tenant());
+    world.store.set_hanging(true);
+    let first = world.push("0");
+    tokio::task::yield_now().await;
+    let rest: Vec<_> = (1..=5).map(|n| world.push(&n.to_string())).collect();
+    world.store.set_hanging(false);
+    let began = Instant::now();
+    first.await.unwrap().unwrap();
+    for done in rest {
+        done.await.unwrap().unwrap();
+    }
+    assert_eq!(world.store.commits(), [1, 5]);
+    assert_eq!(began.elapsed(), Duration::ZERO, "no timer adds delay");
+    assert_eq!(world.texts().await, ["0", "1", "2", "3", "4", "5"]);
+    tails.grown().await;
+    assert_eq!(tails.look(|ends| ends[&0].sequence), 6);
+    assert_eq!(world.record().await, b"5");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_group_is_bounded_in_count_and_bytes() {
+    let bounds = |flush_appends, flush_bytes| LogOptions {
+        flush_appends,
+        flush_bytes,
+        ..LogOptions::default()
+    };
+    for (options, groups) in [
+        (bounds(2, usize::MAX), vec![1, 2, 2, 1]),
+        (bounds(100, 1), vec![1, 1, 1, 1, 1, 1]),
+    ] {
+        let world = world(options).await;
+        world.store.set_hanging(true);
+        let mut waiting = vec![world.push("0")];
+        tokio::task::yield_now().await;
+        waiting.extend((1..=5).map(|n| world.push(&n.to_string())));
+        world.store.set_hanging(false);
+        for done in waiting {
+            done.await.unwrap().unwrap();
+        }
+        assert_eq!(world.store.commits(), groups);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_is_away_or_full_is_waited_for() {
+    let world = world(LogOptions::default()).await;
+    world.store.inner.set_available(false);
+    let mut done = world.push("a");
+    tokio::time::sleep(Duration::from_secs(3600)).await;
+    assert!((&mut done).now_or_never().is_none());
+    world.store.inner.set_available(true);
+    world.store.inner.set_full(true);
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert!((&mut done).now_or_never().is_none());
+    world.store.inner.set_full(false);
+    let back = Instant::now();
+    done.await.unwrap().unwrap();
+    assert!(
+        back.elapsed() <= Duration::from_secs(2),
+        "the pause is capped"
+    );
+    assert_eq!(world.texts().await, ["a"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_queue_refuses_at_once_and_serves_what_it_took() {
+    let options = LogOptions {
+        queue: 2,
+        ..LogOptions::default()
+    };
+    let world = world(options).await;
+    world.store.inner.set_available(false);
+    let mut waiting = vec![world.push("0")];
+    // Let the writer take the first; then the queue holds two more.
+    tokio::task::yield_now().await;
+    waiting.extend([world.push("1"), world.push("2")]);
+    let (append, done) = one("3");
+    assert_eq!(world.writer.try_append(append), Err(AppendError::Full));
+    assert!(done.await.is_err());
+    world.store.inner.set_available(true);
+    for done in waiting {
+        done.await.unwrap().unwrap();
+    }
+    assert_eq!(world.texts().await, ["0", "1", "2"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_a_lease_it_waits_for_one() {
+    let world = world(LogOptions::default()).await;
+    let lease = world.lease.send_replace(None);
+    let mut done = world.push("a");
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert!((&mut done).now_or_never().is_none());
+    world.lease.send_replace(lease);
+    done.await.unwrap().unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_lease_fails_its_appends_and_is_reported_once() {
+    let mut world = world(LogOptions::default()).await;
+    let newer = world.store.lease(&partition(0)).await;
+    for text in ["a", "b"] {
+        assert_eq!(world.push(text).await.unwrap(), Err(AppendError::Fenced));
+    }
+    assert_eq!(world.fenced.recv().await, Some(partition(0)));
+    assert!(world.fenced.try_recv().is_err());
+    assert!(world.texts().await.is_empty());
+    // A later lease sets it going again.
+    world.lease.send_replace(Some(newer));
+    world.push("c").await.unwrap().unwrap();
+    assert_eq!(world.texts().await, ["c"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_lost_its_data_fences_too() {
+    let mut world = world(LogOptions::default()).await;
+    world.push("a").await.unwrap().unwrap();
+    world.store.inner.lose_data();
+    assert_eq!(world.push("b").await.unwrap(), Err(AppendError::Fenced));
+    assert_eq!(world.fenced.recv().await, Some(partition(0)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_corrupt_store_fails_the_group_and_no_other() {
+    let world = world(LogOptions::default()).await;
+    world.store.set_corrupt(true);
+    assert_eq!(world.push("a").await.unwrap(), Err(AppendError::Corrupt));
+    world.store.set_corrupt(false);
+    world.push("b").await.unwrap().unwrap();
+    assert_eq!(world.texts().await, ["b"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_writes_what_is_queued() {
+    let world = world(LogOptions::default()).await;
+    world.store.set_hanging(true);
+    let waiting: Vec<_> = (0..3).map(|n| world.push(&n.to_string())).collect();
+    world.tasks.stop();
+    tokio::task::yield_now().await;
+    world.store.set_hanging(false);
+    world.tasks.ended().await;
+    for done in waiting {
+        done.await.unwrap().unwrap();
+    }
+    let (append, _done) = one("late");
+    assert_eq!(world.writer.try_append(append), Err(AppendError::Stopping));
+    let (append, done) = one("later");
+    world.writer.append(append).await;
+    assert_eq!(done.await.unwrap(), Err(AppendError::Stopping));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_does_not_wait_for_ever() {
+    let world = world(LogOptions::default()).await;
+    world.store.inner.set_available(false);
+    let mut waiting = vec![world.push("0")];
+    tokio::task::yield_now().await;
+    waiting.push(world.push("1"));
+    let began = Instant::now();
+    world.tasks.stop();
+    world.tasks.ended().await;
+    assert_eq!(began.elapsed(), LogOptions::default().stop_within);
+    for done in waiting {
+        assert_eq!(done.await.unwrap(), Err(AppendError::Stopping));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_log_is_trimmed_to_what_is_retained() {
+    let options = LogOptions {
+        retain_events: 10,
+        trim_every_events: 5,
+        ..LogOptions::default()
+    };
+    let world = world(options).await;
+    for n in 1..=20 {
+        world.push(&n.to_string()).await.unwrap().unwrap();
+    }
+    let first = || async {
+        let bounds = world.store.log_bounds(&partition(0)).await.unwrap();
+        bounds.first_sequence
+    };
+    assert_eq!(first().await, 11);
+    // What is not trimmed by count is trimmed by time.
+    for n in 21..=23 {
+        world.push(&n.to_string()).await.unwrap().unwrap();
+    }
+    assert_eq!(first().await, 11);
+    tokio::time::sleep(Duration::from_secs(61)).await;
+    assert_eq!(first().await, 14);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_record_alone_can_be_saved() {
+    let world = world(LogOptions::default()).await;
+    let (mut append, done) = one("record");
+    append.events.clear();
+    world.writer.append(append).await;
+    done.await.unwrap().unwrap();
+    assert!(world.texts().await.is_empty());
+    assert_eq!(world.record().await, b"record");
+}

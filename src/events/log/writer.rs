@@ -1,0 +1,287 @@
+//! The task behind a [`LogWriter`](super::LogWriter).
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+use tracing::{error, info, warn};
+
+use super::{Append, AppendError, LogOptions};
+use crate::events::hub::Hub;
+use crate::events::metrics as names;
+use crate::runtime::supervisor::Tasks;
+use crate::store::{Batch, Committed, Lease, Position, Store, StoreError, StoredSession};
+use crate::types::{Epoch, PartitionId, WallClock};
+
+/// Owns a partition's log while its replica owns the partition.
+pub(super) struct Writer {
+    partition: PartitionId,
+    store: Arc<dyn Store>,
+    lease: watch::Receiver<Option<Lease>>,
+    hub: Hub,
+    fenced: mpsc::Sender<PartitionId>,
+    options: LogOptions,
+    appends: mpsc::Receiver<Append>,
+    /// The epoch that the store refused: nothing is written under it again.
+    refused: Option<Epoch>,
+    trim: Trim,
+}
+
+/// How far the log was trimmed, and when it is due again.
+struct Trim {
+    /// The last sequence known.
+    last: u64,
+    /// The first sequence that is kept, as far as this writer has seen to it.
+    first_kept: u64,
+    /// Events since the last trim.
+    appended: u64,
+    due: Instant,
+}
+
+/// What became of a group.
+enum Flushed {
+    Done(Committed),
+    Failed(AppendError),
+}
+
+/// Resolves when the time to stop is over.
+type StopBy<'a> = Pin<&'a mut (dyn Future<Output = ()> + Send)>;
+
+impl Writer {
+    pub(super) fn new(
+        partition: PartitionId,
+        store: Arc<dyn Store>,
+        lease: watch::Receiver<Option<Lease>>,
+        hub: Hub,
+        fenced: mpsc::Sender<PartitionId>,
+        options: LogOptions,
+        appends: mpsc::Receiver<Append>,
+    ) -> Self {
+        let trim = Trim {
+            last: 0,
+            first_kept: 0,
+            appended: 0,
+            due: Instant::now() + options.trim_every,
+        };
+        Self {
+            partition,
+            store,
+            lease,
+            hub,
+            fenced,
+            options,
+            appends,
+            refused: None,
+            trim,
+        }
+    }
+
+    /// Writes until told to stop or until nobody can append any more.
+    pub(super) async fn run(mut self, tasks: Tasks) {
+        let stop_within = self.options.stop_within;
+        let stopping = tasks.clone();
+        let stop_by = async move {
+            stopping.stopping().await;
+            tokio::time::sleep(stop_within).await;
+        };
+        let mut stop_by = std::pin::pin!(stop_by);
+        while let Some(group) = self.gather(&tasks).await {
+            match self.flush(&group, stop_by.as_mut()).await {
+                Some(Flushed::Done(committed)) => {
+                    self.complete(group, committed);
+                    self.trim_if_due().await;
+                }
+                Some(Flushed::Failed(error)) => fail(group, error),
+                None => {
+                    fail(group, AppendError::Stopping);
+                    break;
+                }
+            }
+        }
+        self.end();
+    }
+
+    /// The next group: all that waits, within the bounds. `None` when nothing will come any more.
+    async fn gather(&mut self, tasks: &Tasks) -> Option<Vec<Append>> {
+        let first = loop {
+            let closed = self.appends.is_closed();
+            tokio::select! {
+                biased;
+                first = self.appends.recv() => break first?,
+                () = tasks.stopping(), if !closed => self.appends.close(),
+                () = tokio::time::sleep_until(self.trim.due) => self.trim_if_due().await,
+            }
+        };
+        let mut bytes = first.bytes();
+        let mut group = vec![first];
+        while group.len() < self.options.flush_appends && bytes < self.options.flush_bytes {
+            let Ok(next) = self.appends.try_recv() else {
+                break;
+            };
+            bytes += next.bytes();
+            group.push(next);
+        }
+        Some(group)
+    }
+
+    /// Gets a group into the store, however long that takes. `None` when the time to stop is over.
+    async fn flush(&mut self, group: &[Append], stop_by: StopBy<'_>) -> Option<Flushed> {
+        let mut batch = Batch::default();
+        for append in group {
+            batch.records.extend(append.record.iter().map(|record| {
+                let account = append.account.clone();
+                let record = record.clone();
+                StoredSession { account, record }
+            }));
+            batch.events.extend(append.events.iter().cloned());
+        }
+        let size = u32::try_from(batch.records.len() + batch.events.len()).unwrap_or(u32::MAX);
+        metrics::histogram!(names::BATCH_SIZE).record(size);
+
+        let began = Instant::now();
+        tokio::select! {
+            biased;
+            flushed = self.commit(batch) => {
+                metrics::histogram!(names::APPEND_SECONDS).record(began.elapsed());
+                Some(flushed)
+            }
+            () = stop_by => None,
+        }
+    }
+
+    async fn commit(&mut self, mut batch: Batch) -> Flushed {
+        let mut attempt = 0;
+        loop {
+            let Some(lease) = self.held_lease().await else {
+                return Flushed::Failed(AppendError::Fenced);
+            };
+            batch.now = WallClock.now();
+            let refusal = match self.store.commit(&lease, &batch).await {
+                Ok(committed) => {
+                    if attempt > 0 {
+                        info!(attempt, "the store takes appends again");
+                    }
+                    return Flushed::Done(committed);
+                }
+                Err(refusal) => refusal,
+            };
+            let reason = match &refusal {
+                StoreError::Unavailable(_) => "unavailable",
+                StoreError::Full(_) => "full",
+                StoreError::Fenced { .. } => {
+                    self.report_fenced(&lease, &refusal).await;
+                    return Flushed::Failed(AppendError::Fenced);
+                }
+                StoreError::Corrupt { .. } => {
+                    error!(error = %refusal, "a group of appends is lost");
+                    return Flushed::Failed(AppendError::Corrupt);
+                }
+            };
+            if attempt == 0 {
+                warn!(error = %refusal, "the store does not take appends; trying again");
+            }
+            metrics::counter!(names::APPEND_RETRIES, "reason" => reason).increment(1);
+            attempt += 1;
+            tokio::time::sleep(self.pause(attempt)).await;
+        }
+    }
+
+    /// Waits for a lease; `None` when the present one is known to be refused.
+    async fn held_lease(&mut self) -> Option<Lease> {
+        loop {
+            let lease = self.lease.borrow_and_update().clone();
+            match lease {
+                Some(lease) if self.refused == Some(lease.epoch) => return None,
+                Some(lease) => return Some(lease),
+                None => {
+                    if self.lease.changed().await.is_err() {
+                        // Whoever kept the lease is gone, and no other will come.
+                        return None;
+                    }
+                }
+            }
+        }
+    }
+
+    async fn report_fenced(&mut self, lease: &Lease, refusal: &StoreError) {
+        warn!(error = %refusal, "the lease is refused; appends fail until there is a new one");
+        self.refused = Some(lease.epoch);
+        if self.fenced.send(self.partition.clone()).await.is_err() {
+            info!("nobody listens for a refused lease");
+        }
+    }
+
+    /// Full jitter: anything up to a bound that doubles, but never nothing at all.
+    fn pause(&self, attempt: u32) -> Duration {
+        let bound = self
+            .options
+            .retry_min
+            .saturating_mul(1 << attempt.saturating_sub(1).min(10))
+            .min(self.options.retry_max);
+        bound.mul_f64(rand::random_range(0.5..=1.0))
+    }
+
+    fn complete(&mut self, group: Vec<Append>, committed: Committed) {
+        let events: usize = group.iter().map(|append| append.events.len()).sum();
+        let events = u64::try_from(events).unwrap_or(u64::MAX);
+        metrics::counter!(names::APPENDED).increment(events);
+        self.trim.last = committed.last_sequence;
+        self.trim.appended = self.trim.appended.saturating_add(events);
+        if events > 0 {
+            let end = Position {
+                log: committed.log,
+                sequence: committed.last_sequence,
+            };
+            self.hub.publish(&self.partition, end);
+        }
+        for append in group {
+            // Nobody waits any more: it is in the store all the same.
+            let _gone = append.done.send(Ok(()));
+        }
+    }
+
+    /// Trims when enough was appended or enough time has passed. What the store does not do now it does later.
+    async fn trim_if_due(&mut self) {
+        let now = Instant::now();
+        if self.trim.appended < self.options.trim_every_events && now < self.trim.due {
+            return;
+        }
+        self.trim.due = now + self.options.trim_every;
+        self.trim.appended = 0;
+        let first_kept = self
+            .trim
+            .last
+            .saturating_sub(self.options.retain_events)
+            .saturating_add(1);
+        if first_kept <= self.trim.first_kept.max(1) {
+            return;
+        }
+        let lease = self.lease.borrow().clone();
+        let Some(lease) = lease.filter(|lease| self.refused != Some(lease.epoch)) else {
+            return;
+        };
+        match self.store.trim(&lease, first_kept).await {
+            Ok(()) => self.trim.first_kept = first_kept,
+            Err(refusal) => {
+                metrics::counter!(names::TRIM_FAILURES).increment(1);
+                warn!(error = %refusal, "the log was not trimmed; it will be later");
+            }
+        }
+    }
+
+    /// Tells everybody who still waits that it is over.
+    fn end(&mut self) {
+        self.appends.close();
+        while let Ok(append) = self.appends.try_recv() {
+            append.fail(AppendError::Stopping);
+        }
+    }
+}
+
+fn fail(group: Vec<Append>, error: AppendError) {
+    for append in group {
+        append.fail(error);
+    }
+}

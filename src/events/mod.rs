@@ -1,0 +1,17 @@
+//! The way of an event from an upstream push to a subscriber.
+//!
+//! - [`log`] appends: one writer per partition, which commits in groups and answers when the store has it.
+//! - [`hub`] tells subscribers that a log has grown; it holds no events.
+//! - `subscription` reads: from a cursor on, in batches, with heartbeats, and with a gap where something is
+//!   missing.
+//! - [`cursor`] is the token between the two sides of a resumed subscription.
+//!
+//! A slow subscriber holds one batch and delays nobody: everybody reads the log at their own place.
+
+pub mod cursor;
+pub mod hub;
+pub mod log;
+pub mod metrics;
+
+#[cfg(test)]
+mod testing;
