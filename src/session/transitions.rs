@@ -145,6 +145,8 @@ impl Session {
         {
             self.login_not_before = Some(turn.now.at + self.policy.login_spacing);
             self.durable.last_login = Some(turn.now.wall);
+            // A login that ends without an answer counts too, after a restart as well.
+            turn.save = true;
             Credential::Signature(signature.text.clone())
         } else {
             turn.out.push(Effect::CloseSocket);
