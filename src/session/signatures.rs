@@ -176,7 +176,9 @@ impl Session {
             .policy
             .renewal_backoff
             .delay(self.renewal.attempts, &mut self.jitter);
-        self.renewal.retry_at = Some(turn.now.at + delay.max(retry_after));
+        // As with the upstream: more than ten times the greatest delay is not believed.
+        let asked = retry_after.min(self.policy.renewal_backoff.max * 10);
+        self.renewal.retry_at = Some(turn.now.at + delay.max(asked));
     }
 
     /// Time passed while a signature is awaited.

@@ -361,12 +361,15 @@ fn an_issuer_that_fails_is_asked_again_ever_later_until_the_session_parks() {
 }
 
 #[test]
-fn an_issuers_wish_to_be_left_alone_is_honoured() {
+fn an_issuers_wish_to_be_left_alone_is_honoured_but_not_without_bound() {
     let mut it = Harness::issuing();
     it.input(Input::Login(None));
     it.on(issuer_failed(100 * SECOND), "");
     assert_eq!(it.until_due(), 100 * SECOND);
     it.on(Input::Timeout, "");
+    it.due("ask the issuer again", "Issue(Expiring 2)");
+    it.on(issuer_failed(Duration::MAX), "");
+    assert_eq!(it.until_due(), 3000 * SECOND);
 }
 
 #[test]
