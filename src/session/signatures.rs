@@ -21,7 +21,7 @@ pub(super) struct Renewal {
     pub(super) ended: bool,
     /// The issuer has been asked and has not answered.
     in_flight: bool,
-    /// Why it is, or will be, asked.
+    /// Why it is, or will be, asked; `None` while the present signature is good.
     reason: Option<RenewReason>,
     /// Asked without success since the last success.
     attempts: u32,
@@ -45,6 +45,7 @@ impl Session {
         self.renewal.ended = false;
         self.renewal.ends_at = None;
         self.renewal.due_at = None;
+        self.renewal.reason = None;
         let Some(signature) = &self.durable.signature else {
             return;
         };
@@ -253,7 +254,7 @@ impl Session {
         self.renewal.in_flight = true;
         self.renewal.retry_at = None;
         turn.out.push(Effect::RenewSignature {
-            reason: self.renewal.reason.take().unwrap_or(RenewReason::Expiring),
+            reason: self.renewal.reason.unwrap_or(RenewReason::Expiring),
             attempt: self.renewal.attempts + 1,
         });
     }

@@ -367,7 +367,7 @@ fn an_issuers_wish_to_be_left_alone_is_honoured_but_not_without_bound() {
     it.on(issuer_failed(100 * SECOND), "");
     assert_eq!(it.until_due(), 100 * SECOND);
     it.on(Input::Timeout, "");
-    it.due("ask the issuer again", "Issue(Expiring 2)");
+    it.due("ask the issuer again", "Issue(FirstLogin 2)");
     it.on(issuer_failed(Duration::MAX), "");
     assert_eq!(it.until_due(), 3000 * SECOND);
 }
