@@ -133,7 +133,22 @@ impl Session {
         self.refused_resumes = 0;
     }
 
-    /// A signature from the issuer or from the bot.
+    /// The bot brings a signature. One that has ended changes nothing.
+    pub(super) fn bot_brought(&mut self, turn: &mut Turn<'_>, signature: Signature) {
+        if !signature.has_expired(turn.now.wall) {
+            self.forget_refusals();
+            self.fresh_signature(turn, signature);
+        }
+    }
+
+    fn is_in_use(&self, signature: &Signature) -> bool {
+        self.durable
+            .signature
+            .as_ref()
+            .is_some_and(|in_use| in_use.text == signature.text)
+    }
+
+    /// A signature from the issuer or from the bot, not ended.
     pub(super) fn fresh_signature(&mut self, turn: &mut Turn<'_>, signature: Signature) {
         match &self.state {
             State::RenewingSignature { .. }
@@ -152,6 +167,11 @@ impl Session {
             State::Online { .. }
             | State::Connecting { .. }
             | State::LoggingIn { .. }
+            | State::BackingOff { .. }
+                if self.is_in_use(&signature) => {}
+            State::Online { .. }
+            | State::Connecting { .. }
+            | State::LoggingIn { .. }
             | State::BackingOff { .. } => {
                 self.durable.next_signature = Some(signature);
                 turn.save = true;
@@ -161,8 +181,13 @@ impl Session {
         }
     }
 
-    /// The issuer answered.
+    /// The issuer answered. A signature that has ended, or is the very one to be replaced, is no answer: taken up,
+    /// it would be asked for and dialled for again at once, for ever.
     pub(super) fn issuer_answered(&mut self, turn: &mut Turn<'_>, signature: Signature) {
+        if signature.has_expired(turn.now.wall) || self.is_in_use(&signature) {
+            self.issuer_failed(turn, std::time::Duration::ZERO);
+            return;
+        }
         self.renewal.in_flight = false;
         self.renewal.attempts = 0;
         self.renewal.retry_at = None;

@@ -12,10 +12,7 @@ impl Session {
     pub(super) fn step(&mut self, turn: &mut Turn<'_>, input: Input) {
         match input {
             Input::Login(signature) => self.login(turn, signature),
-            Input::RenewSignature(signature) => {
-                self.forget_refusals();
-                self.fresh_signature(turn, signature);
-            }
+            Input::RenewSignature(signature) => self.bot_brought(turn, signature),
             Input::Logout => self.logout(turn),
             Input::Connected => self.connected(turn),
             Input::Accepted => self.accepted(turn),

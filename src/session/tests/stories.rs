@@ -718,3 +718,50 @@ fn a_wall_clock_set_back_over_a_restart_costs_one_distance_at_most() {
     it.due("next attempt", "");
     assert_eq!(it.until_due(), 15 * SECOND);
 }
+
+#[test]
+fn an_issuer_that_brings_ended_signatures_is_asked_ever_later_and_nothing_is_dialled() {
+    let mut it = Harness::issuing();
+    it.input(Input::Login(None));
+    let mut longest = Duration::ZERO;
+    for asked in 2..20 {
+        let ended = it.ended_signature("old");
+        it.on(Input::Renewed(ended), "");
+        it.is("RenewingSignature");
+        longest = longest.max(it.until_due());
+        it.due(
+            "ask the issuer again",
+            &format!("Issue(FirstLogin {asked})"),
+        );
+    }
+    assert!(longest > 100 * SECOND, "{longest:?}");
+}
+
+#[test]
+fn an_issuer_that_repeats_itself_is_asked_again_later() {
+    let mut it = Harness::issuing().online();
+    let one = it.record.signature.clone().unwrap();
+    it.input(expired_70001());
+    it.on(Input::Renewed(one), "");
+    it.due("ask the issuer again", "Issue(Expired 2)");
+    let two = it.signature("two", DAY);
+    it.on(Input::Renewed(two), "Connect, Save, Changed");
+}
+
+#[test]
+fn an_ended_or_known_signature_from_the_bot_does_no_harm() {
+    let mut it = Harness::manual();
+    let one = it.signature("one", 60 * SECOND);
+    it.input(Input::Login(Some(one.clone())));
+    it.input(Input::Connected);
+    it.input(Input::Accepted);
+    it.on(Input::RenewSignature(one.clone()), "");
+    it.skip(61 * SECOND);
+    it.input(Input::Traffic);
+    it.on(Input::Timeout, "SignatureExpired(6206)");
+    it.on(Input::RenewSignature(one.clone()), "");
+    it.is("Online 0");
+    it.input(expired_70001());
+    it.on(Input::RenewSignature(one), "");
+    it.is("RenewingSignature");
+}
