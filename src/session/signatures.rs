@@ -102,10 +102,7 @@ impl Session {
             self.ask_issuer(turn);
         } else {
             turn.tell.push(self.expired_notice(code, desc));
-            turn.answer = Some(LoginAnswer::Upstream {
-                code,
-                desc: desc.to_owned(),
-            });
+            turn.answer = Some(LoginAnswer::failure(code, desc));
         }
     }
 

@@ -60,8 +60,7 @@ impl Session {
                 }
                 None if self.policy.can_issue => {}
                 None => {
-                    let (code, desc) = (self.durable.code, self.durable.desc.clone());
-                    turn.answer = Some(LoginAnswer::Upstream { code, desc });
+                    turn.answer = Some(LoginAnswer::failure(self.durable.code, &self.durable.desc))
                 }
             },
             State::LoggedOut | State::Parked { .. } => self.begin_login(turn, signature),
@@ -230,10 +229,7 @@ impl Session {
                 self.forget_ticket(turn);
             }
         }
-        turn.answer = Some(LoginAnswer::Upstream {
-            code: self.durable.code,
-            desc: self.durable.desc.clone(),
-        });
+        turn.answer = Some(LoginAnswer::failure(self.durable.code, &self.durable.desc));
         turn.save = true;
         self.back_off(turn, attempt, at_least);
     }
@@ -335,10 +331,7 @@ impl Session {
             retake_at: None,
         };
         turn.save = true;
-        turn.answer = Some(LoginAnswer::Upstream {
-            code,
-            desc: desc.to_owned(),
-        });
+        turn.answer = Some(LoginAnswer::failure(code, desc));
     }
 
     fn logout(&mut self, turn: &mut Turn<'_>) {

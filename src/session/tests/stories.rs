@@ -347,7 +347,7 @@ fn an_issuer_that_fails_is_asked_again_ever_later_until_the_session_parks() {
         it.skip(at - it.now.at);
         let effects = it.input(Input::Timeout);
         if why == "signature given up" {
-            assert!(effects.starts_with("Save, Changed, Answer("), "{effects}");
+            assert_eq!(effects, "Save, Changed, Answer(no signature)");
             break;
         }
         asked += 1;
@@ -764,4 +764,17 @@ fn an_ended_or_known_signature_from_the_bot_does_no_harm() {
     it.input(expired_70001());
     it.on(Input::RenewSignature(one), "");
     it.is("RenewingSignature");
+}
+
+#[test]
+fn a_restored_session_without_any_signature_is_not_answered_as_a_success() {
+    let mut it = Harness::manual();
+    it.record.desired = true;
+    it.restart(SECOND);
+    it.on(Input::Login(None), "");
+    it.due(
+        "next attempt",
+        "Save, SignatureExpired(0), Changed, Answer(no signature)",
+    );
+    it.on(Input::Login(None), "Answer(no signature)");
 }
