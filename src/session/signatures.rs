@@ -174,6 +174,8 @@ impl Session {
                 turn.save = true;
             }
             State::Parked { .. } => self.adopt(turn, signature),
+            // A login waits for the end of the logout.
+            State::LoggingOut { .. } if self.durable.desired => self.adopt(turn, signature),
             State::LoggedOut | State::LoggingOut { .. } | State::Closed => {}
         }
     }

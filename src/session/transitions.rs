@@ -66,6 +66,10 @@ impl Session {
             State::LoggedOut | State::Parked { .. } => self.begin_login(turn, signature),
             // The logout runs to its end first.
             State::LoggingOut { .. } => {
+                if self.lacks_signature(signature.as_ref()) {
+                    turn.answer = Some(LoginAnswer::SignatureRequired);
+                    return;
+                }
                 self.durable.desired = true;
                 if let Some(signature) = signature {
                     self.adopt(turn, signature);
@@ -78,8 +82,7 @@ impl Session {
 
     /// Starts a login on the bot's command, if there is or can be a signature for it.
     fn begin_login(&mut self, turn: &mut Turn<'_>, signature: Option<Signature>) {
-        let nothing_given = signature.is_none() && self.durable.signature.is_none();
-        if nothing_given && !self.policy.can_issue {
+        if self.lacks_signature(signature.as_ref()) {
             turn.answer = Some(LoginAnswer::SignatureRequired);
             return;
         }
@@ -94,6 +97,11 @@ impl Session {
             self.adopt(turn, signature);
         }
         self.come_online(turn);
+    }
+
+    /// Whether there neither is nor can be a signature.
+    fn lacks_signature(&self, given: Option<&Signature>) -> bool {
+        given.or(self.durable.signature.as_ref()).is_none() && !self.policy.can_issue
     }
 
     /// Logs in by what there is, or gets a signature first.
@@ -341,8 +349,10 @@ impl Session {
             State::Connecting { .. } | State::LoggingIn { .. }
         );
         if matches!(self.state, State::LoggingOut { .. }) {
+            // A login that came meanwhile is taken back.
+            turn.answer = Some(LoginAnswer::Ended);
+            turn.save = self.durable.desired;
             self.durable.desired = false;
-            turn.save = true;
             return;
         }
         turn.save = self.durable.desired;
@@ -373,7 +383,7 @@ impl Session {
             turn.answer_logout = true;
             // A login came while the logout ran.
             if self.durable.desired {
-                self.come_online(turn);
+                self.begin_login(turn, None);
             }
         }
     }

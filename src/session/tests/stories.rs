@@ -525,7 +525,7 @@ fn a_logout_while_online_is_a_word_to_the_upstream_first() {
     let mut it = Harness::manual().online();
     it.on(Input::Logout, "LogOut, Save, Changed, Answer(ended)");
     assert!(!it.record.desired);
-    it.on(Input::Logout, "Save");
+    it.on(Input::Logout, "Answer(ended)");
     it.on(Input::LoggedOut, "Close, ForgetTicket, Save, AnswerLogout");
     it.is("LoggedOut");
     it.on(Input::Logout, "Answer(ended), AnswerLogout");
@@ -777,4 +777,37 @@ fn a_restored_session_without_any_signature_is_not_answered_as_a_success() {
         "Save, SignatureExpired(0), Changed, Answer(no signature)",
     );
     it.on(Input::Login(None), "Answer(no signature)");
+}
+
+#[test]
+fn a_login_while_the_logout_runs_can_be_taken_back() {
+    let mut it = Harness::manual().online();
+    it.input(Input::Logout);
+    it.on(Input::Login(None), "Save");
+    it.on(Input::Logout, "Save, Answer(ended)");
+    it.on(Input::LoggedOut, "Close, ForgetTicket, Save, AnswerLogout");
+    it.is("LoggedOut");
+}
+
+#[test]
+fn a_login_while_the_logout_runs_begins_anew() {
+    let mut it = Harness::new(Policy {
+        kick: KickPolicy::Retake { delay: SECOND },
+        ..Policy::default()
+    })
+    .online();
+    it.input(kicked());
+    it.due("retake after a kick", "Connect, Save");
+    it.input(Input::Connected);
+    it.input(Input::Accepted);
+    it.input(Input::Logout);
+    it.on(Input::Login(None), "Save");
+    let two = it.signature("two", DAY);
+    it.on(Input::RenewSignature(two), "Save");
+    it.input(Input::LoggedOut);
+    it.due("next attempt", "Connect");
+    it.on(Input::Connected, "LogIn(two), Save");
+    it.input(Input::Accepted);
+    it.input(kicked());
+    it.is("Parked Kicked retaking");
 }
