@@ -27,7 +27,7 @@ pub(super) struct Renewal {
     attempts: u32,
     /// Not to be asked before this.
     retry_at: Option<Instant>,
-    /// Signatures refused by the upstream since it last accepted one.
+    /// Signatures refused by the upstream since a login last proved itself.
     refused: u32,
 }
 
@@ -124,10 +124,15 @@ impl Session {
         self.signature_ended(turn, RenewReason::Refused, code, desc);
     }
 
-    /// The upstream accepted a signature, or the bot begins anew.
+    /// The bot begins anew.
     pub(super) const fn forget_refusals(&mut self) {
-        self.renewal.refused = 0;
+        self.forget_refused_signatures();
         self.refused_resumes = 0;
+    }
+
+    /// A login has proven itself, or the bot begins anew.
+    pub(super) const fn forget_refused_signatures(&mut self) {
+        self.renewal.refused = 0;
     }
 
     /// The bot brings a signature. One that has ended changes nothing.

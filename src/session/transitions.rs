@@ -177,7 +177,7 @@ impl Session {
         } else {
             self.durable.logins += 1;
         }
-        self.forget_refusals();
+        self.refused_resumes = 0;
         self.durable.has_ticket = true;
         self.durable.code = 0;
         self.durable.desc.clear();
@@ -265,6 +265,7 @@ impl Session {
             keepalive.received(turn.now.at);
             if turn.now.at >= *accepted_at + self.policy.proven_after {
                 *attempt = 0;
+                self.forget_refused_signatures();
             }
         }
     }
@@ -288,13 +289,23 @@ impl Session {
     }
 
     fn expired(&mut self, turn: &mut Turn<'_>, refusal: &Refusal) {
-        if !matches!(self.state, State::Online { .. }) {
+        // The word of the end is traffic too.
+        self.traffic(turn);
+        let State::Online {
+            attempt,
+            accepted_at,
+            ..
+        } = self.state
+        else {
             return;
-        }
+        };
         turn.out.push(Effect::CloseSocket);
         self.forget_ticket(turn);
         if refusal.disposition == Disposition::ForgetTicket && self.has_usable_signature(turn) {
-            self.connect_or_wait(turn, 0);
+            self.back_off(turn, attempt, None);
+        } else if turn.now.at < accepted_at + self.policy.proven_after {
+            // Accepted and ended at once is as good as refused: it is counted and paced.
+            self.signature_refused(turn, refusal.code, &refusal.desc);
         } else {
             self.signature_ended(turn, RenewReason::Expired, refusal.code, &refusal.desc);
         }

@@ -202,10 +202,9 @@ fn an_ended_ticket_with_a_live_signature_logs_in_with_that() {
 #[test]
 fn an_ended_ticket_while_online_logs_in_with_the_live_signature() {
     let mut it = Harness::issuing().online();
-    it.input(expired_20002());
-    if it.state() != "Connecting 0" {
-        it.due("next attempt", "Connect");
-    }
+    it.on(expired_20002(), "Close, ForgetTicket, Save, Changed");
+    it.is("BackingOff 1");
+    it.due("next attempt", "Connect");
     it.on(Input::Connected, "LogIn(one), Save");
 }
 
@@ -810,4 +809,45 @@ fn a_login_while_the_logout_runs_begins_anew() {
     it.input(Input::Accepted);
     it.input(kicked());
     it.is("Parked Kicked retaking");
+}
+
+#[test]
+fn an_upstream_that_accepts_and_ends_each_signature_at_once_is_paced_and_parks() {
+    let mut it = Harness::issuing();
+    it.input(Input::Login(None));
+    let mut logins = 0;
+    while it.state() == "RenewingSignature" {
+        it.skip(20 * SECOND);
+        let next = it.signature(&format!("s{logins}"), DAY);
+        it.on(Input::Renewed(next), "Connect, Save, Changed");
+        it.input(Input::Connected);
+        it.input(Input::Accepted);
+        logins += 1;
+        it.input(expired_70001());
+        if logins > 1 && it.state() == "RenewingSignature" {
+            it.due("ask the issuer again", "Issue(Refused 1)");
+        }
+    }
+    assert_eq!(logins, 6);
+    it.is("Parked Signature");
+}
+
+#[test]
+fn an_upstream_that_accepts_and_ends_each_ticket_at_once_meets_growing_delays() {
+    let mut it = Harness::issuing().online();
+    let mut longest = Duration::ZERO;
+    for attempt in 1..=40 {
+        it.input(expired_20002());
+        it.is(&format!("BackingOff {attempt}"));
+        longest = longest.max(it.until_due());
+        while it.state() != format!("Connecting {attempt}") {
+            it.skip(it.until_due());
+            it.input(Input::Timeout);
+        }
+        it.on(Input::Connected, "LogIn(one), Save");
+        it.input(Input::Accepted);
+        it.skip(SECOND);
+        it.input(Input::Traffic);
+    }
+    assert!(longest > 30 * SECOND, "{longest:?}");
 }
