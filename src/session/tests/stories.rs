@@ -851,3 +851,13 @@ fn an_upstream_that_accepts_and_ends_each_ticket_at_once_meets_growing_delays() 
     }
     assert!(longest > 30 * SECOND, "{longest:?}");
 }
+
+#[test]
+fn a_login_after_a_logout_that_a_crash_cut_short_does_not_use_the_ticket() {
+    let mut it = Harness::manual().online();
+    it.input(Input::Logout);
+    it.restart(SECOND);
+    it.is("LoggedOut");
+    it.on(Input::Login(None), "Connect, Save");
+    it.on(Input::Connected, "LogIn(one), Save");
+}
