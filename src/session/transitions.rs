@@ -27,6 +27,8 @@ impl Session {
             Input::Timeout => self.timeout(turn),
             Input::Stop => {
                 turn.answer = Some(LoginAnswer::Ended);
+                // What a logout promises is stored already: the session stays out.
+                turn.answer_logout = matches!(self.state, State::LoggingOut { .. });
                 self.close(turn);
             }
             Input::LeaseLost => self.close(turn),

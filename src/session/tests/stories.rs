@@ -861,3 +861,12 @@ fn a_login_after_a_logout_that_a_crash_cut_short_does_not_use_the_ticket() {
     it.on(Input::Login(None), "Connect, Save");
     it.on(Input::Connected, "LogIn(one), Save");
 }
+
+#[test]
+fn a_stop_in_the_middle_of_a_logout_answers_it() {
+    let mut it = Harness::manual().online();
+    it.input(Input::Logout);
+    it.on(Input::Stop, "Close, Answer(ended), AnswerLogout");
+    it.restart(SECOND);
+    it.is("LoggedOut");
+}
