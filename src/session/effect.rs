@@ -107,6 +107,18 @@ impl LoginAnswer {
             desc: String::new(),
         }
     }
+
+    /// What keeps the session from being online: the upstream's last code, or, when there is none, that the first
+    /// signature is missing.
+    pub fn failure(code: i32, desc: &str) -> Self {
+        if code == 0 {
+            return Self::SignatureRequired;
+        }
+        Self::Upstream {
+            code,
+            desc: desc.to_owned(),
+        }
+    }
 }
 
 /// What of a session outlives the process. The ticket and the catch-up position are the connector's.

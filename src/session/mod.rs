@@ -134,6 +134,8 @@ impl Session {
             },
         };
         session.durable = durable;
+        // The ticket of a logout that the process did not see the end of.
+        session.durable.has_ticket &= session.durable.desired;
         session.read_signature_life(now);
         session
     }

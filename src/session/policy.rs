@@ -18,7 +18,8 @@ pub struct Policy {
     pub logout_timeout: Duration,
     /// The least distance between two logins of one account by signature (the upstream's rule).
     pub login_spacing: Duration,
-    /// How long after an accepted login traffic proves the connection, so that the back-off starts anew.
+    /// How long after an accepted login traffic proves the connection, so that the back-off and the count of refused
+    /// signatures start anew.
     pub proven_after: Duration,
     /// Whether the tenant has an issuer that makes signatures without the bot.
     pub can_issue: bool,

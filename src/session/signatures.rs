@@ -21,13 +21,13 @@ pub(super) struct Renewal {
     pub(super) ended: bool,
     /// The issuer has been asked and has not answered.
     in_flight: bool,
-    /// Why it is, or will be, asked.
+    /// Why it is, or will be, asked; `None` while the present signature is good.
     reason: Option<RenewReason>,
     /// Asked without success since the last success.
     attempts: u32,
     /// Not to be asked before this.
     retry_at: Option<Instant>,
-    /// Signatures refused by the upstream since it last accepted one.
+    /// Signatures refused by the upstream since a login last proved itself.
     refused: u32,
 }
 
@@ -45,6 +45,7 @@ impl Session {
         self.renewal.ended = false;
         self.renewal.ends_at = None;
         self.renewal.due_at = None;
+        self.renewal.reason = None;
         let Some(signature) = &self.durable.signature else {
             return;
         };
@@ -101,10 +102,7 @@ impl Session {
             self.ask_issuer(turn);
         } else {
             turn.tell.push(self.expired_notice(code, desc));
-            turn.answer = Some(LoginAnswer::Upstream {
-                code,
-                desc: desc.to_owned(),
-            });
+            turn.answer = Some(LoginAnswer::failure(code, desc));
         }
     }
 
@@ -126,13 +124,33 @@ impl Session {
         self.signature_ended(turn, RenewReason::Refused, code, desc);
     }
 
-    /// The upstream accepted a signature, or the bot begins anew.
+    /// The bot begins anew.
     pub(super) const fn forget_refusals(&mut self) {
-        self.renewal.refused = 0;
+        self.forget_refused_signatures();
         self.refused_resumes = 0;
     }
 
-    /// A signature from the issuer or from the bot.
+    /// A login has proven itself, or the bot begins anew.
+    pub(super) const fn forget_refused_signatures(&mut self) {
+        self.renewal.refused = 0;
+    }
+
+    /// The bot brings a signature. One that has ended changes nothing.
+    pub(super) fn bot_brought(&mut self, turn: &mut Turn<'_>, signature: Signature) {
+        if !signature.has_expired(turn.now.wall) {
+            self.forget_refusals();
+            self.fresh_signature(turn, signature);
+        }
+    }
+
+    fn is_in_use(&self, signature: &Signature) -> bool {
+        self.durable
+            .signature
+            .as_ref()
+            .is_some_and(|in_use| in_use.text == signature.text)
+    }
+
+    /// A signature from the issuer or from the bot, not ended.
     pub(super) fn fresh_signature(&mut self, turn: &mut Turn<'_>, signature: Signature) {
         match &self.state {
             State::RenewingSignature { .. }
@@ -151,17 +169,29 @@ impl Session {
             State::Online { .. }
             | State::Connecting { .. }
             | State::LoggingIn { .. }
+            | State::BackingOff { .. }
+                if self.is_in_use(&signature) => {}
+            State::Online { .. }
+            | State::Connecting { .. }
+            | State::LoggingIn { .. }
             | State::BackingOff { .. } => {
                 self.durable.next_signature = Some(signature);
                 turn.save = true;
             }
             State::Parked { .. } => self.adopt(turn, signature),
+            // A login waits for the end of the logout.
+            State::LoggingOut { .. } if self.durable.desired => self.adopt(turn, signature),
             State::LoggedOut | State::LoggingOut { .. } | State::Closed => {}
         }
     }
 
-    /// The issuer answered.
+    /// The issuer answered. A signature that has ended, or is the very one to be replaced, is no answer: taken up,
+    /// it would be asked for and dialled for again at once, for ever.
     pub(super) fn issuer_answered(&mut self, turn: &mut Turn<'_>, signature: Signature) {
+        if signature.has_expired(turn.now.wall) || self.is_in_use(&signature) {
+            self.issuer_failed(turn, std::time::Duration::ZERO);
+            return;
+        }
         self.renewal.in_flight = false;
         self.renewal.attempts = 0;
         self.renewal.retry_at = None;
@@ -176,7 +206,9 @@ impl Session {
             .policy
             .renewal_backoff
             .delay(self.renewal.attempts, &mut self.jitter);
-        self.renewal.retry_at = Some(turn.now.at + delay.max(retry_after));
+        // As with the upstream: more than ten times the greatest delay is not believed.
+        let asked = retry_after.min(self.policy.renewal_backoff.max * 10);
+        self.renewal.retry_at = Some(turn.now.at + delay.max(asked));
     }
 
     /// Time passed while a signature is awaited.
@@ -251,7 +283,7 @@ impl Session {
         self.renewal.in_flight = true;
         self.renewal.retry_at = None;
         turn.out.push(Effect::RenewSignature {
-            reason: self.renewal.reason.take().unwrap_or(RenewReason::Expiring),
+            reason: self.renewal.reason.unwrap_or(RenewReason::Expiring),
             attempt: self.renewal.attempts + 1,
         });
     }

@@ -12,10 +12,7 @@ impl Session {
     pub(super) fn step(&mut self, turn: &mut Turn<'_>, input: Input) {
         match input {
             Input::Login(signature) => self.login(turn, signature),
-            Input::RenewSignature(signature) => {
-                self.forget_refusals();
-                self.fresh_signature(turn, signature);
-            }
+            Input::RenewSignature(signature) => self.bot_brought(turn, signature),
             Input::Logout => self.logout(turn),
             Input::Connected => self.connected(turn),
             Input::Accepted => self.accepted(turn),
@@ -30,6 +27,8 @@ impl Session {
             Input::Timeout => self.timeout(turn),
             Input::Stop => {
                 turn.answer = Some(LoginAnswer::Ended);
+                // What a logout promises is stored already: the session stays out.
+                turn.answer_logout = matches!(self.state, State::LoggingOut { .. });
                 self.close(turn);
             }
             Input::LeaseLost => self.close(turn),
@@ -63,13 +62,16 @@ impl Session {
                 }
                 None if self.policy.can_issue => {}
                 None => {
-                    let (code, desc) = (self.durable.code, self.durable.desc.clone());
-                    turn.answer = Some(LoginAnswer::Upstream { code, desc });
+                    turn.answer = Some(LoginAnswer::failure(self.durable.code, &self.durable.desc))
                 }
             },
             State::LoggedOut | State::Parked { .. } => self.begin_login(turn, signature),
             // The logout runs to its end first.
             State::LoggingOut { .. } => {
+                if self.lacks_signature(signature.as_ref()) {
+                    turn.answer = Some(LoginAnswer::SignatureRequired);
+                    return;
+                }
                 self.durable.desired = true;
                 if let Some(signature) = signature {
                     self.adopt(turn, signature);
@@ -82,8 +84,7 @@ impl Session {
 
     /// Starts a login on the bot's command, if there is or can be a signature for it.
     fn begin_login(&mut self, turn: &mut Turn<'_>, signature: Option<Signature>) {
-        let nothing_given = signature.is_none() && self.durable.signature.is_none();
-        if nothing_given && !self.policy.can_issue {
+        if self.lacks_signature(signature.as_ref()) {
             turn.answer = Some(LoginAnswer::SignatureRequired);
             return;
         }
@@ -98,6 +99,11 @@ impl Session {
             self.adopt(turn, signature);
         }
         self.come_online(turn);
+    }
+
+    /// Whether there neither is nor can be a signature.
+    fn lacks_signature(&self, given: Option<&Signature>) -> bool {
+        given.or(self.durable.signature.as_ref()).is_none() && !self.policy.can_issue
     }
 
     /// Logs in by what there is, or gets a signature first.
@@ -145,6 +151,8 @@ impl Session {
         {
             self.login_not_before = Some(turn.now.at + self.policy.login_spacing);
             self.durable.last_login = Some(turn.now.wall);
+            // A login that ends without an answer counts too, after a restart as well.
+            turn.save = true;
             Credential::Signature(signature.text.clone())
         } else {
             turn.out.push(Effect::CloseSocket);
@@ -171,7 +179,7 @@ impl Session {
         } else {
             self.durable.logins += 1;
         }
-        self.forget_refusals();
+        self.refused_resumes = 0;
         self.durable.has_ticket = true;
         self.durable.code = 0;
         self.durable.desc.clear();
@@ -231,10 +239,7 @@ impl Session {
                 self.forget_ticket(turn);
             }
         }
-        turn.answer = Some(LoginAnswer::Upstream {
-            code: self.durable.code,
-            desc: self.durable.desc.clone(),
-        });
+        turn.answer = Some(LoginAnswer::failure(self.durable.code, &self.durable.desc));
         turn.save = true;
         self.back_off(turn, attempt, at_least);
     }
@@ -262,6 +267,7 @@ impl Session {
             keepalive.received(turn.now.at);
             if turn.now.at >= *accepted_at + self.policy.proven_after {
                 *attempt = 0;
+                self.forget_refused_signatures();
             }
         }
     }
@@ -285,13 +291,23 @@ impl Session {
     }
 
     fn expired(&mut self, turn: &mut Turn<'_>, refusal: &Refusal) {
-        if !matches!(self.state, State::Online { .. }) {
+        // The word of the end is traffic too.
+        self.traffic(turn);
+        let State::Online {
+            attempt,
+            accepted_at,
+            ..
+        } = self.state
+        else {
             return;
-        }
+        };
         turn.out.push(Effect::CloseSocket);
         self.forget_ticket(turn);
         if refusal.disposition == Disposition::ForgetTicket && self.has_usable_signature(turn) {
-            self.connect_or_wait(turn, 0);
+            self.back_off(turn, attempt, None);
+        } else if turn.now.at < accepted_at + self.policy.proven_after {
+            // Accepted and ended at once is as good as refused: it is counted and paced.
+            self.signature_refused(turn, refusal.code, &refusal.desc);
         } else {
             self.signature_ended(turn, RenewReason::Expired, refusal.code, &refusal.desc);
         }
@@ -336,10 +352,7 @@ impl Session {
             retake_at: None,
         };
         turn.save = true;
-        turn.answer = Some(LoginAnswer::Upstream {
-            code,
-            desc: desc.to_owned(),
-        });
+        turn.answer = Some(LoginAnswer::failure(code, desc));
     }
 
     fn logout(&mut self, turn: &mut Turn<'_>) {
@@ -349,8 +362,10 @@ impl Session {
             State::Connecting { .. } | State::LoggingIn { .. }
         );
         if matches!(self.state, State::LoggingOut { .. }) {
+            // A login that came meanwhile is taken back.
+            turn.answer = Some(LoginAnswer::Ended);
+            turn.save = self.durable.desired;
             self.durable.desired = false;
-            turn.save = true;
             return;
         }
         turn.save = self.durable.desired;
@@ -381,7 +396,7 @@ impl Session {
             turn.answer_logout = true;
             // A login came while the logout ran.
             if self.durable.desired {
-                self.come_online(turn);
+                self.begin_login(turn, None);
             }
         }
     }
