@@ -3,6 +3,7 @@
 pub mod config;
 pub mod connectors;
 pub mod error;
+pub mod observability;
 pub mod proto;
 pub mod runtime;
 pub mod store;
