@@ -1,8 +1,11 @@
 //! imgate holds many upstream IM sessions on behalf of server-side bots.
 
+pub mod cluster;
+pub mod config;
 pub mod connectors;
 pub mod error;
 pub mod events;
+pub mod observability;
 pub mod proto;
 pub mod runtime;
 pub mod session;

@@ -1,0 +1,143 @@
+//! The rules: unchecked options in, a checked [`Config`] out. What is refused is noted with its key; the result
+//! then holds a stand-in and is thrown away.
+
+use std::time::Duration;
+
+use tracing_subscriber::EnvFilter;
+
+use super::load::Sources;
+use super::options::{GrpcOptions, GrpcTlsOptions, Options};
+use super::setting::Setting;
+use super::{ByteSize, Config, Grpc, GrpcTls};
+use crate::types::ReplicaId;
+
+mod store;
+mod tenants;
+
+const LONGEST_AGE: Duration = Duration::from_secs(3650 * 24 * 60 * 60);
+const SECOND: Duration = Duration::from_secs(1);
+const HOUR: Duration = Duration::from_secs(60 * 60);
+const MILLISECOND: Duration = Duration::from_millis(1);
+
+/// Applies all rules.
+pub(super) fn check(options: Options, sources: &mut Sources<'_>) -> Config {
+    let replica_id = replica_id(options.replica_id, sources);
+    let grpc = grpc(options.grpc, sources);
+    let directive = &options.log.level;
+    if EnvFilter::builder().parse(directive).is_err() {
+        let remedy = "must be a level (error, warn, info, debug, trace), or levels by module such as \
+                      \"info,imgate::connectors=debug\"";
+        sources.refuse("log.level", directive, remedy);
+    }
+    let store = store::store(options.store, sources);
+    let seal = store::seal(options.seal, &store.kind, sources);
+    sources.within("shutdown.grace", &options.shutdown.grace, &SECOND, &HOUR);
+    let connects = &options.pacing.connects_per_second;
+    sources.within("pacing.connects_per_second", connects, &1, &100_000);
+    let jitter = &options.pacing.start_jitter;
+    sources.within("pacing.start_jitter", jitter, &Duration::ZERO, &HOUR);
+    let (first, max) = (&options.backoff.first, &options.backoff.max);
+    sources.within("backoff.first", first, &MILLISECOND, &HOUR);
+    sources.within("backoff.max", max, &MILLISECOND, &HOUR);
+    if first > max {
+        let remedy = format!("must not be greater than backoff.max = {}", max.to_toml());
+        sources.refuse_because(&["backoff.first", "backoff.max"], first, remedy);
+    }
+    let (heartbeat, answer) = (
+        &options.keepalive.heartbeat,
+        &options.keepalive.answer_timeout,
+    );
+    sources.within("keepalive.heartbeat", heartbeat, &SECOND, &HOUR);
+    sources.within("keepalive.answer_timeout", answer, &MILLISECOND, &HOUR);
+    if answer >= heartbeat {
+        let keys = ["keepalive.answer_timeout", "keepalive.heartbeat"];
+        let remedy = format!(
+            "must be less than keepalive.heartbeat = {}",
+            heartbeat.to_toml()
+        );
+        sources.refuse_because(&keys, answer, remedy);
+    }
+    let tenants = tenants::tenants(options.tenants, &grpc, sources);
+    Config {
+        replica_id,
+        grpc,
+        ops: options.ops,
+        log: options.log,
+        store,
+        seal,
+        shutdown: options.shutdown,
+        pacing: options.pacing,
+        backoff: options.backoff,
+        keepalive: options.keepalive,
+        tenants,
+    }
+}
+
+impl Sources<'_> {
+    /// Notes a problem of a key that is no secret.
+    fn refuse(&mut self, key: &str, value: &impl Setting, remedy: impl Into<String>) {
+        self.refuse_because(&[key], value, remedy);
+    }
+
+    /// Notes a problem of the first key, which the others have a part in.
+    fn refuse_because(&mut self, keys: &[&str], value: &impl Setting, remedy: impl Into<String>) {
+        self.problems.report(keys, Some(value.to_toml()), remedy);
+    }
+
+    fn within<T: Setting + PartialOrd>(&mut self, key: &str, value: &T, least: &T, most: &T) {
+        if value < least || value > most {
+            let remedy = format!("must be from {} to {}", least.to_toml(), most.to_toml());
+            self.refuse(key, value, remedy);
+        }
+    }
+}
+
+fn replica_id(given: Option<String>, sources: &mut Sources<'_>) -> ReplicaId {
+    let from_host = given.is_none();
+    let Some(id) = given.or_else(|| sources.host_name()) else {
+        let remedy =
+            "is required where the host has no name: set it to a name that stays over restarts";
+        sources.problems.report(&["replica_id"], None, remedy);
+        return ReplicaId::new("");
+    };
+    let allowed = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    if id.is_empty() || id.len() > 63 || !id.chars().all(allowed) {
+        let remedy = if from_host {
+            "(the host name) cannot be used: set replica_id to letters, digits, dots, dashes and underscores, at most 63"
+        } else {
+            "must be letters, digits, dots, dashes and underscores, at most 63"
+        };
+        sources.refuse("replica_id", &id, remedy);
+    }
+    ReplicaId::new(id)
+}
+
+fn grpc(options: GrpcOptions, sources: &mut Sources<'_>) -> Grpc {
+    let most = ByteSize::mib(64);
+    let message = options.max_message_bytes;
+    sources.within("grpc.max_message_bytes", &message, &ByteSize(1024), &most);
+    let (interval, timeout) = (options.keepalive_interval, options.keepalive_timeout);
+    sources.within("grpc.keepalive_interval", &interval, &SECOND, &HOUR);
+    sources.within("grpc.keepalive_timeout", &timeout, &SECOND, &HOUR);
+    Grpc {
+        listen: options.listen,
+        max_message_bytes: message.0,
+        keepalive_interval: interval,
+        keepalive_timeout: timeout,
+        tls: options.tls.and_then(|tls| grpc_tls(&tls, sources)),
+    }
+}
+
+fn grpc_tls(options: &GrpcTlsOptions, sources: &mut Sources<'_>) -> Option<GrpcTls> {
+    let cert_pem = sources.certificates("grpc.tls.cert_file", &options.cert_file);
+    let key_pem = sources.private_key("grpc.tls.key_file", &options.key_file);
+    let client_ca_pem = options
+        .client_ca_file
+        .as_ref()
+        .and_then(|path| sources.certificates("grpc.tls.client_ca_file", path));
+    Some(GrpcTls {
+        cert_pem: cert_pem?,
+        key_pem: key_pem?,
+        client_ca_pem,
+    })
+}

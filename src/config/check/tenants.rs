@@ -1,0 +1,215 @@
+//! The rules of `[[tenants]]`.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use tokio_tungstenite::tungstenite::http::Uri;
+
+use super::{HOUR, LONGEST_AGE, SECOND};
+use crate::config::load::Sources;
+use crate::config::options::{ApiKeyOptions, Issuer, TenantOptions};
+use crate::config::section::element;
+use crate::config::setting::{ByteSize, Setting};
+use crate::config::{ApiKey, Grpc, Tenant};
+use crate::types::TenantId;
+
+pub(super) fn tenants(
+    options: Vec<TenantOptions>,
+    grpc: &Grpc,
+    sources: &mut Sources<'_>,
+) -> Vec<Tenant> {
+    if options.is_empty() {
+        let remedy = "at least one is required: add [[tenants]] with id and sdk_app_id";
+        sources.problems.report(&["tenants"], None, remedy);
+    }
+    let mut names = HashMap::new();
+    let mut digests = HashMap::new();
+    let mut tenants = Vec::with_capacity(options.len());
+    for (place, options) in options.into_iter().enumerate() {
+        let name = sources.element("tenants", &options.id, place);
+        let id_key = format!("{name}.id");
+        if names.insert(name.clone(), place).is_some() {
+            let remedy = "another tenant has this id already: choose another";
+            sources.refuse(&id_key, &options.id, remedy);
+        }
+        let tenant = tenant(&name, options, sources);
+        for key in &tenant.api_keys {
+            let path = format!("{name}.api_keys[{}].sha256", key.id);
+            if let Some(other) = digests.insert(key.sha256.clone(), path.clone()) {
+                let remedy = format!("is the same as {other}: a key must be of one tenant only");
+                sources.refuse_because(&[&path, &other], &key.sha256, remedy);
+            }
+        }
+        if tenant.api_keys.is_empty() && !grpc.listen.ip().is_loopback() {
+            let remedy = format!(
+                "must be a loopback address such as 127.0.0.1:50051 while {name} has no API key: everybody could use \
+                 it; or add [[tenants.api_keys]] to it"
+            );
+            let keys = ["grpc.listen", &format!("{name}.api_keys")];
+            sources.refuse_because(&keys, &grpc.listen, remedy);
+        }
+        tenants.push(tenant);
+    }
+    tenants
+}
+
+fn tenant(name: &str, options: TenantOptions, sources: &mut Sources<'_>) -> Tenant {
+    let key = |field: &str| format!("{name}.{field}");
+    sources.identifier(&key("id"), &options.id);
+    sources.within(&key("partitions"), &options.partitions, &1, &256);
+    sources.within(&key("sdk_app_id"), &options.sdk_app_id, &1, &u32::MAX);
+    let upstream_url = upstream_url(&key("upstream_url"), &options.upstream_url, sources);
+    let lifetime = &options.signature_lifetime;
+    let shortest = Duration::from_secs(30);
+    sources.within(
+        &key("signature_lifetime"),
+        lifetime,
+        &shortest,
+        &LONGEST_AGE,
+    );
+    sources.within(&key("renew_at"), &options.renew_at, &0.1, &0.95);
+    let (retake, spacing) = (&options.retake_delay, &options.login_spacing);
+    sources.within(&key("retake_delay"), retake, &SECOND, &(HOUR * 24));
+    sources.within(&key("login_spacing"), spacing, &Duration::ZERO, &HOUR);
+    let limits = options.limits;
+    sources.within(&key("limits.sessions"), &limits.sessions, &1, &10_000_000);
+    let pending = &limits.pending_sends_per_session;
+    sources.within(
+        &key("limits.pending_sends_per_session"),
+        pending,
+        &0,
+        &10_000,
+    );
+    let frame = &limits.upstream_frame_bytes;
+    let (least, most) = (ByteSize(64 << 10), ByteSize::mib(64));
+    sources.within(&key("limits.upstream_frame_bytes"), frame, &least, &most);
+
+    let issuers = issuers(name, options.issuers, options.secret_key.is_some(), sources);
+    Tenant {
+        id: TenantId::new(&options.id),
+        partitions: options.partitions,
+        sdk_app_id: options.sdk_app_id,
+        upstream_url,
+        upstream_ca_pem: options
+            .upstream_ca_file
+            .and_then(|path| sources.certificates(&key("upstream_ca_file"), &path)),
+        secret_key: options
+            .secret_key
+            .and_then(|place| sources.secret(&key("secret_key"), &place)),
+        issuers,
+        signature_lifetime: options.signature_lifetime,
+        renew_at: options.renew_at,
+        kick_policy: options.kick_policy,
+        retake_delay: options.retake_delay,
+        login_spacing: options.login_spacing,
+        api_keys: api_keys(name, options.api_keys, sources),
+        limits,
+    }
+}
+
+impl Sources<'_> {
+    /// What the reader has called an element of a list: one without an ID has a stand-in now.
+    fn element(&self, list: &str, id: &str, place: usize) -> String {
+        let by_place = element(list, None, place);
+        if self.problems.has(&format!("{by_place}.id")) {
+            by_place
+        } else {
+            element(list, Some(id), place)
+        }
+    }
+
+    fn identifier(&mut self, key: &str, id: &String) {
+        let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+        if id.is_empty() || id.len() > 63 || id.starts_with('-') || !id.chars().all(allowed) {
+            let remedy =
+                "must be small letters, digits and dashes, at most 63, without a dash at the front";
+            self.refuse(key, id, remedy);
+        }
+    }
+}
+
+/// The URL without a slash at its end.
+fn upstream_url(key: &str, given: &String, sources: &mut Sources<'_>) -> String {
+    let normal = given.parse::<Uri>().ok().and_then(|uri| {
+        let scheme = uri.scheme_str().filter(|s| matches!(*s, "ws" | "wss"))?;
+        let authority = uri.authority()?;
+        let plain = !authority.as_str().contains('@')
+            && !authority.host().is_empty()
+            && matches!(uri.path(), "" | "/")
+            && uri.query().is_none();
+        plain.then(|| format!("{scheme}://{authority}"))
+    });
+    normal.unwrap_or_else(|| {
+        let remedy = "must be wss://HOST[:PORT] or ws://HOST[:PORT]; imgate adds the path itself";
+        sources.refuse(key, given, remedy);
+        String::new()
+    })
+}
+
+fn issuers(
+    tenant: &str,
+    given: Option<Vec<Issuer>>,
+    has_secret_key: bool,
+    sources: &mut Sources<'_>,
+) -> Vec<Issuer> {
+    let key = format!("{tenant}.issuers");
+    let Some(issuers) = given else {
+        let local = has_secret_key.then_some(Issuer::Local);
+        return local.into_iter().chain([Issuer::Manual]).collect();
+    };
+    no_repeats(&key, &issuers, "\"local\" or \"manual\"", sources);
+    if issuers.contains(&Issuer::Local) && !has_secret_key {
+        let remedy = format!(
+            "\"local\" needs the app's secret key: set {tenant}.secret_key = {{ file = \"PATH\" }}, or take it out"
+        );
+        let keys = [key.as_str(), &format!("{tenant}.secret_key")];
+        sources.refuse_because(&keys, &issuers, remedy);
+    }
+    issuers
+}
+
+fn no_repeats<T>(key: &str, list: &Vec<T>, choice: &str, sources: &mut Sources<'_>)
+where
+    T: Setting + Ord,
+    Vec<T>: Setting,
+{
+    let mut sorted: Vec<_> = list.iter().collect();
+    sorted.sort_unstable();
+    sorted.dedup();
+    if list.is_empty() || sorted.len() != list.len() {
+        let remedy = format!("must have {choice}, each at most once");
+        sources.refuse(key, list, remedy);
+    }
+}
+
+fn api_keys(tenant: &str, options: Vec<ApiKeyOptions>, sources: &mut Sources<'_>) -> Vec<ApiKey> {
+    let list = format!("{tenant}.api_keys");
+    let mut names = HashMap::new();
+    let mut keys = Vec::with_capacity(options.len());
+    for (place, options) in options.into_iter().enumerate() {
+        let name = sources.element(&list, &options.id, place);
+        let id_key = format!("{name}.id");
+        sources.identifier(&id_key, &options.id);
+        if names.insert(name.clone(), place).is_some() {
+            let remedy = "another key of the tenant has this id already: choose another";
+            sources.refuse(&id_key, &options.id, remedy);
+        }
+        let sha256 = options.sha256.to_ascii_lowercase();
+        if sha256.len() != 64 || !sha256.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            // It may be the key itself, so it is not shown.
+            let remedy = "must be the 64 hexadecimal digits of `printf %s KEY | sha256sum`, not the key itself";
+            sources
+                .problems
+                .report(&[&format!("{name}.sha256")], None, remedy);
+        }
+        let scopes_key = format!("{name}.scopes");
+        let choice = "one or more of \"sessions\", \"events\", \"messages\"";
+        no_repeats(&scopes_key, &options.scopes, choice, sources);
+        keys.push(ApiKey {
+            id: options.id,
+            sha256,
+            scopes: options.scopes,
+        });
+    }
+    keys
+}

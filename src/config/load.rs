@@ -1,0 +1,203 @@
+//! Reads the file and what it refers to: secrets in files and in the environment, certificates, the host name.
+//! The only reader of the environment.
+
+use std::fmt;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use tokio_rustls::rustls::pki_types::pem::PemObject as _;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use toml::Table;
+use zeroize::Zeroizing;
+
+use super::error::{ConfigErrors, Problem, Problems};
+use super::options::Options;
+use super::section::Reader;
+use super::setting::{MaybeSecret, SecretRef, Setting as _};
+use super::{Config, check};
+use crate::types::Secret;
+
+/// No secret and no certificate is greater than this.
+const MAX_FILE_BYTES: u64 = 1 << 20;
+
+impl Config {
+    /// Reads and checks a file. Relative paths in it start at its folder.
+    ///
+    /// # Errors
+    ///
+    /// Everything that is wrong with the file and with what it refers to.
+    pub fn load(path: &Path) -> Result<Self, ConfigErrors> {
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "the one reader of the environment"
+        )]
+        let environment = |name: &str| std::env::var(name).ok();
+        let failed = |error: io::Error| ConfigErrors {
+            file: Some(path.to_owned()),
+            problems: vec![Problem {
+                key: "the file".to_owned(),
+                value: None,
+                remedy: format!("cannot be read: {error}"),
+            }],
+        };
+        let text = fs::read_to_string(path).map_err(failed)?;
+        let base = path.parent().unwrap_or_else(|| Path::new(""));
+        Self::parse(&text, base, &environment).map_err(|errors| ConfigErrors {
+            file: Some(path.to_owned()),
+            ..errors
+        })
+    }
+
+    /// Reads and checks the text of a file, with relative paths starting at `base` and variables of `environment`.
+    ///
+    /// # Errors
+    ///
+    /// Everything that is wrong with the text and with what it refers to.
+    pub fn parse(
+        text: &str,
+        base: &Path,
+        environment: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<Self, ConfigErrors> {
+        let table: Table = text.parse().map_err(|error| syntax_error(text, &error))?;
+        let (options, problems) = Reader::read::<Options>(table);
+        let mut sources = Sources {
+            base,
+            environment,
+            problems,
+        };
+        let config = check::check(options, &mut sources);
+        sources.problems.into_result(config, None)
+    }
+}
+
+/// The line and the reason, but not the line's text, for it may hold a secret.
+fn syntax_error(text: &str, error: &toml::de::Error) -> ConfigErrors {
+    let line = error
+        .span()
+        .and_then(|span| text.get(..span.start))
+        .map_or(1, |before| before.matches('\n').count().saturating_add(1));
+    ConfigErrors {
+        file: None,
+        problems: vec![Problem {
+            key: format!("line {line}"),
+            value: None,
+            remedy: format!("is not TOML: {}", error.message().replace('\n', ", ")),
+        }],
+    }
+}
+
+/// What a file refers to, and the problems found so far.
+pub(super) struct Sources<'a> {
+    base: &'a Path,
+    environment: &'a dyn Fn(&str) -> Option<String>,
+    pub(super) problems: Problems,
+}
+
+impl fmt::Debug for Sources<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sources")
+            .field("base", &self.base)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Sources<'_> {
+    /// A path of the file, seen from where imgate runs.
+    pub(super) fn path(&self, path: &Path) -> PathBuf {
+        self.base.join(path)
+    }
+
+    /// The name of this host.
+    pub(super) fn host_name(&self) -> Option<String> {
+        let kernel = fs::read_to_string("/proc/sys/kernel/hostname").ok();
+        kernel
+            .or_else(|| (self.environment)("HOSTNAME"))
+            .map(|name| name.trim().to_owned())
+            .filter(|name| !name.is_empty())
+    }
+
+    /// The secret that `place` refers to.
+    pub(super) fn secret(&mut self, key: &str, place: &SecretRef) -> Option<Secret<String>> {
+        let found = match place {
+            SecretRef::File(path) => self.read(path).and_then(|bytes| {
+                let text = str::from_utf8(&bytes)
+                    .map_err(|_| "the file must hold text in UTF-8".to_owned())?;
+                Ok(text.trim_end().to_owned())
+            }),
+            SecretRef::Env(name) => {
+                (self.environment)(name).ok_or_else(|| format!("set the variable {name}"))
+            }
+        };
+        let found = match found {
+            Ok(text) if text.is_empty() => Err("must not be empty".to_owned()),
+            other => other,
+        };
+        found
+            .map_err(|remedy| {
+                self.problems.report(&[key], Some(place.to_toml()), remedy);
+            })
+            .ok()
+            .map(Secret::new)
+    }
+
+    /// The value itself, or the secret that it refers to.
+    pub(super) fn maybe_secret(
+        &mut self,
+        key: &str,
+        value: &MaybeSecret,
+    ) -> Option<Secret<String>> {
+        match value {
+            MaybeSecret::Plain(text) => Some(text.clone()),
+            MaybeSecret::Reference(place) => self.secret(key, place),
+        }
+    }
+
+    /// A file with one certificate or more.
+    pub(super) fn certificates(&mut self, key: &str, path: &Path) -> Option<Vec<u8>> {
+        self.pem(key, path, "certificate", |bytes| {
+            let mut certificates = CertificateDer::pem_slice_iter(bytes).peekable();
+            certificates.peek().is_some() && certificates.all(|one| one.is_ok())
+        })
+    }
+
+    /// A file with a private key.
+    pub(super) fn private_key(&mut self, key: &str, path: &Path) -> Option<Secret<Vec<u8>>> {
+        self.pem(key, path, "private key", |bytes| {
+            PrivateKeyDer::from_pem_slice(bytes).is_ok()
+        })
+        .map(Secret::new)
+    }
+
+    fn pem(
+        &mut self,
+        key: &str,
+        path: &Path,
+        what: &str,
+        holds_one: impl Fn(&[u8]) -> bool,
+    ) -> Option<Vec<u8>> {
+        let checked = self.read(path).and_then(|bytes| {
+            if holds_one(&bytes) {
+                Ok(bytes.to_vec())
+            } else {
+                Err(format!("the file must hold a {what} in PEM"))
+            }
+        });
+        checked
+            .map_err(|remedy| {
+                self.problems
+                    .report(&[key], Some(path.to_path_buf().to_toml()), remedy);
+            })
+            .ok()
+    }
+
+    fn read(&self, path: &Path) -> Result<Zeroizing<Vec<u8>>, String> {
+        let path = self.path(path);
+        let failed = |error: io::Error| format!("{} cannot be read: {error}", path.display());
+        let size = fs::metadata(&path).map_err(failed)?.len();
+        if size > MAX_FILE_BYTES {
+            return Err(format!("{} is greater than 1 MiB", path.display()));
+        }
+        fs::read(&path).map(Zeroizing::new).map_err(failed)
+    }
+}

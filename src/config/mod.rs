@@ -1,0 +1,258 @@
+//! What an operator may set. A file of options goes in, a checked [`Config`] comes out, or every problem at once.
+//!
+//! `options` is the documented tree of keys, `load` reads the file and the secrets it refers to, `check`
+//! holds the rules, and [`reference()`] writes the commented example file from the same text. Everything that runs
+//! takes its part of [`Config`], in which nothing is left to check.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::types::{ReplicaId, Secret, TenantId};
+
+mod check;
+mod error;
+mod load;
+mod options;
+mod reference;
+mod seal;
+mod section;
+mod setting;
+
+pub use error::{ConfigErrors, Problem};
+pub use options::{
+    Backoff, Issuer, Keepalive, KickPolicy, Limits, Log, LogFormat, Ops, Pacing, Scope, Shutdown,
+};
+pub use reference::reference;
+pub use seal::{Seal, SealError, SealKeys};
+pub use setting::ByteSize;
+
+/// The checked configuration.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The name of this process, kept over restarts.
+    pub replica_id: ReplicaId,
+    /// The API for bots.
+    pub grpc: Grpc,
+    /// The operations port.
+    pub ops: Ops,
+    /// Logs.
+    pub log: Log,
+    /// The store.
+    pub store: Store,
+    /// The keys that seal credentials in the store.
+    pub seal: Seal,
+    /// What happens at SIGTERM.
+    pub shutdown: Shutdown,
+    /// How mass logins are spread.
+    pub pacing: Pacing,
+    /// The delay before a lost upstream connection is dialled again; `first` is at most `max`.
+    pub backoff: Backoff,
+    /// How a dead upstream connection is found out; `answer_timeout` is less than `heartbeat`.
+    pub keepalive: Keepalive,
+    /// The customers; at least one, with different IDs.
+    pub tenants: Vec<Tenant>,
+}
+
+/// The gRPC API for bots.
+#[derive(Clone, Debug)]
+pub struct Grpc {
+    /// The address to listen on; a loopback address if any tenant has no API key.
+    pub listen: SocketAddr,
+    /// The greatest message that a caller may send, in bytes.
+    pub max_message_bytes: usize,
+    /// How long a connection may be silent before the caller is asked whether it is still there.
+    pub keepalive_interval: Duration,
+    /// How long that answer may take before the connection is closed.
+    pub keepalive_timeout: Duration,
+    /// TLS; `None` for plain text.
+    pub tls: Option<GrpcTls>,
+}
+
+/// TLS of the gRPC API.
+#[derive(Clone, Debug)]
+pub struct GrpcTls {
+    /// The server's certificate chain, PEM.
+    pub cert_pem: Vec<u8>,
+    /// Its private key, PEM.
+    pub key_pem: Secret<Vec<u8>>,
+    /// The authorities whose certificates callers must show, PEM; `None` when they need no certificate.
+    pub client_ca_pem: Option<Vec<u8>>,
+}
+
+/// Where sessions, leases and the event log are kept.
+#[derive(Clone, Debug)]
+pub struct Store {
+    /// Which kind, and where.
+    pub kind: StoreKind,
+    /// How long one operation may take before it counts as failed.
+    pub operation_timeout: Duration,
+    /// How long a lease lasts; it is renewed at a third of it. At least three times `operation_timeout`.
+    pub lease_ttl: Duration,
+    /// How many events the log of a partition keeps at most.
+    pub retain_events: u32,
+    /// How long the log keeps an event at most.
+    pub retain_age: Duration,
+}
+
+/// Which kind of store, and where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StoreKind {
+    /// A database file of this replica.
+    Embedded {
+        /// The file. Its folder may not be there yet.
+        path: PathBuf,
+    },
+    /// A Redis server.
+    Redis {
+        /// Its URL, which the `redis` crate takes as it is.
+        url: Secret<String>,
+    },
+    /// Nothing outlives the process.
+    Memory,
+}
+
+/// A customer of the gateway.
+#[derive(Clone, Debug)]
+pub struct Tenant {
+    /// The tenant's name.
+    pub id: TenantId,
+    /// Over how many partitions its accounts are spread; 1 to 256.
+    pub partitions: u16,
+    /// The upstream app's number; not 0.
+    pub sdk_app_id: u32,
+    /// The upstream: `ws://` or `wss://`, host and port, without a path or a slash at its end.
+    pub upstream_url: String,
+    /// Authorities to trust beside the system's, PEM.
+    pub upstream_ca_pem: Option<Vec<u8>>,
+    /// The upstream app's secret key; there if `issuers` has [`Issuer::Local`].
+    pub secret_key: Option<Secret<String>>,
+    /// Where signatures come from when one runs out, in this order; at least one.
+    pub issuers: Vec<Issuer>,
+    /// How long a signature of [`Issuer::Local`] is valid; at least 30 s.
+    pub signature_lifetime: Duration,
+    /// At which part of its lifetime a signature is renewed; 0.1 to 0.95.
+    pub renew_at: f64,
+    /// What a kick leads to.
+    pub kick_policy: KickPolicy,
+    /// How long [`KickPolicy::Retake`] waits.
+    pub retake_delay: Duration,
+    /// The least time between two upstream logins of one account.
+    pub login_spacing: Duration,
+    /// Who may call; empty for a tenant that is open to every caller on the loopback listener.
+    pub api_keys: Vec<ApiKey>,
+    /// Bounds.
+    pub limits: Limits,
+}
+
+/// An API key of a tenant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ApiKey {
+    /// The key's name in logs.
+    pub id: String,
+    /// The SHA-256 of the key: 64 small hexadecimal digits. No other key of any tenant has the same.
+    pub sha256: String,
+    /// What it may do; at least one thing.
+    pub scopes: Vec<Scope>,
+}
+
+impl Config {
+    /// A configuration made in code, with the defaults of everything that is not given.
+    pub fn new(store: StoreKind, tenants: Vec<Tenant>) -> Self {
+        let options = options::Options::default();
+        Self {
+            replica_id: ReplicaId::new("imgate-local"),
+            grpc: Grpc {
+                listen: options.grpc.listen,
+                max_message_bytes: options.grpc.max_message_bytes.0,
+                keepalive_interval: options.grpc.keepalive_interval,
+                keepalive_timeout: options.grpc.keepalive_timeout,
+                tls: None,
+            },
+            ops: options.ops,
+            log: options.log,
+            seal: Seal::default_for(&store),
+            store: Store {
+                kind: store,
+                operation_timeout: options.store.operation_timeout,
+                lease_ttl: options.store.lease_ttl,
+                retain_events: options.store.retain_events,
+                retain_age: options.store.retain_age,
+            },
+            shutdown: options.shutdown,
+            pacing: options.pacing,
+            backoff: options.backoff,
+            keepalive: options.keepalive,
+            tenants,
+        }
+    }
+
+    /// What is allowed and yet perhaps not meant; for the log at the start.
+    pub fn warnings(&self) -> Vec<String> {
+        let mut warnings = Vec::new();
+        if self.grpc.tls.is_none() && !self.grpc.listen.ip().is_loopback() {
+            warnings.push(format!(
+                "grpc.listen = \"{}\" without [grpc.tls]: API keys cross the network in plain text",
+                self.grpc.listen
+            ));
+        }
+        if self.store.kind == StoreKind::Memory {
+            warnings.push("store.kind = \"memory\": nothing outlives this process".into());
+        }
+        for tenant in &self.tenants {
+            if let Some(host) = tenant.upstream_url.strip_prefix("ws://")
+                && !is_loopback(host)
+            {
+                warnings.push(format!(
+                    "tenants[{}].upstream_url = \"{}\": signatures cross the network in plain text",
+                    tenant.id, tenant.upstream_url
+                ));
+            }
+        }
+        warnings
+    }
+}
+
+/// Whether HOST[:PORT] is this machine.
+fn is_loopback(authority: &str) -> bool {
+    let host = authority
+        .rsplit_once(':')
+        .filter(|(_, port)| port.bytes().all(|byte| byte.is_ascii_digit()))
+        .map_or(authority, |(host, _)| host);
+    host == "localhost"
+        || host
+            .trim_matches(['[', ']'])
+            .parse::<std::net::IpAddr>()
+            .is_ok_and(|ip| ip.is_loopback())
+}
+
+impl Tenant {
+    /// A tenant made in code, without API keys and secret key and with the defaults of everything else. The
+    /// arguments are as the fields of the same names say.
+    pub fn new(id: TenantId, sdk_app_id: u32, upstream_url: String) -> Self {
+        let options = options::TenantOptions::default();
+        Self {
+            id,
+            partitions: options.partitions,
+            sdk_app_id,
+            upstream_url,
+            upstream_ca_pem: None,
+            secret_key: None,
+            issuers: vec![Issuer::Manual],
+            signature_lifetime: options.signature_lifetime,
+            renew_at: options.renew_at,
+            kick_policy: options.kick_policy,
+            retake_delay: options.retake_delay,
+            login_spacing: options.login_spacing,
+            api_keys: Vec::new(),
+            limits: options.limits,
+        }
+    }
+
+    /// The same tenant with a secret key, which the first issuer signs with.
+    pub fn with_secret_key(mut self, secret_key: Secret<String>) -> Self {
+        self.secret_key = Some(secret_key);
+        self.issuers = vec![Issuer::Local, Issuer::Manual];
+        self
+    }
+}

@@ -1,0 +1,302 @@
+//! The documented tree of options: every key of the file with its meaning, unit and default. The reference is
+//! made of this text.
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::section::section;
+use super::setting::{ByteSize, MaybeSecret, SecretRef, choice};
+use crate::types::Secret;
+
+const fn secs(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+const fn days(number: u64) -> Duration {
+    secs(number * 24 * 60 * 60)
+}
+
+fn loopback(port: u16) -> SocketAddr {
+    SocketAddr::from((Ipv4Addr::LOCALHOST, port))
+}
+
+choice! {
+    /// How log lines are written.
+    pub enum LogFormat {
+        /// For people.
+        Text = "text",
+        /// One JSON object a line.
+        Json = "json",
+    }
+}
+
+choice! {
+    /// Which kind of store.
+    pub(super) enum StoreKindOption {
+        /// A database file of this replica.
+        Embedded = "embedded",
+        /// A Redis server.
+        Redis = "redis",
+        /// Nothing outlives the process.
+        Memory = "memory",
+    }
+}
+
+choice! {
+    /// Where a renewed signature comes from.
+    pub enum Issuer {
+        /// Minted with the tenant's secret key.
+        Local = "local",
+        /// Asked of the bots: an event goes out, and RenewSignature or Login continues the session.
+        Manual = "manual",
+    }
+}
+
+choice! {
+    /// What a kick by another login of the account leads to.
+    pub enum KickPolicy {
+        /// Nothing: the session is parked until a new Login.
+        Yield = "yield",
+        /// One login after a delay; a second kick parks.
+        Retake = "retake",
+    }
+}
+
+choice! {
+    /// What an API key may do.
+    pub enum Scope {
+        /// Log in and out, renew, look at sessions.
+        Sessions = "sessions",
+        /// Subscribe and acknowledge.
+        Events = "events",
+        /// Send messages and raw commands.
+        Messages = "messages",
+    }
+}
+
+section! {
+    /// The whole file.
+    pub(super) struct Options {
+        /// The name of this process, kept over restarts: it owns leases under it. Letters, digits, dots, dashes
+        /// and underscores, at most 63. Default: the host name, which for a pod of a StatefulSet is the pod's name.
+        pub(super) replica_id: Option<String> = optional("imgate-0".to_owned()),
+    }
+    tables {
+        /// The API for bots.
+        pub(super) grpc: GrpcOptions = table,
+        /// The operations port.
+        pub(super) ops: Ops = table,
+        /// Logs.
+        pub(super) log: Log = table,
+        /// The store.
+        pub(super) store: StoreOptions = table,
+        /// Keys that seal credentials.
+        pub(super) seal: SealOptions = table,
+        /// Stopping.
+        pub(super) shutdown: Shutdown = table,
+        /// Mass logins.
+        pub(super) pacing: Pacing = table,
+        /// Delays after a loss.
+        pub(super) backoff: Backoff = table,
+        /// Proof of life.
+        pub(super) keepalive: Keepalive = table,
+        /// Customers.
+        pub(super) tenants: Vec<TenantOptions> = tables,
+    }
+}
+
+section! {
+    /// The gRPC API for bots.
+    pub(super) struct GrpcOptions {
+        /// The address to listen on. While a tenant has no API key it must be a loopback address.
+        pub(super) listen: SocketAddr = default(loopback(50051)),
+        /// The greatest message that a caller may send.
+        pub(super) max_message_bytes: ByteSize = default(ByteSize::mib(4)),
+        /// How long a connection may be silent before the caller is asked whether it is still there.
+        pub(super) keepalive_interval: Duration = default(secs(30)),
+        /// How long that answer may take before the connection is closed.
+        pub(super) keepalive_timeout: Duration = default(secs(20)),
+    }
+    tables {
+        /// TLS.
+        pub(super) tls: Option<GrpcTlsOptions> = optional_table,
+    }
+}
+
+section! {
+    /// TLS of the gRPC API. Default: none, plain text.
+    pub(super) struct GrpcTlsOptions {
+        /// The server's certificate chain, PEM.
+        pub(super) cert_file: PathBuf = required("tls.crt".into()),
+        /// The private key of the certificate, PEM.
+        pub(super) key_file: PathBuf = required("tls.key".into()),
+        /// The authorities whose certificates callers must show, PEM. Default: callers need no certificate.
+        pub(super) client_ca_file: Option<PathBuf> = optional("clients-ca.crt".into()),
+    }
+}
+
+section! {
+    /// The operations port: /metrics, /live and /ready over plain HTTP, without authentication. Keep it inside.
+    pub struct Ops {
+        /// The address to listen on.
+        pub listen: SocketAddr = default(loopback(9090)),
+    }
+}
+
+section! {
+    /// The log, written to standard error.
+    pub struct Log {
+        /// How lines are written: "text" or "json".
+        pub format: LogFormat = default(LogFormat::Text),
+        /// What is logged: "error", "warn", "info", "debug" or "trace", also by module, as in
+        /// "info,imgate::connectors=debug". Secrets and message bodies never show above "trace".
+        pub level: String = default("info".to_owned()),
+    }
+}
+
+section! {
+    /// Where sessions, leases and the event log are kept.
+    pub(super) struct StoreOptions {
+        /// "embedded" is a database file, for one replica; "redis" a Redis server, for any number; "memory" keeps
+        /// nothing over a restart and is for trying things.
+        pub(super) kind: StoreKindOption = default(StoreKindOption::Embedded),
+        /// The database file; only for "embedded". Its folder is made if it is not there.
+        /// Default: imgate-data/imgate.redb in the folder where imgate is started.
+        pub(super) path: Option<PathBuf> = optional("imgate-data/imgate.redb".into()),
+        /// The Redis server, only and always for "redis": redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE]. With a
+        /// password in it, better { file = "PATH" } or { env = "VARIABLE" }, where the URL is kept.
+        pub(super) url: Option<MaybeSecret> =
+            optional(MaybeSecret::Plain(Secret::new("redis://127.0.0.1:6379".to_owned()))),
+        /// How long one operation of the store may take before it counts as failed.
+        pub(super) operation_timeout: Duration = default(secs(2)),
+        /// How long a replica owns a partition without renewing; it renews at a third of it. A crashed replica's
+        /// sessions come back on another one after at most this time. At least three times operation_timeout.
+        pub(super) lease_ttl: Duration = default(secs(30)),
+        /// How many events the log of a partition keeps at most.
+        pub(super) retain_events: u32 = default(100_000),
+        /// How long the log keeps an event at most.
+        pub(super) retain_age: Duration = default(days(7)),
+    }
+}
+
+section! {
+    /// The keys that seal credentials in the store: AES-256 keys, 32 random bytes each, written in base64 or
+    /// hexadecimal (`openssl rand -base64 32`). Required for "redis". Default for "embedded": a key file that is
+    /// made beside the database file at the first start.
+    pub(super) struct SealOptions {
+        /// The name of the key that seals; the others only open. To rotate, add a key, make it active, and take
+        /// the old one out once every session has been written anew.
+        pub(super) active: Option<String> = optional("k1".to_owned()),
+        /// The keys by name: letters, digits and dashes, at most 32.
+        pub(super) keys: Option<BTreeMap<String, SecretRef>> = optional(BTreeMap::from([
+            ("k1".to_owned(), SecretRef::File("seal-k1.key".into())),
+        ])),
+    }
+}
+
+section! {
+    /// What happens at SIGTERM.
+    pub struct Shutdown {
+        /// How long handing over and flushing may take before the process ends anyway. Keep it below the grace
+        /// period of whatever sends the signal.
+        pub grace: Duration = default(secs(25)),
+    }
+}
+
+section! {
+    /// How mass logins are spread: at a start, after an outage, after a take-over.
+    pub struct Pacing {
+        /// The most upstream connections that are opened per second for one tenant.
+        pub connects_per_second: u32 = default(200),
+        /// Each session waits a random time up to this before its first connection after a start.
+        pub start_jitter: Duration = default(secs(2)),
+    }
+}
+
+section! {
+    /// The delay before a lost upstream connection is dialled again: random, up to a bound that doubles.
+    pub struct Backoff {
+        /// The first bound.
+        pub first: Duration = default(Duration::from_millis(500)),
+        /// The greatest bound.
+        pub max: Duration = default(secs(60)),
+    }
+}
+
+section! {
+    /// How a dead upstream connection is found out.
+    pub struct Keepalive {
+        /// A heartbeat is sent when nothing came for this long.
+        pub heartbeat: Duration = default(secs(10)),
+        /// A connection whose heartbeat is not answered for this long is lost. Shorter than heartbeat.
+        pub answer_timeout: Duration = default(secs(3)),
+    }
+}
+
+section! {
+    /// A customer of the gateway, and its upstream app. At least one.
+    pub(super) struct TenantOptions {
+        /// The tenant's name: small letters, digits and dashes, at most 63, no dash first. Stored with all its
+        /// data, so it stays.
+        pub(super) id: String = required("acme".to_owned()),
+        /// Over how many partitions its accounts are spread, 1 to 256. It is fixed once the tenant has data.
+        pub(super) partitions: u16 = default(8),
+        /// The upstream app's number.
+        pub(super) sdk_app_id: u32 = required(1_400_000_001),
+        /// The upstream: wss://HOST[:PORT], or ws:// without TLS.
+        pub(super) upstream_url: String = default("wss://wss.im.qcloud.com".to_owned()),
+        /// Authorities to trust beside the system's for wss, PEM. Default: the system's alone.
+        pub(super) upstream_ca_file: Option<PathBuf> = optional("upstream-ca.crt".into()),
+        /// The upstream app's secret key, which the issuer "local" signs with. Default: none.
+        pub(super) secret_key: Option<SecretRef> = optional(SecretRef::File("acme-secret.key".into())),
+        /// Where signatures come from when one runs out; the first that can. "local" mints them with secret_key;
+        /// "manual" asks the bots by an event. Default: "local" if there is a secret_key, then "manual".
+        pub(super) issuers: Option<Vec<Issuer>> = optional(vec![Issuer::Local, Issuer::Manual]),
+        /// How long a signature of "local" is valid; at least 30s.
+        pub(super) signature_lifetime: Duration = default(days(7)),
+        /// At which part of its lifetime a signature is renewed, 0.1 to 0.95; jittered.
+        pub(super) renew_at: f64 = default(0.8),
+        /// What happens when another login of the account kicks the session out: "yield" parks it until a new
+        /// Login, "retake" logs in once more after retake_delay.
+        pub(super) kick_policy: KickPolicy = default(KickPolicy::Yield),
+        /// How long "retake" waits.
+        pub(super) retake_delay: Duration = default(secs(30)),
+        /// The least time between two upstream logins of one account.
+        pub(super) login_spacing: Duration = default(secs(15)),
+    }
+    tables {
+        /// Who may call.
+        pub(super) api_keys: Vec<ApiKeyOptions> = tables,
+        /// Bounds.
+        pub(super) limits: Limits = table,
+    }
+}
+
+section! {
+    /// An API key of the tenant. Callers send `authorization: Bearer KEY`. Take 32 random bytes or more
+    /// (`openssl rand -hex 32`). Without any, the tenant is open to everybody who reaches the loopback listener.
+    pub(super) struct ApiKeyOptions {
+        /// The key's name in logs: small letters, digits and dashes, at most 63.
+        pub(super) id: String = required("bot-fleet".to_owned()),
+        /// The SHA-256 of the key in hexadecimal (`printf %s KEY | sha256sum`).
+        pub(super) sha256: String = required(
+            "5f0d8b1e6ac24a7793d1c08e24be7f5a1b6690c2d7e3f84415a9e0637cdb2f18".to_owned(),
+        ),
+        /// What it may do: "sessions", "events", "messages".
+        pub(super) scopes: Vec<Scope> = required(vec![Scope::Sessions, Scope::Events, Scope::Messages]),
+    }
+}
+
+section! {
+    /// Bounds of one tenant.
+    pub struct Limits {
+        /// How many accounts it may have logged in.
+        pub sessions: u32 = default(50_000),
+        /// How many sends of one session may wait for it to come back.
+        pub pending_sends_per_session: u32 = default(64),
+        /// The greatest frame that is taken from the upstream.
+        pub upstream_frame_bytes: ByteSize = default(ByteSize::mib(4)),
+    }
+}

@@ -1,0 +1,128 @@
+//! The log: lines of text or JSON on standard error.
+
+use std::io::IsTerminal as _;
+use std::time::Duration;
+
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::{SubscriberInitExt as _, TryInitError};
+
+use crate::config::{Log, LogFormat};
+use crate::error::{Classified, ErrorKind};
+
+/// Why there is no log.
+#[derive(Debug, thiserror::Error)]
+pub enum LoggingError {
+    /// The directive is none.
+    #[error("log.level: {0}")]
+    Level(#[from] tracing_subscriber::filter::ParseError),
+    /// The process has a log already.
+    #[error("the log: {0}")]
+    Installed(#[from] TryInitError),
+}
+
+impl Classified for LoggingError {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Level(_) => ErrorKind::InvalidInput,
+            Self::Installed(_) => ErrorKind::Internal,
+        }
+    }
+
+    fn retry_after(&self) -> Option<Duration> {
+        None
+    }
+
+    fn public_text(&self) -> String {
+        "the gateway's log cannot be set up; ask the operator".into()
+    }
+}
+
+/// Sends everything that the process logs from now on to standard error. Once in a process.
+pub fn install(log: &Log) -> Result<(), LoggingError> {
+    let colour = std::io::stderr().is_terminal();
+    subscriber(log, colour, std::io::stderr)?.try_init()?;
+    Ok(())
+}
+
+type AnySubscriber = Box<dyn tracing::Subscriber + Send + Sync>;
+
+fn subscriber<W>(log: &Log, colour: bool, writer: W) -> Result<AnySubscriber, LoggingError>
+where
+    W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
+{
+    let filter = EnvFilter::builder().parse(&log.level)?;
+    let lines = tracing_subscriber::fmt::layer()
+        .with_ansi(colour)
+        .with_writer(writer);
+    let registry = tracing_subscriber::registry().with(filter);
+    Ok(match log.format {
+        LogFormat::Text => Box::new(registry.with(lines)),
+        LogFormat::Json => {
+            Box::new(registry.with(lines.json().flatten_event(true).with_span_list(false)))
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            let mut lines = self
+                .0
+                .lock()
+                .map_err(|_| std::io::Error::other("poisoned"))?;
+            lines.write(bytes)
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn logged(format: LogFormat) -> String {
+        let log = Log {
+            format,
+            level: "warn,imgate::observability=info".to_owned(),
+        };
+        let lines = Lines::default();
+        let writer = lines.clone();
+        let subscriber = subscriber(&log, false, move || writer.clone()).unwrap();
+        tracing::subscriber::with_default(subscriber, || {
+            let _span = tracing::info_span!("session", tenant = "acme").entered();
+            tracing::info!(attempt = 2, "connecting");
+            tracing::debug!("too fine");
+            tracing::info!(target: "other", "too far");
+        });
+        String::from_utf8(lines.0.lock().unwrap().clone()).unwrap()
+    }
+
+    #[test]
+    fn json_lines_are_objects_with_their_span() {
+        let text = logged(LogFormat::Json);
+        let line: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(line["message"], "connecting");
+        assert_eq!(line["level"], "INFO");
+        assert_eq!(line["attempt"], 2);
+        assert_eq!(line["span"]["tenant"], "acme");
+    }
+
+    #[test]
+    fn text_lines_are_for_people() {
+        let text = logged(LogFormat::Text);
+        assert!(
+            text.contains("connecting") && text.ends_with('\n'),
+            "{text}"
+        );
+        assert_eq!(text.lines().count(), 1, "{text}");
+    }
+}
