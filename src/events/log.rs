@@ -102,6 +102,15 @@ impl Classified for AppendError {
     }
 }
 
+/// An append that was not taken, and why.
+#[derive(Debug)]
+pub struct Refused {
+    /// Why.
+    pub error: AppendError,
+    /// What was to be appended.
+    pub append: Box<Append>,
+}
+
 /// How a writer works.
 #[derive(Clone, Debug)]
 pub struct LogOptions {
@@ -168,15 +177,18 @@ impl LogWriter {
         Self { queue }
     }
 
-    /// Hands something over without waiting. On an error the append is dropped, and its `done` with it.
-    pub fn try_append(&self, append: Append) -> Result<(), AppendError> {
+    /// Hands something over without waiting. On an error the append comes back.
+    pub fn try_append(&self, append: Append) -> Result<(), Refused> {
         self.queue.try_send(append).map_err(|refused| {
-            let error = match refused {
-                mpsc::error::TrySendError::Full(_) => AppendError::Full,
-                mpsc::error::TrySendError::Closed(_) => AppendError::Stopping,
+            let (error, append) = match refused {
+                mpsc::error::TrySendError::Full(append) => (AppendError::Full, append),
+                mpsc::error::TrySendError::Closed(append) => (AppendError::Stopping, append),
             };
             metrics::counter!(names::APPEND_FAILURES, "reason" => error.label()).increment(1);
-            error
+            Refused {
+                error,
+                append: Box::new(append),
+            }
         })
     }
 

@@ -3,12 +3,9 @@
 use std::time::Duration;
 
 use crate::error::{Classified, ErrorKind};
-use crate::proto::v1;
-use crate::types::{Secret, SessionKey, TenantId};
 
-/// The running gateway, as the API sees it. Cheap to clone.
-#[derive(Clone, Debug)]
-pub struct Gateway {}
+pub use crate::connectors::{Conversation, OutgoingMessage};
+pub use crate::runtime::gateway::Gateway;
 
 /// What the upstream said: 0 is success.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -17,30 +14,6 @@ pub struct Outcome {
     pub code: i32,
     /// The upstream's words; empty on success.
     pub desc: String,
-}
-
-/// A message to send, checked.
-#[derive(Clone, Debug, PartialEq)]
-pub struct OutgoingMessage {
-    /// Where to.
-    pub conversation: Conversation,
-    /// Its parts.
-    pub elements: Vec<v1::Element>,
-    /// The caller's own ID; empty for none.
-    pub client_message_id: String,
-    /// The application's own data.
-    pub cloud_custom_data: String,
-    /// Not stored upstream.
-    pub online_only: bool,
-}
-
-/// Where a message goes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Conversation {
-    /// To a user.
-    User(String),
-    /// To a group.
-    Group(String),
 }
 
 /// What became of a message.
@@ -94,6 +67,12 @@ pub enum CallError {
     /// The durable store is away, or this replica does not own the account's partition now.
     #[error(transparent)]
     Store(#[from] crate::store::StoreError),
+    /// The account was logged out before there was an outcome.
+    #[error("the account was logged out before there was an outcome")]
+    Ended,
+    /// The tenant has as many sessions as it may.
+    #[error("the tenant's limit of {0} sessions is reached: log some out, or have it raised")]
+    TooManySessions(usize),
     /// The gateway is stopping.
     #[error("this replica is stopping")]
     Stopping,
@@ -113,6 +92,8 @@ impl CallError {
             Self::SendsPending => "SENDS_PENDING",
             Self::UpstreamUnanswered => "UPSTREAM_UNANSWERED",
             Self::Store(_) => "STORE_UNAVAILABLE",
+            Self::Ended => "LOGGED_OUT",
+            Self::TooManySessions(_) => "SESSIONS",
             Self::Stopping => "DRAINING",
             Self::TimedOut => "LOGIN_PENDING",
         }
@@ -123,9 +104,9 @@ impl Classified for CallError {
     fn kind(&self) -> ErrorKind {
         match self {
             Self::Invalid { .. } => ErrorKind::InvalidInput,
-            Self::SignatureRequired | Self::NotLoggedIn(_) => ErrorKind::Precondition,
+            Self::SignatureRequired | Self::NotLoggedIn(_) | Self::Ended => ErrorKind::Precondition,
             Self::UnknownAccount => ErrorKind::NotFound,
-            Self::SendsPending => ErrorKind::Exhausted,
+            Self::SendsPending | Self::TooManySessions(_) => ErrorKind::Exhausted,
             Self::UpstreamUnanswered | Self::Stopping => ErrorKind::Unavailable,
             Self::Store(error) => error.kind(),
             Self::TimedOut => ErrorKind::TimedOut,
@@ -137,6 +118,8 @@ impl Classified for CallError {
             Self::Invalid { .. }
             | Self::SignatureRequired
             | Self::UnknownAccount
+            | Self::Ended
+            | Self::TooManySessions(_)
             | Self::NotLoggedIn(_) => None,
             Self::SendsPending | Self::UpstreamUnanswered | Self::Stopping | Self::TimedOut => {
                 Some(Duration::from_secs(1))
@@ -154,74 +137,10 @@ impl Classified for CallError {
             | Self::NotLoggedIn(_)
             | Self::SendsPending
             | Self::UpstreamUnanswered
+            | Self::Ended
+            | Self::TooManySessions(_)
             | Self::Stopping
             | Self::TimedOut => self.to_string(),
         }
-    }
-}
-
-#[expect(
-    clippy::unused_async,
-    clippy::todo,
-    unused_variables,
-    reason = "bodies follow in the next commit"
-)]
-impl Gateway {
-    /// Keeps an account logged in; answers when the login in flight, or the present state, has an outcome.
-    /// Dropping the future leaves the login going.
-    pub async fn login(
-        &self,
-        key: &SessionKey,
-        signature: Option<Secret<String>>,
-    ) -> Result<(Outcome, v1::Session), CallError> {
-        todo!()
-    }
-
-    /// Logs an account out and keeps it out.
-    pub async fn logout(&self, key: &SessionKey) -> Result<v1::Session, CallError> {
-        todo!()
-    }
-
-    /// Hands a session a fresh signature.
-    pub async fn renew_signature(
-        &self,
-        key: &SessionKey,
-        signature: Secret<String>,
-    ) -> Result<v1::Session, CallError> {
-        todo!()
-    }
-
-    /// One session.
-    pub async fn session(&self, key: &SessionKey) -> Result<v1::Session, CallError> {
-        todo!()
-    }
-
-    /// At most `limit` sessions of a tenant with accounts after `after`, in order.
-    pub async fn sessions(
-        &self,
-        tenant: &TenantId,
-        after: Option<&str>,
-        limit: usize,
-    ) -> Result<Vec<v1::Session>, CallError> {
-        todo!()
-    }
-
-    /// Sends a message; waits for a session that is reconnecting.
-    pub async fn send(
-        &self,
-        key: &SessionKey,
-        message: OutgoingMessage,
-    ) -> Result<Sent, CallError> {
-        todo!()
-    }
-
-    /// Sends a raw command and answers its raw body.
-    pub async fn invoke(
-        &self,
-        key: &SessionKey,
-        command: String,
-        body_json: String,
-    ) -> Result<Invoked, CallError> {
-        todo!()
     }
 }

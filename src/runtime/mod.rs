@@ -1,4 +1,12 @@
 //! Turns the effects of sessions into actions. The only room that spawns tasks.
 
+mod gateway;
 pub mod handle;
+pub mod metrics;
+pub mod pacer;
+pub mod record;
+mod registry;
+mod sends;
+mod session_actor;
 pub mod supervisor;
+pub mod tenant;

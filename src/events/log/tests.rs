@@ -156,7 +156,9 @@ async fn a_full_queue_refuses_at_once_and_serves_what_it_took() {
     tokio::task::yield_now().await;
     waiting.extend([world.push("1"), world.push("2")]);
     let (append, done) = one("3");
-    assert_eq!(world.writer.try_append(append), Err(AppendError::Full));
+    let refused = world.writer.try_append(append).unwrap_err();
+    assert_eq!(refused.error, AppendError::Full);
+    drop(refused);
     assert!(done.await.is_err());
     world.store.inner.set_available(true);
     for done in waiting {
@@ -180,10 +182,11 @@ async fn without_a_lease_it_waits_for_one() {
 async fn a_refused_lease_fails_its_appends_and_is_reported_once() {
     let mut world = world(LogOptions::default()).await;
     let newer = world.store.lease(&partition(0)).await;
-    for text in ["a", "b"] {
-        assert_eq!(world.push(text).await.unwrap(), Err(AppendError::Fenced));
-    }
+    let refused = world.push("a");
     assert_eq!(world.fenced.recv().await, Some(partition(0)));
+    // Whoever keeps the lease finds that it is lost.
+    world.lease.send_replace(None);
+    assert_eq!(refused.await.unwrap(), Err(AppendError::Fenced));
     assert!(world.fenced.try_recv().is_err());
     assert!(world.texts().await.is_empty());
     // A later lease sets it going again.
@@ -193,12 +196,17 @@ async fn a_refused_lease_fails_its_appends_and_is_reported_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_store_that_lost_its_data_fences_too() {
+async fn what_a_store_forgot_is_written_under_a_new_lease() {
     let mut world = world(LogOptions::default()).await;
     world.push("a").await.unwrap().unwrap();
     world.store.inner.lose_data();
-    assert_eq!(world.push("b").await.unwrap(), Err(AppendError::Fenced));
+    let waiting = world.push("b");
     assert_eq!(world.fenced.recv().await, Some(partition(0)));
+    // Whoever keeps the lease gets another, and nothing is lost.
+    let newer = world.store.lease(&partition(0)).await;
+    world.lease.send_replace(Some(newer));
+    waiting.await.unwrap().unwrap();
+    assert_eq!(world.texts().await, ["b"]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -224,7 +232,8 @@ async fn a_stop_writes_what_is_queued() {
         done.await.unwrap().unwrap();
     }
     let (append, _done) = one("late");
-    assert_eq!(world.writer.try_append(append), Err(AppendError::Stopping));
+    let refused = world.writer.try_append(append).unwrap_err();
+    assert_eq!(refused.error, AppendError::Stopping);
     let (append, done) = one("later");
     world.writer.append(append).await;
     assert_eq!(done.await.unwrap(), Err(AppendError::Stopping));

@@ -170,9 +170,10 @@ impl Writer {
             let reason = match &refusal {
                 StoreError::Unavailable(_) => "unavailable",
                 StoreError::Full(_) => "full",
+                // A store that lost its data gives a new lease; another replica's lease comes back as none.
                 StoreError::Fenced { .. } => {
                     self.report_fenced(&lease, &refusal).await;
-                    return Flushed::Failed(AppendError::Fenced);
+                    continue;
                 }
                 StoreError::Corrupt { .. } => {
                     error!(error = %refusal, "a group of appends is lost");
@@ -188,14 +189,14 @@ impl Writer {
         }
     }
 
-    /// Waits for a lease; `None` when the present one is known to be refused.
+    /// Waits for a lease that has not been refused; `None` when the one that was is given up.
     async fn held_lease(&mut self) -> Option<Lease> {
         loop {
             let lease = self.lease.borrow_and_update().clone();
             match lease {
-                Some(lease) if self.refused == Some(lease.epoch) => return None,
-                Some(lease) => return Some(lease),
-                None => {
+                Some(lease) if self.refused != Some(lease.epoch) => return Some(lease),
+                None if self.refused.take().is_some() => return None,
+                Some(_) | None => {
                     if self.lease.changed().await.is_err() {
                         // Whoever kept the lease is gone, and no other will come.
                         return None;

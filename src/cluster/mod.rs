@@ -1,0 +1,3 @@
+//! Which replica owns which partition.
+
+pub mod ownership;

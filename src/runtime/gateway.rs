@@ -1,0 +1,256 @@
+//! The running gateway: finds or starts the session that a call is for, and puts the call to it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+
+use crate::connectors::OutgoingMessage;
+use crate::connectors::tencent::usersig::UserSig;
+use crate::error::Classified as _;
+use crate::events::log::LogWriter;
+use crate::proto::v1;
+use crate::runtime::handle::{CallError, Invoked, Outcome, Sent};
+use crate::runtime::record;
+use crate::runtime::registry::{Registry, TenantSessions};
+use crate::runtime::session_actor::Command;
+use crate::runtime::supervisor::Tasks;
+use crate::runtime::tenant::Tenant;
+use crate::store::{Store, StoredSession};
+use crate::types::{PartitionId, Secret, SessionKey, TenantId, WallClock};
+
+/// How often a call is put to a session whose task ends just then.
+const ATTEMPTS: usize = 4;
+/// How long a message waits for a session that is reconnecting.
+const SEND_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The running gateway, as the API sees it. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Gateway {
+    registry: Arc<Registry>,
+    store: Arc<dyn Store>,
+    sessions: Tasks,
+}
+
+impl Gateway {
+    /// The gateway of these tenants, each with the writers of its partitions in order.
+    pub fn new(
+        tenants: Vec<(Arc<Tenant>, Vec<LogWriter>)>,
+        store: Arc<dyn Store>,
+        tasks: &Tasks,
+    ) -> Self {
+        let registry = tenants
+            .into_iter()
+            .map(|(tenant, writers)| {
+                (
+                    tenant.id.clone(),
+                    Arc::new(TenantSessions::new(tenant, writers)),
+                )
+            })
+            .collect();
+        Self {
+            registry: Arc::new(registry),
+            store,
+            sessions: tasks.child(),
+        }
+    }
+
+    /// Keeps an account logged in; answers when the login in flight, or the present state, has an outcome.
+    /// Dropping the future leaves the login going.
+    pub async fn login(
+        &self,
+        key: &SessionKey,
+        signature: Option<Secret<String>>,
+    ) -> Result<(Outcome, v1::Session), CallError> {
+        let sessions = self.tenant(&key.tenant)?;
+        let signature = signature.map(record::signature);
+        for _ in 0..ATTEMPTS {
+            let mailbox = self.for_login(sessions, key).await?;
+            let (reply, answer) = oneshot::channel();
+            if mailbox
+                .send(Command::Login(signature.clone(), reply))
+                .await
+                .is_ok()
+                && let Ok(answer) = answer.await
+            {
+                return answer;
+            }
+        }
+        Err(CallError::Stopping)
+    }
+
+    /// Logs an account out and keeps it out.
+    pub async fn logout(&self, key: &SessionKey) -> Result<v1::Session, CallError> {
+        self.ask(key, Command::Logout, Some).await
+    }
+
+    /// Hands a session a fresh signature.
+    pub async fn renew_signature(
+        &self,
+        key: &SessionKey,
+        signature: Secret<String>,
+    ) -> Result<v1::Session, CallError> {
+        let sessions = self.tenant(&key.tenant)?;
+        check_signature(&sessions.tenant, key, signature.expose())?;
+        let signature = record::signature(signature);
+        self.ask(
+            key,
+            |reply| Command::RenewSignature(signature.clone(), reply),
+            |_| None,
+        )
+        .await
+    }
+
+    /// One session.
+    pub fn session(&self, key: &SessionKey) -> Result<v1::Session, CallError> {
+        self.tenant(&key.tenant)?
+            .view(&key.account)?
+            .ok_or(CallError::UnknownAccount)
+    }
+
+    /// At most `limit` sessions of a tenant with accounts after `after`, in order.
+    pub fn sessions(
+        &self,
+        tenant: &TenantId,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<v1::Session>, CallError> {
+        self.tenant(tenant)?.views(after, limit)
+    }
+
+    /// Sends a message; waits for a session that is reconnecting.
+    pub async fn send(
+        &self,
+        key: &SessionKey,
+        message: OutgoingMessage,
+    ) -> Result<Sent, CallError> {
+        let deadline = Instant::now() + SEND_TIMEOUT;
+        self.ask(
+            key,
+            |reply| Command::Send(message.clone(), deadline, reply),
+            |_| None,
+        )
+        .await
+    }
+
+    /// Sends a raw command and answers its raw body.
+    pub async fn invoke(
+        &self,
+        key: &SessionKey,
+        command: String,
+        body_json: String,
+    ) -> Result<Invoked, CallError> {
+        let ask = |reply| Command::Invoke(command.clone(), body_json.clone(), reply);
+        self.ask(key, ask, |_| None).await
+    }
+
+    /// Begins to hold a partition, with what is stored of it.
+    pub fn adopt(&self, partition: &PartitionId, stored: Vec<StoredSession>) {
+        if let Ok(sessions) = self.tenant(&partition.tenant) {
+            sessions.adopt(partition.number, stored, &self.sessions);
+        }
+    }
+
+    /// Has every session of a partition store its record again, for the store has lost it.
+    pub fn save_all(&self, partition: &PartitionId) {
+        if let Ok(sessions) = self.tenant(&partition.tenant) {
+            sessions.save_all(partition.number);
+        }
+    }
+
+    /// Another replica owns the partition: its sessions close at once and store nothing more.
+    pub async fn lose(&self, partition: &PartitionId) {
+        if let Ok(sessions) = self.tenant(&partition.tenant) {
+            sessions.let_go(partition.number, true).await;
+        }
+    }
+
+    /// Closes all sessions without logging them out, and waits until what they have is stored.
+    pub async fn stop(&self) {
+        self.sessions.stop();
+        for sessions in self.registry.values() {
+            for number in 0..sessions.tenant.partitions {
+                sessions.let_go(number, false).await;
+            }
+        }
+    }
+
+    /// The mailbox of a session that is to be logged in, brought to life if need be.
+    async fn for_login(
+        &self,
+        sessions: &Arc<TenantSessions>,
+        key: &SessionKey,
+    ) -> Result<mpsc::Sender<Command>, CallError> {
+        if self.sessions.is_stopping() {
+            return Err(CallError::Stopping);
+        }
+        let view = sessions.view(&key.account)?;
+        if let Some(mailbox) = sessions.running(&key.account) {
+            let online = view.is_some_and(|view| view.state() == v1::SessionState::Online);
+            if !online {
+                // A login whose outcome cannot be stored would be forgotten by the next restart.
+                self.store.ping().await?;
+            }
+            return Ok(mailbox);
+        }
+        if sessions.count_running() >= sessions.tenant.max_sessions {
+            return Err(CallError::TooManySessions(sessions.tenant.max_sessions));
+        }
+        let partition = key.partition(sessions.tenant.partitions);
+        let stored = self.store.session(&partition, &key.account).await?;
+        sessions.start(&key.account, stored.as_deref())
+    }
+
+    /// Asks a running session. One that is not running answers what `at_rest` makes of its view, if anything.
+    async fn ask<T>(
+        &self,
+        key: &SessionKey,
+        command: impl Fn(oneshot::Sender<Result<T, CallError>>) -> Command,
+        at_rest: impl Fn(v1::Session) -> Option<T>,
+    ) -> Result<T, CallError> {
+        let sessions = self.tenant(&key.tenant)?;
+        for _ in 0..ATTEMPTS {
+            if self.sessions.is_stopping() {
+                return Err(CallError::Stopping);
+            }
+            let view = sessions
+                .view(&key.account)?
+                .ok_or(CallError::UnknownAccount)?;
+            let Some(mailbox) = sessions.running(&key.account) else {
+                let refused = CallError::NotLoggedIn("logged out".into());
+                return at_rest(view).ok_or(refused);
+            };
+            let (reply, answer) = oneshot::channel();
+            if mailbox.send(command(reply)).await.is_ok()
+                && let Ok(answer) = answer.await
+            {
+                return answer;
+            }
+        }
+        Err(CallError::Stopping)
+    }
+
+    fn tenant(&self, tenant: &TenantId) -> Result<&Arc<TenantSessions>, CallError> {
+        self.registry.get(tenant).ok_or(CallError::UnknownAccount)
+    }
+}
+
+/// A signature that the bot brings for later must be one that can be used then.
+fn check_signature(tenant: &Tenant, key: &SessionKey, text: &str) -> Result<(), CallError> {
+    let refuse = |remedy: String| CallError::Invalid {
+        field: "signature",
+        remedy,
+    };
+    let parsed = UserSig::parse(text).map_err(|error| refuse(error.public_text()))?;
+    if parsed.account != key.account.as_str() {
+        return Err(refuse("is made for another account".into()));
+    }
+    if parsed.sdk_app_id != tenant.sdk_app_id {
+        return Err(refuse(format!("is made for app {}", parsed.sdk_app_id)));
+    }
+    if parsed.expires_at() <= WallClock.now() {
+        return Err(refuse("has already expired: make a fresh one".into()));
+    }
+    Ok(())
+}

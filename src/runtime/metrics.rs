@@ -1,0 +1,122 @@
+//! The metrics of sessions. Labels are closed lists; an account is never one.
+
+use metrics::{Unit, counter, describe_counter, describe_gauge, gauge};
+
+use crate::session::state::Phase;
+
+/// Sessions on this replica by state.
+pub const SESSIONS: &str = "imgate_session_sessions";
+/// Upstream logins by credential and outcome.
+pub const LOGINS: &str = "imgate_session_logins_total";
+/// Signatures made or received after the first.
+pub const RENEWALS: &str = "imgate_session_renewals_total";
+/// Connections lost.
+pub const CONNECTIONS_LOST: &str = "imgate_session_connections_lost_total";
+/// Kicks by another login.
+pub const KICKS: &str = "imgate_session_kicks_total";
+/// Sessions that stopped until the bot acts.
+pub const PARKED: &str = "imgate_session_parked_total";
+/// Events that upstreams brought.
+pub const EVENTS_IN: &str = "imgate_session_events_in_total";
+/// Frames that could not be read.
+pub const BAD_FRAMES: &str = "imgate_session_bad_frames_total";
+/// Commands sent upstream for bots, by kind and outcome.
+pub const COMMANDS: &str = "imgate_session_commands_total";
+/// Events that were given up because the store was away for too long.
+pub const NOTICES_DROPPED: &str = "imgate_session_notices_dropped_total";
+/// Records that could not be read.
+pub const CORRUPT_RECORDS: &str = "imgate_session_corrupt_records_total";
+
+/// Declares the metrics and starts them at zero.
+pub fn describe_metrics() {
+    describe_gauge!(SESSIONS, Unit::Count, "Sessions on this replica, by state");
+    describe_counter!(
+        LOGINS,
+        Unit::Count,
+        "Upstream logins, by credential and outcome"
+    );
+    describe_counter!(RENEWALS, Unit::Count, "Fresh signatures, by outcome");
+    describe_counter!(
+        CONNECTIONS_LOST,
+        Unit::Count,
+        "Upstream connections lost or not made"
+    );
+    describe_counter!(KICKS, Unit::Count, "Sessions that another login kicked");
+    describe_counter!(
+        PARKED,
+        Unit::Count,
+        "Sessions that stopped until the bot acts"
+    );
+    describe_counter!(EVENTS_IN, Unit::Count, "Events that upstreams brought");
+    describe_counter!(
+        BAD_FRAMES,
+        Unit::Count,
+        "Upstream frames that could not be read"
+    );
+    describe_counter!(
+        COMMANDS,
+        Unit::Count,
+        "Commands sent upstream for bots, by outcome"
+    );
+    describe_counter!(
+        NOTICES_DROPPED,
+        Unit::Count,
+        "Notices given up while the store was away"
+    );
+    describe_counter!(
+        CORRUPT_RECORDS,
+        Unit::Count,
+        "Stored sessions that cannot be read"
+    );
+    for phase in Phase::ALL {
+        gauge!(SESSIONS, "state" => phase.label()).set(0.0);
+    }
+    for credential in ["signature", "ticket"] {
+        for outcome in ["accepted", "refused"] {
+            counter!(LOGINS, "credential" => credential, "outcome" => outcome).absolute(0);
+        }
+    }
+    for outcome in ["ok", "failed"] {
+        counter!(RENEWALS, "outcome" => outcome).absolute(0);
+    }
+    for outcome in ["ok", "refused", "unanswered"] {
+        counter!(COMMANDS, "outcome" => outcome).absolute(0);
+    }
+    let plain = [
+        CONNECTIONS_LOST,
+        KICKS,
+        PARKED,
+        EVENTS_IN,
+        BAD_FRAMES,
+        NOTICES_DROPPED,
+        CORRUPT_RECORDS,
+    ];
+    for name in plain {
+        counter!(name).absolute(0);
+    }
+}
+
+/// Counts one session in its present state; gone when dropped.
+#[derive(Debug)]
+pub(super) struct SessionGauge(Phase);
+
+impl SessionGauge {
+    pub(super) fn new(phase: Phase) -> Self {
+        gauge!(SESSIONS, "state" => phase.label()).increment(1.0);
+        Self(phase)
+    }
+
+    pub(super) fn move_to(&mut self, phase: Phase) {
+        if phase != self.0 {
+            gauge!(SESSIONS, "state" => self.0.label()).decrement(1.0);
+            gauge!(SESSIONS, "state" => phase.label()).increment(1.0);
+            self.0 = phase;
+        }
+    }
+}
+
+impl Drop for SessionGauge {
+    fn drop(&mut self) {
+        gauge!(SESSIONS, "state" => self.0.label()).decrement(1.0);
+    }
+}

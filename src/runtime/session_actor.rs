@@ -1,0 +1,557 @@
+//! One task per session: the socket, the mailbox and the timer around the pure parts.
+//!
+//! - [`Session`] decides, [`Protocol`] translates, [`Outbox`] stores; this file only carries between them.
+//! - One event at a time: a command, a frame, a timer, a stored append. Each is run to its end, frames are written
+//!   and what is to be stored is handed over, before the next is taken.
+
+mod outbox;
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use metrics::counter;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+
+use crate::connectors::tencent::protocol::Protocol;
+use crate::connectors::websocket::{Connection, DialError};
+use crate::connectors::{OutgoingMessage, Report};
+use crate::events::log::LogWriter;
+use crate::proto::v1;
+use crate::runtime::handle::{CallError, Outcome};
+use crate::runtime::metrics as names;
+use crate::runtime::metrics::SessionGauge;
+use crate::runtime::record::{self, Restored};
+use crate::runtime::sends::{InvokeReply, SendReply, Sends, answer};
+use crate::runtime::session_actor::outbox::{Deferred, Outbox, Progress, Stored};
+use crate::runtime::supervisor::Tasks;
+use crate::runtime::tenant::Tenant;
+use crate::session::Session;
+use crate::session::effect::{Credential, Effect, LoginAnswer, Notice};
+use crate::session::input::{Input, Now, Signature};
+use crate::session::state::{Phase, State};
+use crate::types::{SessionKey, WallClock};
+
+/// How long a frame may take to leave. An upstream that reads nothing for so long is as good as gone.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Who waits for the outcome of a login.
+pub(super) type LoginReply = oneshot::Sender<Result<(Outcome, v1::Session), CallError>>;
+/// Who waits for a session's new state.
+pub(super) type ViewReply = oneshot::Sender<Result<v1::Session, CallError>>;
+
+/// What can be asked of a running session.
+#[derive(Debug)]
+pub(super) enum Command {
+    /// Keep it logged in.
+    Login(Option<Signature>, LoginReply),
+    /// Log it out.
+    Logout(ViewReply),
+    /// A fresh signature.
+    RenewSignature(Signature, ViewReply),
+    /// Send a message before the deadline.
+    Send(OutgoingMessage, Instant, SendReply),
+    /// Send a raw command with its body.
+    Invoke(String, String, InvokeReply),
+    /// Store the record again: the store has lost it.
+    Save,
+}
+
+/// The session as others see it, kept up to date by its task.
+pub(super) type View = Arc<Mutex<v1::Session>>;
+
+/// What a session's task is made of.
+pub(super) struct SessionActor {
+    key: SessionKey,
+    tenant: Arc<Tenant>,
+    session: Session,
+    protocol: Protocol,
+    socket: Socket,
+    mailbox: mpsc::Receiver<Command>,
+    lease_lost: CancellationToken,
+    stop: Tasks,
+    view: View,
+    inputs: VecDeque<Input>,
+    outbox: Outbox,
+    sends: Sends,
+    login_waiters: Vec<LoginReply>,
+    logout_waiters: Vec<ViewReply>,
+    gauge: SessionGauge,
+    resuming: bool,
+}
+
+type Dialling = Pin<Box<dyn Future<Output = Result<Connection, DialError>> + Send>>;
+
+enum Socket {
+    None,
+    Dialling(Dialling),
+    Open(Box<Connection>),
+}
+
+enum Happened {
+    Command(Option<Command>),
+    Dialled(Result<Connection, DialError>),
+    Frame(Result<Vec<u8>, String>),
+    Timer,
+    Outbox(Progress),
+    Stop,
+    LeaseLost,
+}
+
+/// Where a session's task comes from.
+pub(super) struct Origin {
+    pub(super) key: SessionKey,
+    pub(super) tenant: Arc<Tenant>,
+    pub(super) restored: Restored,
+    /// How long a session that is to be online waits before it comes back.
+    pub(super) delay: Duration,
+    pub(super) writer: LogWriter,
+    pub(super) mailbox: mpsc::Receiver<Command>,
+    pub(super) lease_lost: CancellationToken,
+    pub(super) stop: Tasks,
+    pub(super) view: View,
+}
+
+impl SessionActor {
+    pub(super) fn new(origin: Origin) -> Self {
+        let Origin {
+            key,
+            tenant,
+            restored,
+            delay,
+            writer,
+            mailbox,
+            lease_lost,
+            stop,
+            view,
+        } = origin;
+        let seed = rand::random();
+        let who = tenant.identification(&key.account);
+        let protocol = record::protocol(who, seed, &restored);
+        let policy = Arc::clone(&tenant.policy);
+        let session = Session::restore(policy, seed, restored.durable, now(), delay);
+        Self {
+            gauge: SessionGauge::new(session.state().phase()),
+            sends: Sends::new(tenant.max_pending_sends),
+            outbox: Outbox::new(key.clone(), Arc::clone(&tenant.sealer), writer),
+            socket: Socket::None,
+            inputs: VecDeque::new(),
+            login_waiters: Vec::new(),
+            logout_waiters: Vec::new(),
+            resuming: false,
+            key,
+            tenant,
+            session,
+            protocol,
+            mailbox,
+            lease_lost,
+            stop,
+            view,
+        }
+    }
+
+    /// Runs until the session is closed, or logged out with nothing left to do. `retire` says whether the task may
+    /// end: it may not while commands are on their way to it.
+    pub(super) async fn run(mut self, retire: impl Fn(&mpsc::Receiver<Command>) -> bool) {
+        self.publish();
+        loop {
+            let happened = self.next().await;
+            self.take(happened);
+            self.work().await;
+            let done = match self.session.state() {
+                State::Closed => self.outbox.is_idle(),
+                State::LoggedOut => self.outbox.is_idle() && retire(&self.mailbox),
+                State::Connecting { .. }
+                | State::LoggingIn { .. }
+                | State::Online { .. }
+                | State::BackingOff { .. }
+                | State::RenewingSignature { .. }
+                | State::LoggingOut { .. }
+                | State::Parked { .. } => false,
+            };
+            if done {
+                return;
+            }
+        }
+    }
+
+    async fn next(&mut self) -> Happened {
+        let closed = *self.session.state() == State::Closed;
+        let session_due = self.session.poll_timeout().map(|(at, _)| at);
+        let due = [session_due, self.protocol.poll_timeout()]
+            .into_iter()
+            .flatten()
+            .min();
+        let timer = async {
+            match due {
+                Some(at) => tokio::time::sleep_until(Instant::from_std(at)).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            () = self.lease_lost.cancelled(), if !closed => Happened::LeaseLost,
+            () = self.stop.stopping(), if !closed => Happened::Stop,
+            progress = self.outbox.progress() => Happened::Outbox(progress),
+            () = timer, if !closed => Happened::Timer,
+            command = self.mailbox.recv(), if !closed => Happened::Command(command),
+            happened = self.socket.next() => happened,
+        }
+    }
+
+    fn take(&mut self, happened: Happened) {
+        let now = now();
+        match happened {
+            Happened::Command(Some(command)) => self.command(now, command),
+            // Nobody can reach the session any more; it is let go as in a stop.
+            Happened::Command(None) | Happened::Stop => self.inputs.push_back(Input::Stop),
+            Happened::LeaseLost => self.inputs.push_back(Input::LeaseLost),
+            Happened::Dialled(Ok(connection)) => {
+                self.socket = Socket::Open(Box::new(connection));
+                self.inputs.push_back(Input::Connected);
+            }
+            Happened::Dialled(Err(error)) => {
+                self.socket = Socket::None;
+                self.lose(error.to_string());
+            }
+            Happened::Frame(Ok(frame)) => {
+                self.inputs.push_back(Input::Traffic);
+                self.protocol.receive(now, &frame);
+            }
+            Happened::Frame(Err(reason)) => {
+                self.socket = Socket::None;
+                self.lose(reason);
+            }
+            Happened::Timer => {
+                self.inputs.push_back(Input::Timeout);
+                self.protocol.timeout(now);
+            }
+            Happened::Outbox(Progress::Stored(stored)) => self.stored(now, stored),
+            Happened::Outbox(Progress::Failed(error)) => {
+                warn!(%error, "something could not be stored");
+            }
+            Happened::Outbox(Progress::Room) => self.protocol.set_stalled(now, false),
+        }
+    }
+
+    fn command(&mut self, now: Now, command: Command) {
+        match command {
+            Command::Login(signature, reply) => {
+                self.login_waiters.push(reply);
+                self.inputs.push_back(Input::Login(signature));
+            }
+            Command::Logout(reply) => {
+                self.logout_waiters.push(reply);
+                self.inputs.push_back(Input::Logout);
+            }
+            Command::RenewSignature(signature, reply) => {
+                if self.session.state().phase() == Phase::LoggedOut {
+                    answer(reply, Err(self.not_logged_in()));
+                } else {
+                    counter!(names::RENEWALS, "outcome" => "ok").increment(1);
+                    self.outbox.defer(Deferred::View(vec![reply]));
+                    self.inputs.push_back(Input::RenewSignature(signature));
+                }
+            }
+            Command::Send(message, deadline, reply) => {
+                if self.may_send() {
+                    if let Some(id) = self.sends.admit(&message.client_message_id, reply) {
+                        self.protocol.send(now, id, &message, deadline.into_std());
+                    }
+                } else {
+                    answer(reply, Err(self.not_logged_in()));
+                }
+            }
+            Command::Invoke(command, body, reply) => {
+                if self.may_send() {
+                    if let Some(id) = self.sends.admit_invoke(reply) {
+                        self.protocol.invoke(now, id, &command, body);
+                    }
+                } else {
+                    answer(reply, Err(self.not_logged_in()));
+                }
+            }
+            Command::Save => self.outbox.save(),
+        }
+    }
+
+    /// Runs what has happened to its end.
+    async fn work(&mut self) {
+        loop {
+            self.take_reports();
+            while let Some(input) = self.inputs.pop_front() {
+                self.advance(input).await;
+                self.take_reports();
+            }
+            if self.write_frames().await {
+                break;
+            }
+        }
+        if self.outbox.hand_over(&self.session, &self.protocol) {
+            self.protocol.set_stalled(now(), true);
+        }
+        let view = self.publish();
+        self.outbox.answer_if_idle(&view);
+    }
+
+    async fn advance(&mut self, input: Input) {
+        let now = now();
+        let before = self.session.state().phase();
+        let mut effects = Vec::new();
+        self.session.handle(now, input, &mut effects);
+        for effect in effects {
+            self.perform(now, effect).await;
+        }
+        let after = self.session.state().phase();
+        self.gauge.move_to(after);
+        if before != after {
+            let durable = self.session.durable();
+            info!(
+                from = before.label(),
+                to = after.label(),
+                code = durable.code,
+                "session"
+            );
+            if after == Phase::Parked {
+                counter!(names::PARKED).increment(1);
+            }
+        }
+    }
+
+    async fn perform(&mut self, now: Now, effect: Effect) {
+        match effect {
+            Effect::Connect => {
+                let tenant = Arc::clone(&self.tenant);
+                let path = self.protocol.path();
+                self.socket = Socket::Dialling(Box::pin(async move {
+                    tenant.pacer.turn().await;
+                    tenant.dialer.dial(&path).await
+                }));
+            }
+            Effect::LogIn(credential) => {
+                self.resuming = credential == Credential::Ticket;
+                self.protocol.log_in(now, &credential);
+            }
+            Effect::LogOut => self.protocol.log_out(now),
+            Effect::CloseSocket => self.close_socket().await,
+            Effect::Heartbeat => self.protocol.heartbeat(now),
+            Effect::RenewSignature { reason, attempt } => {
+                debug!(?reason, attempt, "a fresh signature is needed");
+                self.inputs.push_back(self.issue(now));
+            }
+            Effect::ForgetTicket => self.protocol.forget_ticket(),
+            Effect::Save => self.outbox.save(),
+            Effect::Tell(notice) => {
+                let view = record::view(&self.key, &self.session);
+                self.outbox.tell(tell(notice, view), now);
+            }
+            Effect::AnswerLogin(login) => {
+                let waiters = std::mem::take(&mut self.login_waiters);
+                self.outbox.defer(Deferred::Login(login, waiters));
+            }
+            Effect::AnswerLogout => {
+                let waiters = std::mem::take(&mut self.logout_waiters);
+                self.outbox.defer(Deferred::View(waiters));
+            }
+        }
+    }
+
+    fn issue(&self, now: Now) -> Input {
+        match self.tenant.issue(&self.key.account, now) {
+            Some(signature) => {
+                counter!(names::RENEWALS, "outcome" => "ok").increment(1);
+                Input::Renewed(signature)
+            }
+            None => {
+                counter!(names::RENEWALS, "outcome" => "failed").increment(1);
+                Input::RenewalFailed {
+                    reason: "the tenant has no issuer".into(),
+                    retry_after: Duration::from_secs(60),
+                }
+            }
+        }
+    }
+
+    /// Turns what the connector reports into inputs, events and answers.
+    fn take_reports(&mut self) {
+        while let Some(report) = self.protocol.out.reports.pop_front() {
+            match report {
+                Report::Accepted => {
+                    self.count_login("accepted");
+                    self.inputs.push_back(Input::Accepted);
+                }
+                Report::Refused(refusal) => {
+                    self.count_login("refused");
+                    info!(code = refusal.code, desc = %refusal.desc, "login refused");
+                    self.inputs.push_back(Input::Refused(refusal));
+                }
+                Report::LoggedOut => self.inputs.push_back(Input::LoggedOut),
+                Report::Expired(refusal) => self.inputs.push_back(Input::Expired(refusal)),
+                Report::Kicked { kick_type, desc } => {
+                    counter!(names::KICKS).increment(1);
+                    self.inputs.push_back(Input::Kicked { kick_type, desc });
+                }
+                Report::Dead(reason) => self.lose(reason.to_owned()),
+                Report::Events(delivery) => {
+                    let count = u64::try_from(delivery.events.len()).unwrap_or(u64::MAX);
+                    counter!(names::EVENTS_IN).increment(count);
+                    self.outbox.deliver(delivery, now());
+                }
+                Report::Answered(id, reply) => {
+                    let outcome = if reply.code == 0 { "ok" } else { "refused" };
+                    counter!(names::COMMANDS, "outcome" => outcome).increment(1);
+                    self.sends.answered(id, reply);
+                }
+                Report::Unanswered(id) => {
+                    counter!(names::COMMANDS, "outcome" => "unanswered").increment(1);
+                    self.sends.unanswered(id);
+                }
+                Report::BadFrame(error) => {
+                    counter!(names::BAD_FRAMES).increment(1);
+                    warn!(%error, "an upstream frame was left out");
+                }
+            }
+        }
+    }
+
+    /// Writes what is to be sent. False if that failed and there is more to do.
+    async fn write_frames(&mut self) -> bool {
+        while let Some(frame) = self.protocol.out.frames.pop_front() {
+            let Socket::Open(connection) = &mut self.socket else {
+                self.protocol.out.frames.clear();
+                return true;
+            };
+            let failed = match tokio::time::timeout(WRITE_TIMEOUT, connection.send(frame)).await {
+                Ok(Ok(())) => None,
+                Ok(Err(error)) => Some(error),
+                Err(_) => Some("the upstream does not read".to_owned()),
+            };
+            if let Some(reason) = failed {
+                self.socket = Socket::None;
+                self.lose(reason);
+                return false;
+            }
+        }
+        true
+    }
+
+    async fn close_socket(&mut self) {
+        if let Socket::Open(mut connection) = std::mem::replace(&mut self.socket, Socket::None) {
+            // A peer that does not read is not waited for.
+            let _late = tokio::time::timeout(Duration::from_secs(1), connection.close()).await;
+        }
+        self.protocol.disconnected();
+    }
+
+    fn lose(&mut self, reason: String) {
+        counter!(names::CONNECTIONS_LOST).increment(1);
+        info!(%reason, "connection lost");
+        self.inputs.push_back(Input::Lost(reason));
+    }
+
+    fn stored(&mut self, now: Now, stored: Stored) {
+        self.protocol.stored(now, &stored.acks);
+        stored.answer(&record::view(&self.key, &self.session));
+    }
+
+    fn count_login(&self, outcome: &'static str) {
+        let credential = if self.resuming { "ticket" } else { "signature" };
+        counter!(names::LOGINS, "credential" => credential, "outcome" => outcome).increment(1);
+    }
+
+    fn may_send(&self) -> bool {
+        match self.session.state().phase() {
+            Phase::Connecting | Phase::Online | Phase::BackingOff | Phase::RenewingSignature => {
+                true
+            }
+            Phase::LoggedOut | Phase::Parked => false,
+        }
+    }
+
+    fn not_logged_in(&self) -> CallError {
+        let durable = self.session.durable();
+        let phase = self.session.state().phase().label();
+        CallError::NotLoggedIn(match durable.code {
+            0 => phase.to_owned(),
+            code => format!("{phase}, code {code}: {}", durable.desc),
+        })
+    }
+
+    fn publish(&self) -> v1::Session {
+        let view = record::view(&self.key, &self.session);
+        let mut shown = self.view.lock().unwrap_or_else(PoisonError::into_inner);
+        shown.clone_from(&view);
+        view
+    }
+}
+
+impl Socket {
+    /// The next thing that happens on the socket. Safe to cancel.
+    async fn next(&mut self) -> Happened {
+        match self {
+            Self::None => std::future::pending().await,
+            Self::Dialling(dialling) => Happened::Dialled(dialling.await),
+            Self::Open(connection) => Happened::Frame(connection.receive().await),
+        }
+    }
+}
+
+fn tell(notice: Notice, view: v1::Session) -> v1::event::Kind {
+    use v1::event::Kind;
+    match notice {
+        Notice::Changed => Kind::SessionChanged(v1::SessionChanged {
+            session: Some(view),
+        }),
+        Notice::SignatureExpired {
+            code,
+            desc,
+            expires_at,
+        } => {
+            let expires_at = expires_at.map(record::timestamp);
+            Kind::SignatureExpired(v1::SignatureExpired {
+                code,
+                desc,
+                expires_at,
+            })
+        }
+        Notice::Kicked {
+            kick_type,
+            desc,
+            retaking,
+        } => Kind::KickedOffline(v1::KickedOffline {
+            kick_type,
+            desc,
+            retaking,
+        }),
+    }
+}
+
+fn now() -> Now {
+    Now {
+        at: Instant::now().into_std(),
+        wall: WallClock.now(),
+    }
+}
+
+/// How a login's answer reads for its callers.
+fn login_result(
+    login: &LoginAnswer,
+    view: &v1::Session,
+) -> Result<(Outcome, v1::Session), CallError> {
+    match login {
+        LoginAnswer::Upstream { code, desc } => Ok((
+            Outcome {
+                code: *code,
+                desc: desc.clone(),
+            },
+            view.clone(),
+        )),
+        LoginAnswer::SignatureRequired => Err(CallError::SignatureRequired),
+        LoginAnswer::Ended => Err(CallError::Ended),
+    }
+}
