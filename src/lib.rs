@@ -4,5 +4,6 @@ pub mod connectors;
 pub mod error;
 pub mod proto;
 pub mod runtime;
+pub mod sim;
 pub mod store;
 pub mod types;
