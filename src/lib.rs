@@ -1,5 +1,6 @@
 //! imgate holds many upstream IM sessions on behalf of server-side bots.
 
+pub mod cli;
 pub mod connectors;
 pub mod error;
 pub mod proto;
