@@ -50,6 +50,12 @@ struct GroupRead {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
+struct GroupInfos {
+    group_id_list: Vec<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
 struct JoinedGroups {
     #[serde(default)]
     limit: Option<usize>,
@@ -250,6 +256,28 @@ impl World {
         ))
     }
 
+    /// `get_group_self_member_info`: these groups, as clients ask before they send to one that they do not know yet.
+    pub(super) fn on_group_infos(&self, account: &Account, body: &str) -> Result<String, Refused> {
+        let asked: GroupInfos = parse(body)?;
+        let infos: Vec<_> = asked
+            .group_id_list
+            .iter()
+            .map(|id| {
+                let group = self.find_group(id);
+                let seen = group.as_ref().and_then(|group| group.view(&account.id));
+                let Some((group, view)) = group.zip(seen) else {
+                    let text = "no such group, or no member of it";
+                    return json!({ "GroupId": id, "ErrorCode": 10010, "ErrorInfo": text });
+                };
+                let mut info = joined_group(&group, view);
+                info["ErrorCode"] = json!(0);
+                info["ErrorInfo"] = json!("");
+                info
+            })
+            .collect();
+        Ok(ok(json!({ "GroupInfo": infos })))
+    }
+
     /// `recentcontact.page_get`: every conversation on one page.
     pub(super) fn on_recent(&self, account: &Account) -> String {
         let mut items: Vec<Value> = {
@@ -447,6 +475,9 @@ mod tests {
         let beyond = value(world.on_joined_groups(&a, r#"{"Limit":200,"Offset":1}"#));
         assert_eq!(beyond["GroupIdList"], json!([]));
         let read = |body: Value| value(world.on_group_read(&a, &body.to_string()));
+        let infos = value(world.on_group_infos(&a, r#"{"GroupIdList":["g","h"]}"#));
+        assert_eq!(infos["GroupInfo"][0]["NextMsgSeq"], 4);
+        assert_eq!(infos["GroupInfo"][1]["ErrorCode"], 10010);
         let page = read(json!({ "GroupId": "g", "ReqMsgNumber": 15, "ReqMsgSeq": 16 }));
         let seqs: Vec<_> = page["RspMsgList"].as_array().unwrap().iter().collect();
         assert_eq!(

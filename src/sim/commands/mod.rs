@@ -181,6 +181,7 @@ impl Client {
             "openim.getroammsg" => world.on_roam(account, body),
             "group_open_http_svc.group_msg_get" => world.on_group_read(account, body),
             "group_open_http_svc.get_joined_group_list" => world.on_joined_groups(account, body),
+            "group_open_http_svc.get_group_self_member_info" => world.on_group_infos(account, body),
             "recentcontact.page_get" => Ok(world.on_recent(account)),
             "profile.portrait_get_all" => Ok(lists::profiles(body)),
             command if command.starts_with("im_sdk_config_mgr.") => return self.config(command),
