@@ -1,5 +1,6 @@
 //! imgate holds many upstream IM sessions on behalf of server-side bots.
 
+pub mod cli;
 pub mod cluster;
 pub mod config;
 pub mod connectors;
@@ -9,6 +10,7 @@ pub mod observability;
 pub mod proto;
 pub mod runtime;
 pub mod session;
+pub mod sim;
 pub mod store;
 pub mod tenants;
 pub mod types;
