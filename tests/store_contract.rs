@@ -14,6 +14,10 @@ mod fixture;
 mod leases;
 #[path = "store_contract/records.rs"]
 mod records;
+#[path = "store_contract/redis_faults.rs"]
+mod redis_faults;
+#[path = "support/redis.rs"]
+mod redis_server;
 #[path = "store_contract/subscriptions.rs"]
 mod subscriptions;
 
@@ -61,4 +65,5 @@ macro_rules! contract {
 contract! {
     memory: (std::sync::Arc::new(imgate::store::memory::MemoryStore::new()), ());
     embedded: crate::fixture::embedded();
+    redis: crate::fixture::redis().await;
 }

@@ -6,6 +6,7 @@
 
 pub mod embedded;
 pub mod memory;
+pub mod redis;
 
 use std::fmt;
 use std::time::Duration;
