@@ -7,6 +7,7 @@
 pub mod embedded;
 pub mod memory;
 pub mod redis;
+pub mod seal;
 
 use std::fmt;
 use std::time::Duration;
