@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use imgate::store::embedded::EmbeddedStore;
+use imgate::store::memory::MemoryStore;
+use imgate::store::metrics::{Backend, Measured};
 use imgate::store::redis::{RedisOptions, RedisStore};
 use imgate::store::{Batch, Claim, Committed, Lease, LogEntry, Store, StoreError, StoredSession};
 use imgate::types::{AccountId, Epoch, PartitionId, ReplicaId, TenantId, UnixMillis};
@@ -45,6 +47,11 @@ pub(crate) fn granted(claim: Claim) -> Lease {
         Claim::Granted(lease) => lease,
         Claim::Held { owner, remaining } => panic!("held by {owner} for {remaining:?}"),
     }
+}
+
+/// A store behind the measuring one, to see that this hands everything on.
+pub(crate) fn measured() -> Shared {
+    Arc::new(Measured::new(MemoryStore::new(), Backend::Memory))
 }
 
 /// A store in a file of its own, and the folder, which goes when it is dropped.
