@@ -14,8 +14,14 @@ mod fixture;
 mod leases;
 #[path = "store_contract/records.rs"]
 mod records;
+#[path = "store_contract/redis_faults.rs"]
+mod redis_faults;
+#[path = "support/redis.rs"]
+mod redis_server;
 #[path = "store_contract/subscriptions.rs"]
 mod subscriptions;
+#[path = "store_contract/twins.rs"]
+mod twins;
 
 /// Runs the whole suite in a module of its own for each implementation; `$open` gives a guard and a new store.
 macro_rules! contract {
@@ -60,5 +66,7 @@ macro_rules! contract {
 
 contract! {
     memory: (std::sync::Arc::new(imgate::store::memory::MemoryStore::new()), ());
+    measured: (crate::fixture::measured(), ());
     embedded: crate::fixture::embedded();
+    redis: crate::fixture::redis().await;
 }

@@ -6,6 +6,9 @@
 
 pub mod embedded;
 pub mod memory;
+pub mod metrics;
+pub mod redis;
+pub mod seal;
 
 use std::fmt;
 use std::time::Duration;

@@ -5,8 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use imgate::store::embedded::EmbeddedStore;
+use imgate::store::memory::MemoryStore;
+use imgate::store::metrics::{Backend, Measured};
+use imgate::store::redis::{RedisOptions, RedisStore};
 use imgate::store::{Batch, Claim, Committed, Lease, LogEntry, Store, StoreError, StoredSession};
 use imgate::types::{AccountId, Epoch, PartitionId, ReplicaId, TenantId, UnixMillis};
+
+use crate::redis_server::RedisServer;
 
 /// Longer than any test runs.
 pub(crate) const LONG: Duration = Duration::from_secs(600);
@@ -44,11 +49,27 @@ pub(crate) fn granted(claim: Claim) -> Lease {
     }
 }
 
+/// A store behind the measuring one, to see that this hands everything on.
+pub(crate) fn measured() -> Shared {
+    Arc::new(Measured::new(MemoryStore::new(), Backend::Memory))
+}
+
 /// A store in a file of its own, and the folder, which goes when it is dropped.
 pub(crate) fn embedded() -> (Shared, tempfile::TempDir) {
     let folder = tempfile::tempdir().unwrap();
     let store = EmbeddedStore::open(folder.path().join("imgate.redb")).unwrap();
     (Arc::new(store), folder)
+}
+
+/// A store in a server of its own, which goes when it is dropped.
+pub(crate) async fn redis() -> (Shared, RedisServer) {
+    let server = RedisServer::start();
+    (connect(&server).await, server)
+}
+
+pub(crate) async fn connect(server: &RedisServer) -> Shared {
+    let options = RedisOptions::new(server.url());
+    Arc::new(RedisStore::connect(&options).await.unwrap())
 }
 
 /// A lease of `place` that lasts for the whole test.

@@ -1,0 +1,270 @@
+//! What is measured of a store: how long each operation takes and what goes wrong.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use metrics::{Counter, Histogram, Unit, counter, describe_counter, describe_histogram, histogram};
+use tokio::time::Instant;
+
+use super::{
+    Batch, Claim, Committed, Lease, LogBounds, LogEntry, Position, Renewal, Store, StoreError,
+    StoredSession,
+};
+use crate::types::{AccountId, Epoch, PartitionId, ReplicaId};
+
+/// How long operations take in seconds, by `operation` and `backend`; failed ones count, too.
+pub const OPERATION_DURATION_SECONDS: &str = "imgate_store_operation_duration_seconds";
+/// Operations that failed, by `operation` and `kind`.
+pub const ERRORS_TOTAL: &str = "imgate_store_errors_total";
+
+/// Tells the recorder what the store's metrics mean.
+pub fn describe_metrics() {
+    describe_histogram!(
+        OPERATION_DURATION_SECONDS,
+        Unit::Seconds,
+        "Time that an operation of the store took"
+    );
+    describe_counter!(
+        ERRORS_TOTAL,
+        Unit::Count,
+        "Operations of the store that failed, by what went wrong"
+    );
+}
+
+/// Which implementation a store is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Backend {
+    /// [`super::redis`].
+    Redis,
+    /// [`super::embedded`].
+    Embedded,
+    /// [`super::memory`].
+    Memory,
+}
+
+impl Backend {
+    /// The metric label.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Redis => "redis",
+            Self::Embedded => "embedded",
+            Self::Memory => "memory",
+        }
+    }
+}
+
+/// A store that measures another.
+#[derive(Debug)]
+pub struct Measured<S> {
+    store: S,
+    claim: Operation,
+    renew: Operation,
+    release: Operation,
+    commit: Operation,
+    session: Operation,
+    sessions: Operation,
+    log_bounds: Operation,
+    read: Operation,
+    trim: Operation,
+    subscription: Operation,
+    advance_subscription: Operation,
+    ping: Operation,
+}
+
+/// The instruments of one operation, looked up once. Every error counter exists from the start.
+#[derive(Debug)]
+struct Operation {
+    duration: Histogram,
+    unavailable: Counter,
+    fenced: Counter,
+    full: Counter,
+    corrupt: Counter,
+}
+
+impl<S: Store> Measured<S> {
+    /// Measures `store` with the recorder that is installed now: install it first.
+    pub fn new(store: S, backend: Backend) -> Self {
+        let operation = |name| Operation::new(name, backend);
+        Self {
+            store,
+            claim: operation("claim"),
+            renew: operation("renew"),
+            release: operation("release"),
+            commit: operation("commit"),
+            session: operation("session"),
+            sessions: operation("sessions"),
+            log_bounds: operation("log_bounds"),
+            read: operation("read"),
+            trim: operation("trim"),
+            subscription: operation("subscription"),
+            advance_subscription: operation("advance_subscription"),
+            ping: operation("ping"),
+        }
+    }
+}
+
+impl Operation {
+    fn new(name: &'static str, backend: Backend) -> Self {
+        let errors = |kind: &'static str| {
+            let errors = counter!(ERRORS_TOTAL, "operation" => name, "kind" => kind);
+            errors.increment(0);
+            errors
+        };
+        Self {
+            duration: histogram!(
+                OPERATION_DURATION_SECONDS,
+                "operation" => name,
+                "backend" => backend.label()
+            ),
+            unavailable: errors("unavailable"),
+            fenced: errors("fenced"),
+            full: errors("full"),
+            corrupt: errors("corrupt"),
+        }
+    }
+
+    async fn measure<T>(
+        &self,
+        work: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        let begun = Instant::now();
+        let result = work.await;
+        self.duration.record(begun.elapsed());
+        if let Err(error) = &result {
+            let errors = match error {
+                StoreError::Unavailable(_) => &self.unavailable,
+                StoreError::Fenced { .. } => &self.fenced,
+                StoreError::Full(_) => &self.full,
+                StoreError::Corrupt { .. } => &self.corrupt,
+            };
+            errors.increment(1);
+        }
+        result
+    }
+}
+
+#[async_trait]
+impl<S: Store> Store for Measured<S> {
+    async fn claim(
+        &self,
+        partition: &PartitionId,
+        owner: &ReplicaId,
+        ttl: Duration,
+        floor: Epoch,
+    ) -> Result<Claim, StoreError> {
+        let work = self.store.claim(partition, owner, ttl, floor);
+        self.claim.measure(work).await
+    }
+
+    async fn renew(&self, lease: &Lease, ttl: Duration) -> Result<Renewal, StoreError> {
+        self.renew.measure(self.store.renew(lease, ttl)).await
+    }
+
+    async fn release(&self, lease: &Lease) -> Result<(), StoreError> {
+        self.release.measure(self.store.release(lease)).await
+    }
+
+    async fn commit(&self, lease: &Lease, batch: &Batch) -> Result<Committed, StoreError> {
+        self.commit.measure(self.store.commit(lease, batch)).await
+    }
+
+    async fn session(
+        &self,
+        partition: &PartitionId,
+        account: &AccountId,
+    ) -> Result<Option<Vec<u8>>, StoreError> {
+        let work = self.store.session(partition, account);
+        self.session.measure(work).await
+    }
+
+    async fn sessions(&self, partition: &PartitionId) -> Result<Vec<StoredSession>, StoreError> {
+        self.sessions.measure(self.store.sessions(partition)).await
+    }
+
+    async fn log_bounds(&self, partition: &PartitionId) -> Result<LogBounds, StoreError> {
+        let work = self.store.log_bounds(partition);
+        self.log_bounds.measure(work).await
+    }
+
+    async fn read(
+        &self,
+        partition: &PartitionId,
+        after: u64,
+        limit: usize,
+    ) -> Result<Vec<LogEntry>, StoreError> {
+        let work = self.store.read(partition, after, limit);
+        self.read.measure(work).await
+    }
+
+    async fn trim(&self, lease: &Lease, first_kept: u64) -> Result<(), StoreError> {
+        self.trim.measure(self.store.trim(lease, first_kept)).await
+    }
+
+    async fn subscription(
+        &self,
+        partition: &PartitionId,
+        name: &str,
+    ) -> Result<Option<Position>, StoreError> {
+        let work = self.store.subscription(partition, name);
+        self.subscription.measure(work).await
+    }
+
+    async fn advance_subscription(
+        &self,
+        partition: &PartitionId,
+        name: &str,
+        position: &Position,
+    ) -> Result<(), StoreError> {
+        let work = self.store.advance_subscription(partition, name, position);
+        self.advance_subscription.measure(work).await
+    }
+
+    async fn ping(&self) -> Result<(), StoreError> {
+        self.ping.measure(self.store.ping()).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use metrics_exporter_prometheus::PrometheusBuilder;
+
+    use super::*;
+    use crate::store::memory::MemoryStore;
+    use crate::types::TenantId;
+
+    #[tokio::test]
+    async fn operations_and_errors_are_counted() {
+        let recorder = PrometheusBuilder::new().build_recorder();
+        let store = metrics::with_local_recorder(&recorder, || {
+            describe_metrics();
+            Measured::new(MemoryStore::new(), Backend::Memory)
+        });
+        let place = PartitionId {
+            tenant: TenantId::new("t"),
+            number: 0,
+        };
+        let lease = Lease {
+            partition: place.clone(),
+            owner: ReplicaId::new("a"),
+            epoch: Epoch(1),
+        };
+        store.ping().await.unwrap();
+        store.commit(&lease, &Batch::default()).await.unwrap_err();
+        store.store.set_available(false);
+        store.read(&place, 0, 1).await.unwrap_err();
+        store.read(&place, 0, 1).await.unwrap_err();
+
+        let text = recorder.handle().render();
+        for line in [
+            r#"imgate_store_operation_duration_seconds_count{operation="ping",backend="memory"} 1"#,
+            r#"imgate_store_operation_duration_seconds_count{operation="read",backend="memory"} 2"#,
+            r#"imgate_store_errors_total{operation="commit",kind="fenced"} 1"#,
+            r#"imgate_store_errors_total{operation="read",kind="unavailable"} 2"#,
+            r#"imgate_store_errors_total{operation="renew",kind="full"} 0"#,
+            r#"imgate_store_errors_total{operation="session",kind="corrupt"} 0"#,
+            "# HELP imgate_store_errors_total ",
+        ] {
+            assert!(text.contains(line), "no {line} in\n{text}");
+        }
+    }
+}

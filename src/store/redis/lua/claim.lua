@@ -1,0 +1,23 @@
+-- KEYS: lease, epoch. ARGV: owner, ttl in ms, floor.
+-- Answers {0, owner, remaining ms} when another has it, else {1, the new epoch}.
+local held = redis.call('GET', KEYS[1])
+if held then
+    local owner = string.match(held, '^%d+ (.*)$')
+    if not owner then
+        return redis.error_reply('CORRUPT lease')
+    end
+    if owner ~= ARGV[1] then
+        return {0, owner, redis.call('PTTL', KEYS[1])}
+    end
+end
+local latest = redis.call('GET', KEYS[2]) or '0'
+if not string.match(latest, '^%d+$') then
+    return redis.error_reply('CORRUPT epoch')
+end
+if greater(ARGV[3], latest) then
+    redis.call('SET', KEYS[2], ARGV[3])
+end
+redis.call('INCR', KEYS[2])
+local epoch = redis.call('GET', KEYS[2])
+redis.call('SET', KEYS[1], epoch .. ' ' .. ARGV[1], 'PX', ARGV[2])
+return {1, epoch}
