@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use std::time::{Duration, UNIX_EPOCH};
 
 use clap::{Args, Subcommand};
-use humantime_serde::re::humantime;
 
 use super::{CliError, read_secret};
 use crate::connectors::tencent::usersig::{self, UserSig};

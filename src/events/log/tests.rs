@@ -7,6 +7,8 @@ use tokio::time::Instant;
 use super::*;
 use crate::events::testing::{TestStore, message, partition, tenant};
 use crate::proto::v1;
+use crate::store::Claim;
+use crate::types::{Epoch, ReplicaId};
 
 struct World {
     store: Arc<TestStore>,
@@ -203,7 +205,17 @@ async fn what_a_store_forgot_is_written_under_a_new_lease() {
     let waiting = world.push("b");
     assert_eq!(world.fenced.recv().await, Some(partition(0)));
     // Whoever keeps the lease gets another, and nothing is lost.
-    let newer = world.store.lease(&partition(0)).await;
+    let owner = ReplicaId::new("r1");
+    let ttl = Duration::from_secs(3600);
+    let claim = world
+        .store
+        .inner
+        .claim(&partition(0), &owner, ttl, Epoch(1))
+        .await
+        .unwrap();
+    let Claim::Granted(newer) = claim else {
+        panic!("no lease: {claim:?}")
+    };
     world.lease.send_replace(Some(newer));
     waiting.await.unwrap().unwrap();
     assert_eq!(world.texts().await, ["b"]);
