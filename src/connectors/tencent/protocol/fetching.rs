@@ -1,0 +1,69 @@
+//! Fetching what was missed: one round of catching up after another.
+
+use serde_json::value::RawValue;
+
+use super::answers::Status;
+use super::{Phase, Protocol};
+use crate::connectors::tencent::catchup::CatchUp;
+use crate::connectors::tencent::requests::Purpose;
+use crate::connectors::{Delivery, Report};
+use crate::session::input::Now;
+
+impl Protocol {
+    pub(super) fn catch_up(&mut self, now: Now, round: CatchUp) {
+        match &mut self.phase {
+            // A round is under way: another follows it.
+            Phase::CatchingUp(running) => running.missed_one(),
+            Phase::Offline | Phase::LoggingIn | Phase::Live => {
+                self.phase = Phase::CatchingUp(round);
+            }
+        }
+        self.go_on(now);
+    }
+
+    /// Sends the next request of the round, or ends it.
+    pub(super) fn go_on(&mut self, now: Now) {
+        if self.stalled {
+            return;
+        }
+        let Phase::CatchingUp(round) = &mut self.phase else {
+            return;
+        };
+        if let Some((command, body)) = round.next_request(&self.who.account, &self.position) {
+            self.request(now, command, body, Purpose::CatchUp);
+            return;
+        }
+        if !round.is_waiting()
+            && let Phase::CatchingUp(round) = std::mem::replace(&mut self.phase, Phase::Live)
+        {
+            self.pushes_since_sync = 0;
+            self.deliver(now, round.finish());
+        }
+    }
+
+    pub(super) fn catch_up_answered(&mut self, now: Now, status: &Status, body: &RawValue) {
+        let Phase::CatchingUp(round) = &mut self.phase else {
+            return;
+        };
+        let fetched = if status.code == 0 {
+            match round.answered(&self.who.account, &mut self.position, body) {
+                Ok(fetched) => fetched,
+                Err(error) => {
+                    self.out
+                        .reports
+                        .push_back(Report::BadFrame(error.to_string()));
+                    round.refused(&mut self.position)
+                }
+            }
+        } else {
+            round.refused(&mut self.position)
+        };
+        // Also without events: the cookie may have moved.
+        let delivery = Delivery {
+            events: fetched.events,
+            acks: Vec::new(),
+        };
+        self.out.reports.push_back(Report::Events(delivery));
+        self.go_on(now);
+    }
+}
