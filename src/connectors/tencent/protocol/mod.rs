@@ -226,3 +226,6 @@ fn below(jitter: &mut Jitter, bound: f64) -> u64 {
     // Within 2^53 by its callers, and never negative.
     Duration::from_secs_f64(jitter.fraction() * bound).as_secs()
 }
+
+#[cfg(test)]
+mod tests;
