@@ -143,22 +143,26 @@ impl CatchUp {
         self.held
     }
 
-    /// The present step was answered.
+    /// The present step was answered. If the answer cannot be read, the step stays: it is [`CatchUp::refused`] then.
     pub(super) fn answered(
         &mut self,
         account: &str,
         position: &mut Position,
         body: &RawValue,
     ) -> Result<Fetched, serde_json::Error> {
-        self.in_flight = false;
         let Some(step) = self.steps.pop_front() else {
             return Ok(Fetched::default());
         };
-        match step {
+        let read = match step.clone() {
             Step::C2c { .. } => self.c2c_page(account, position, body),
             Step::JoinedGroups { offset } => self.joined_groups(position, offset, body),
             Step::Group { group, upto } => self.group_page(account, position, group, upto, body),
+        };
+        match read {
+            Ok(_) => self.in_flight = false,
+            Err(_) => self.steps.push_front(step),
         }
+        read
     }
 
     /// The present step was refused, or its answer cannot be read: it is given up, and told.

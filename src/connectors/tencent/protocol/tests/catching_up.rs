@@ -90,6 +90,24 @@ fn an_answer_with_an_error_is_a_gap_and_the_rest_goes_on() {
 }
 
 #[test]
+fn an_answer_that_cannot_be_read_costs_its_own_step_alone() {
+    for body in [r#"{"Cookie":7}"#, r#"{"MsgList":{}}"#, "7"] {
+        let mut talk = online_and_catching_up();
+        let asked = talk.asked(GETMSG);
+        talk.answer_text(&asked, body);
+        talk.store();
+        let says = talk.says();
+        assert_eq!(says.first().unwrap(), "bad frame", "{body}");
+        assert_eq!(says.last().unwrap(), "events [gap:0]", "{body}");
+        let asked = talk.asked(GROUPS);
+        talk.answer_text(&asked, r#"{"GroupIdList":[{"NextMsgSeq":3}]}"#);
+        talk.store();
+        assert_eq!(talk.says(), ["bad frame", "events [gap:0]"]);
+        assert_eq!(talk.asks(), [""; 0]);
+    }
+}
+
+#[test]
 fn an_unanswered_page_is_a_dead_connection() {
     let mut talk = online_and_catching_up();
     talk.asked(GETMSG);
