@@ -148,10 +148,8 @@ impl CatchUp {
         body: &RawValue,
     ) -> Result<Fetched, serde_json::Error> {
         let page: GroupPage<'_> = serde_json::from_str(body.get())?;
-        let asked_upto = {
-            let last = position.group(&group).unwrap_or(0);
-            last + upto.saturating_sub(last).min(GROUP_PAGE)
-        };
+        let last = position.group(&group).unwrap_or(0);
+        let asked_upto = last + upto.saturating_sub(last).min(GROUP_PAGE);
         let mut messages: Vec<(u64, Parsed)> = page
             .rsp_msg_list
             .iter()
@@ -176,6 +174,7 @@ impl CatchUp {
             .collect();
         // They come newest first.
         messages.sort_by_key(|(sequence, _)| *sequence);
+        let missing = missing(last, asked_upto, &messages);
         let mut fetched = Fetched::default();
         for (_, entry) in messages {
             match entry {
@@ -192,7 +191,10 @@ impl CatchUp {
                 Parsed::Group { .. } | Parsed::C2c(_) | Parsed::Kick(_) => {}
             }
         }
-        // What the upstream left out of the range was withdrawn.
+        // Withdrawn messages are in the answer: what is not there is not to be had any more.
+        if missing > 0 {
+            fetched.events.push(gap(missing));
+        }
         position.advance_group(&group, asked_upto);
         if asked_upto < upto {
             self.steps.push_front(Step::Group { group, upto });
@@ -226,6 +228,20 @@ impl Fetched {
             self.events.push(v1::event::Kind::Message(message));
         }
     }
+}
+
+/// How many sequences after `last`, up to and with `upto`, are not there. What has no readable sequence counts as
+/// one of them.
+fn missing(last: u64, upto: u64, messages: &[(u64, Parsed)]) -> u64 {
+    let mut there = 0;
+    let mut before = last;
+    for (sequence, _) in messages {
+        if *sequence == 0 || (*sequence > before && *sequence <= upto) {
+            there += 1;
+            before = before.max(*sequence);
+        }
+    }
+    (upto - last).saturating_sub(there)
 }
 
 pub(super) fn gap(count: u64) -> v1::event::Kind {

@@ -83,6 +83,31 @@ fn gaps_of_two_groups_are_filled_one_after_the_other() {
 }
 
 #[test]
+fn a_gap_that_cannot_be_filled_is_told() {
+    let mut talk = Talk::online(&[("G", 7)]);
+    talk.push_group("G", 12);
+    let asked = talk.asked(GROUP_PAGE);
+    talk.answer(&asked, &json!({"ErrorCode": 10007}));
+    talk.store();
+    assert_eq!(talk.says(), ["events [gap:4]", "events [G12]"]);
+    assert_eq!(talk.acked(), ["G12"]);
+
+    // An answer that cannot be read, and one that leaves messages out.
+    talk.push_group("G", 14);
+    let asked = talk.asked(GROUP_PAGE);
+    talk.answer_text(&asked, r#"{"RspMsgList":7}"#);
+    talk.store();
+    assert_eq!(talk.says(), ["bad frame", "events [gap:1]", "events [G14]"]);
+    assert_eq!(talk.acked(), ["G14"]);
+
+    talk.push_group("G", 20);
+    let asked = talk.asked(GROUP_PAGE);
+    talk.answer(&asked, &group_page("G", [16, 18]));
+    talk.store();
+    assert_eq!(talk.says(), ["events [G16* G18* gap:3]", "events [G20]"]);
+}
+
+#[test]
 fn an_unknown_group_begins_with_its_first_push() {
     let mut talk = Talk::online(&[]);
     talk.push_group("G", 41);
