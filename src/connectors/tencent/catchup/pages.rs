@@ -54,6 +54,9 @@ struct SelfInfo {
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct GroupPage<'a> {
+    /// 0 if the answer was cut short: its oldest messages are not in it.
+    #[serde(default = "finished")]
+    is_finished: i64,
     #[serde(borrow, default)]
     rsp_msg_list: Vec<&'a RawValue>,
 }
@@ -174,6 +177,25 @@ impl CatchUp {
             .collect();
         // They come newest first.
         messages.sort_by_key(|(sequence, _)| *sequence);
+        let oldest = messages
+            .iter()
+            .map(|(sequence, _)| *sequence)
+            .find(|sequence| *sequence > 0);
+        if let (0, Some(oldest)) = (page.is_finished, oldest)
+            && oldest > last + 1
+            && oldest <= asked_upto
+        {
+            // What is older comes first; the rest is asked for again after it.
+            self.steps.push_front(Step::Group {
+                group: group.clone(),
+                upto,
+            });
+            self.steps.push_front(Step::Group {
+                group,
+                upto: oldest - 1,
+            });
+            return Ok(Fetched::default());
+        }
         let missing = missing(last, asked_upto, &messages);
         let mut fetched = Fetched::default();
         for (_, entry) in messages {
@@ -228,6 +250,10 @@ impl Fetched {
             self.events.push(v1::event::Kind::Message(message));
         }
     }
+}
+
+const fn finished() -> i64 {
+    1
 }
 
 /// How many sequences after `last`, up to and with `upto`, are not there. What has no readable sequence counts as

@@ -108,6 +108,39 @@ fn a_gap_that_cannot_be_filled_is_told() {
 }
 
 #[test]
+fn an_answer_that_is_cut_short_is_asked_for_in_smaller_parts() {
+    let mut talk = Talk::online(&[("G", 0)]);
+    talk.push_group("G", 11);
+    let asked = talk.asked(GROUP_PAGE);
+    assert_eq!(
+        (&asked.body["ReqMsgSeq"], &asked.body["ReqMsgNumber"]),
+        (&json!(10), &json!(10))
+    );
+    let mut page = group_page("G", 7..=10);
+    page["IsFinished"] = json!(0);
+    talk.answer(&asked, &page);
+    talk.store();
+    assert_eq!(fill(&mut talk), (1, 6));
+    assert_eq!(fill(&mut talk), (7, 10));
+    assert_eq!(
+        talk.says(),
+        [
+            "events []",
+            told(1, 6).as_str(),
+            told(7, 10).as_str(),
+            "events [G11]"
+        ]
+    );
+    // What is cut short to nothing is given up.
+    talk.frames();
+    talk.push_group("G", 15);
+    let asked = talk.asked(GROUP_PAGE);
+    talk.answer(&asked, &json!({"IsFinished": 0, "RspMsgList": []}));
+    talk.store();
+    assert_eq!(talk.says(), ["events [gap:3]", "events [G15]"]);
+}
+
+#[test]
 fn an_unknown_group_begins_with_its_first_push() {
     let mut talk = Talk::online(&[]);
     talk.push_group("G", 41);
