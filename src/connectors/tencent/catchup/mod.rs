@@ -10,8 +10,8 @@ use crate::connectors::PushAck;
 use crate::connectors::tencent::message::Parsed;
 use crate::connectors::tencent::outgoing;
 use crate::connectors::tencent::sync::Position;
-pub(super) use pages::Fetched;
 use pages::gap;
+pub(super) use pages::{Fetched, bound_backfill};
 
 /// After so many pushes the cookie is moved on, or a restart would fetch all of them again.
 pub(super) const PUSHES_PER_SYNC: u32 = 64;

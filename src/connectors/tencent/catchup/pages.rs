@@ -127,11 +127,9 @@ impl CatchUp {
                 .group(&group.group_id)
                 .unwrap_or_else(|| group.self_info.msg_seq.unwrap_or(upto).min(upto));
             position.advance_group(&group.group_id, last);
-            if upto.saturating_sub(last) > GROUP_BACKFILL {
-                let skipped = upto - GROUP_BACKFILL - last;
-                position.advance_group(&group.group_id, last + skipped);
-                fetched.events.push(gap(skipped));
-            }
+            fetched
+                .events
+                .extend(bound_backfill(position, &group.group_id, upto));
             if upto > last {
                 self.steps.push_back(Step::Group {
                     group: group.group_id,
@@ -268,6 +266,21 @@ fn missing(last: u64, upto: u64, messages: &[(u64, Parsed)]) -> u64 {
         }
     }
     (upto - last).saturating_sub(there)
+}
+
+/// Gives up what is too far behind `upto` to be fetched; answers the gap that this leaves.
+pub(in crate::connectors::tencent) fn bound_backfill(
+    position: &mut Position,
+    group: &str,
+    upto: u64,
+) -> Option<v1::event::Kind> {
+    let last = position.group(group)?;
+    let skipped = upto.saturating_sub(last).saturating_sub(GROUP_BACKFILL);
+    if skipped == 0 {
+        return None;
+    }
+    position.advance_group(group, last + skipped);
+    Some(gap(skipped))
 }
 
 pub(super) fn gap(count: u64) -> v1::event::Kind {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::{Phase, Protocol};
-use crate::connectors::tencent::catchup::{CatchUp, Held, PUSHES_PER_SYNC, Step};
+use crate::connectors::tencent::catchup::{CatchUp, Held, PUSHES_PER_SYNC, Step, bound_backfill};
 use crate::connectors::tencent::frame::Incoming;
 use crate::connectors::tencent::message::{self, Parsed, PushBody};
 use crate::connectors::tencent::outgoing;
@@ -161,6 +161,8 @@ impl Protocol {
                         (_, GroupOrder::Seen) => false,
                         (_, GroupOrder::Next) => true,
                         (_, GroupOrder::GapAfter(_)) => {
+                            let given_up = bound_backfill(&mut self.position, &group, sequence - 1);
+                            delivery.events.extend(given_up);
                             let step = Step::Group {
                                 group: group.clone(),
                                 upto: sequence - 1,

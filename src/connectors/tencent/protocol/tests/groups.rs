@@ -231,3 +231,23 @@ fn what_is_too_old_is_told_as_a_gap() {
     assert_eq!(next, 1508);
     assert_eq!(talk.asks(), [""; 0]);
 }
+
+#[test]
+fn a_push_from_far_ahead_does_not_set_off_endless_fetching() {
+    let mut talk = Talk::online(&[("G", 7)]);
+    talk.push_group("G", u64::MAX);
+    let mut asked = 0;
+    loop {
+        let frames = talk.frames();
+        let Some(page) = frames.iter().find(|frame| frame.command == GROUP_PAGE) else {
+            break;
+        };
+        asked += 1;
+        assert!(asked <= 50, "and more");
+        talk.answer(page, &json!({"RspMsgList": []}));
+        talk.store();
+    }
+    let says = talk.says();
+    assert_eq!(says[0], format!("events [gap:{}]", u64::MAX - 1 - 1000 - 7));
+    assert_eq!(says.last().unwrap(), &format!("events [G{}]", u64::MAX));
+}
