@@ -243,7 +243,9 @@ impl Fetched {
             sequence => position.group(group).is_none_or(|last| sequence > last),
         };
         if new {
-            position.advance_group(group, sequence);
+            if sequence > 0 {
+                position.advance_group(group, sequence);
+            }
             message.backfilled = true;
             self.events.push(v1::event::Kind::Message(message));
         }

@@ -176,7 +176,9 @@ impl Protocol {
                         }
                     };
                     if new {
-                        self.position.advance_group(&group, sequence);
+                        if sequence > 0 {
+                            self.position.advance_group(&group, sequence);
+                        }
                         delivery.events.push(v1::event::Kind::Message(message));
                     }
                 }

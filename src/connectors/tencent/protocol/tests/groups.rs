@@ -141,6 +141,30 @@ fn an_answer_that_is_cut_short_is_asked_for_in_smaller_parts() {
 }
 
 #[test]
+fn tips_and_messages_without_a_sequence_are_carried_through() {
+    let mut talk = Talk::online(&[("G", 7)]);
+    talk.push_group("G", 10);
+    let asked = talk.asked(GROUP_PAGE);
+    let tip = json!({"From_Account": "@TIM#SYSTEM", "ToGroupId": "G", "MsgSeq": 8, "MsgBody": {"OpType": 1}});
+    talk.answer(&asked, &json!({"RspMsgList": [group_message("G", 9), tip]}));
+    talk.store();
+    assert_eq!(
+        talk.says(),
+        [
+            "events [notice:group_open_http_svc.group_msg_get/GroupMsgArray G9*]",
+            "events [G10]",
+        ]
+    );
+    talk.frames();
+    // A group without sequences is none with a gap from 0 on.
+    talk.push_group("N", 0);
+    talk.push_group("N", 0);
+    talk.push_group("N", 57);
+    assert_eq!(talk.says(), ["events [N0]", "events []", "events [N57]"]);
+    assert_eq!(talk.asks(), [""; 0]);
+}
+
+#[test]
 fn an_unknown_group_begins_with_its_first_push() {
     let mut talk = Talk::online(&[]);
     talk.push_group("G", 41);
