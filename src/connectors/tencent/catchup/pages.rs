@@ -6,7 +6,7 @@ use serde_json::value::RawValue;
 use super::{CatchUp, GROUP_BACKFILL, GROUP_PAGE, Step};
 use crate::connectors::tencent::message::{self, Parsed};
 use crate::connectors::tencent::outgoing;
-use crate::connectors::tencent::sync::Position;
+use crate::connectors::tencent::sync::{GroupOrder, Position};
 use crate::proto::v1;
 
 /// What an answer brought.
@@ -86,7 +86,15 @@ impl CatchUp {
                     sequence,
                     message,
                 } => {
-                    fetched.add_group(position, &group, sequence, message);
+                    let order = position.group_order(&group, sequence);
+                    if sequence > 0 && matches!(order, GroupOrder::GapAfter(_)) {
+                        let given_up = bound_backfill(position, &group, sequence);
+                        fetched.events.extend(given_up);
+                        let upto = sequence;
+                        self.steps.push_back(Step::Group { group, upto });
+                    } else {
+                        fetched.add_group(position, &group, sequence, message);
+                    }
                 }
                 Parsed::Notice(notice) => {
                     fetched.events.push(v1::event::Kind::UpstreamNotice(notice));

@@ -275,3 +275,23 @@ fn a_push_from_far_ahead_does_not_set_off_endless_fetching() {
     assert_eq!(says[0], format!("events [gap:{}]", u64::MAX - 1 - 1000 - 7));
     assert_eq!(says.last().unwrap(), &format!("events [G{}]", u64::MAX));
 }
+
+#[test]
+fn a_page_of_one_to_one_messages_does_not_hide_a_gap_in_a_group() {
+    let mut talk = Talk::online(&[("G", 7)]);
+    talk.reconnect();
+    talk.answer_page(&json!({
+        "Cookie": "c1", "SyncFlag": 2, "EventArray": [{"GroupMsgArray": [group_message("G", 8), group_message("G", 11)]}],
+    }));
+    talk.answer_groups(&[]);
+    assert_eq!(fill(&mut talk), (9, 11));
+    assert_eq!(
+        talk.says(),
+        [
+            "accepted",
+            "events [G8*]",
+            "events []",
+            told(9, 11).as_str()
+        ]
+    );
+}
