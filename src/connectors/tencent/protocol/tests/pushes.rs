@@ -127,6 +127,61 @@ fn a_push_for_nobody_is_a_notice() {
 }
 
 #[test]
+fn messages_with_half_an_identity_are_not_taken_for_one() {
+    let mut talk = Talk::online(&[]);
+    let bare = |text: &str| {
+        let mut message = c2c(text);
+        let fields = message.as_object_mut().unwrap();
+        for field in [
+            "TinyId",
+            "MsgClientTime",
+            "MsgRandom",
+            "MsgSeq",
+            "MsgTimeStamp",
+        ] {
+            fields.remove(field);
+        }
+        message
+    };
+    // As a server sends them, by the vendor's REST API: without a client's time, and often with the same random.
+    let by_rest = |text: &str, seq: u64| {
+        let mut message = c2c(text);
+        message["MsgClientTime"] = json!(0);
+        message["MsgRandom"] = json!(1);
+        message["MsgSeq"] = json!(seq);
+        message
+    };
+    let all = json!([
+        bare("a"),
+        bare("b"),
+        bare("a"),
+        by_rest("c", 1),
+        by_rest("d", 2),
+        by_rest("c", 1)
+    ]);
+    talk.push(PUSH, &json!({"EventArray": [{"C2cMsgArray": all}]}));
+    let Some(Report::Events(delivery)) = talk.protocol.out.reports.pop_front() else {
+        panic!("no events")
+    };
+    let told: Vec<String> = delivery.events.iter().map(show_event).collect();
+    assert_eq!(told, ["a", "b", "c", "d"]);
+    let mut ids: Vec<&str> = delivery
+        .events
+        .iter()
+        .filter_map(|event| match event {
+            Kind::Message(message) => Some(message.id.as_str()),
+            Kind::Gap(_)
+            | Kind::UpstreamNotice(_)
+            | Kind::SessionChanged(_)
+            | Kind::SignatureExpired(_)
+            | Kind::KickedOffline(_) => None,
+        })
+        .collect();
+    ids.dedup();
+    assert_eq!(ids.len(), 4, "{ids:?}");
+}
+
+#[test]
 fn garbage_is_left_out_and_nothing_else_happens() {
     let mut talk = Talk::online(&[]);
     let deep = format!(
