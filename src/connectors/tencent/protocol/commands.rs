@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use aws_lc_rs::digest;
+
 use super::answers::failure;
 use super::{Phase, Protocol, below};
 use crate::connectors::tencent::codes;
@@ -142,12 +144,15 @@ impl Protocol {
                 client_time,
             };
         }
-        let sequence = crc32fast::hash(client_message_id.as_bytes());
-        let salted = format!("{}\n{client_message_id}", self.who.account);
-        let random = crc32fast::hash(salted.as_bytes()) % 100_000_000;
+        let whose = format!("{}\n{client_message_id}", self.who.account);
+        let digest = digest::digest(&digest::SHA256, whose.as_bytes());
+        let word = |at: usize| {
+            let bytes = digest.as_ref().iter().skip(at).take(4);
+            bytes.fold(0_u32, |word, byte| (word << 8) | u32::from(*byte))
+        };
         Identity {
-            sequence,
-            random,
+            sequence: word(0),
+            random: word(4) % 100_000_000,
             client_time,
         }
     }

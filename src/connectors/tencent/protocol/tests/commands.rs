@@ -275,3 +275,21 @@ fn a_client_message_id_is_an_identity_over_restarts() {
     let without = (identity(&mut talk, ""), identity(&mut talk, ""));
     assert_ne!(without.0, without.1);
 }
+
+#[test]
+fn the_two_numbers_of_an_identity_are_independent() {
+    // Two IDs of one length with the same CRC-32: were both numbers made of such a sum, the second message would be
+    // taken for the first.
+    let (a, b) = ("plumless", "buckeroo");
+    assert_eq!(crc32fast::hash(a.as_bytes()), crc32fast::hash(b.as_bytes()));
+    let mut talk = Talk::online(&[]);
+    let mut identity = |id: &str| {
+        talk.send(1, &message(Conversation::User("bob".into()), id));
+        let asked = talk.asked(SEND);
+        (
+            asked.body["MsgSeq"].clone(),
+            asked.body["MsgRandom"].clone(),
+        )
+    };
+    assert_ne!(identity(a), identity(b));
+}
