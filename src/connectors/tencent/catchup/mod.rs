@@ -36,8 +36,8 @@ pub(super) struct CatchUp {
 /// One thing to fetch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Step {
-    /// The next page of one-to-one messages.
-    C2c { sync_flag: i64 },
+    /// The next page of one-to-one messages; `online` if the upstream asked for it in a push.
+    C2c { sync_flag: i64, online: bool },
     /// Which groups there are, and how far they have come.
     JoinedGroups { offset: usize },
     /// A group's messages up to and with a sequence.
@@ -77,7 +77,13 @@ impl CatchUp {
 
     fn plan_whole(&mut self) {
         self.again = false;
-        self.steps = VecDeque::from([Step::C2c { sync_flag: 0 }, Step::JoinedGroups { offset: 0 }]);
+        self.steps = VecDeque::from([
+            Step::C2c {
+                sync_flag: 0,
+                online: false,
+            },
+            Step::JoinedGroups { offset: 0 },
+        ]);
     }
 
     /// Keeps a push for later, if there is room for it.
@@ -112,9 +118,9 @@ impl CatchUp {
             self.plan_whole();
         }
         let request = match self.steps.front()? {
-            Step::C2c { sync_flag } => (
+            Step::C2c { sync_flag, online } => (
                 "openim.getmsg",
-                outgoing::getmsg(&position.cookie, *sync_flag, false),
+                outgoing::getmsg(&position.cookie, *sync_flag, *online),
             ),
             Step::JoinedGroups { offset } => (
                 "group_open_http_svc.get_joined_group_list",
@@ -154,7 +160,7 @@ impl CatchUp {
             return Ok(Fetched::default());
         };
         let read = match step.clone() {
-            Step::C2c { .. } => self.c2c_page(account, position, body),
+            Step::C2c { online, .. } => self.c2c_page(account, position, online, body),
             Step::JoinedGroups { offset } => self.joined_groups(position, offset, body),
             Step::Group { group, upto } => self.group_page(account, position, group, upto, body),
         };

@@ -66,6 +66,7 @@ impl CatchUp {
         &mut self,
         account: &str,
         position: &mut Position,
+        online: bool,
         body: &RawValue,
     ) -> Result<Fetched, serde_json::Error> {
         const COMMAND: &str = "openim.getmsg";
@@ -111,6 +112,7 @@ impl CatchUp {
         if !last {
             self.steps.push_front(Step::C2c {
                 sync_flag: page.sync_flag,
+                online,
             });
         }
         Ok(fetched)

@@ -64,6 +64,14 @@ impl Protocol {
             }
         }
         entries.retain(|entry| !matches!(entry, Parsed::Kick(_)));
+        if more && self.is_online() {
+            // It lies before what the push brings, which waits for it.
+            let step = Step::C2c {
+                sync_flag: 0,
+                online: true,
+            };
+            self.catch_up(now, CatchUp::of([step]));
+        }
         if !entries.is_empty() || ack.is_some() {
             self.take_push(
                 now,
@@ -72,9 +80,6 @@ impl Protocol {
                     ack,
                 },
             );
-        }
-        if more {
-            self.catch_up(now, CatchUp::of([Step::C2c { sync_flag: 0 }]));
         }
     }
 
@@ -111,7 +116,11 @@ impl Protocol {
             Phase::Live => {
                 self.deliver(now, VecDeque::from([push]));
                 if self.pushes_since_sync >= PUSHES_PER_SYNC {
-                    self.catch_up(now, CatchUp::of([Step::C2c { sync_flag: 0 }]));
+                    let step = Step::C2c {
+                        sync_flag: 0,
+                        online: false,
+                    };
+                    self.catch_up(now, CatchUp::of([step]));
                 }
             }
             // Without a login there is nothing that could be missed.

@@ -255,6 +255,22 @@ fn a_round_pauses_while_the_store_is_full() {
 }
 
 #[test]
+fn a_push_may_say_that_there_is_more_before_it() {
+    let mut talk = Talk::online(&[]);
+    talk.push(
+        PUSH,
+        &json!({"Flag": 1, "NeedAck": 1, "SessionData": "s", "EventArray": [{"C2cMsgArray": [c2c("b")]}]}),
+    );
+    assert_eq!(talk.says(), [""; 0]);
+    let asked = talk.asked(GETMSG);
+    assert_eq!(asked.body["IsOnlineSync"], 1);
+    talk.answer(&asked, &page("c1", 2, &["a", "b"]));
+    talk.store();
+    assert_eq!(talk.says(), ["events [a* b*]", "events []"]);
+    assert_eq!(talk.acked(), ["s"]);
+}
+
+#[test]
 fn a_drop_forgets_the_round_and_what_it_held() {
     let mut talk = online_and_catching_up();
     let asked = talk.asked(GETMSG);

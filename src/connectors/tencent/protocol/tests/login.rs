@@ -349,3 +349,15 @@ fn before_a_login_the_upstream_may_ask_for_nothing() {
     talk.protocol.stored(talk.now, &[]);
     assert_eq!((talk.asks(), talk.says()), (vec![], vec![]));
 }
+
+#[test]
+fn a_push_before_the_login_is_accepted_does_not_put_the_session_online() {
+    let mut talk = Talk::new();
+    talk.protocol.log_in(talk.now, &signature());
+    let login = talk.asked(LOGIN);
+    talk.push(PUSH, &json!({"Flag": 1, "EventArray": []}));
+    assert_eq!(talk.asks(), [""; 0]);
+    talk.answer(&login, &login_answer());
+    assert_eq!(talk.says(), ["accepted"]);
+    assert_eq!(talk.asks(), [GETMSG]);
+}
