@@ -68,7 +68,7 @@ impl Protocol {
         }
         match pending.purpose {
             Purpose::Login => self.login_answered(now, status, body),
-            Purpose::Reassert if status.code == 0 => self.catch_up(now, CatchUp::whole()),
+            Purpose::Reassert if status.code == 0 => self.reasserted(now, body),
             Purpose::Reassert => {
                 self.out
                     .reports
@@ -121,35 +121,17 @@ impl Protocol {
     }
 
     fn login_answered(&mut self, now: Now, status: Status, body: &RawValue) {
-        let accepted = match serde_json::from_str::<LoginAnswer>(body.get()) {
-            Ok(answer) if status.code == 0 => answer,
-            Ok(_) | Err(_) => {
-                // An answer that cannot be read counts as a refusal that may pass.
-                let code = if status.code == 0 { -1 } else { status.code };
-                self.out
-                    .reports
-                    .push_back(Report::Refused(codes::refusal(code, status.desc)));
-                return;
-            }
-        };
-        // The vendor's SDK gives these two numbers to an answer without its fruit.
-        let missing = match (accepted.tiny_id.is_empty(), accepted.a2_key.is_empty()) {
-            (true, _) => Some((2022, "the upstream's login answer has no TinyId")),
-            (false, true) => Some((2023, "the upstream's login answer has no A2Key")),
-            (false, false) => None,
-        };
-        if let Some((code, desc)) = missing {
-            self.out
-                .reports
-                .push_back(Report::Refused(codes::refusal(code, desc.into())));
+        if status.code != 0 {
+            self.refused(status.code, status.desc);
             return;
         }
-        self.ticket = Some(Ticket {
-            a2: Secret::new(accepted.a2_key),
-            tiny_id: accepted.tiny_id,
-            inst_id: accepted.inst_id,
-            hello_interval: accepted.hello_interval,
-        });
+        match ticket(body) {
+            Ok(ticket) => self.ticket = Some(ticket),
+            Err((code, desc)) => {
+                self.refused(code, desc.into());
+                return;
+            }
+        }
         self.out.reports.push_back(Report::Accepted);
         self.schedule_hello(now);
         self.phase = Phase::Live;
@@ -160,6 +142,19 @@ impl Protocol {
             .collect();
         for (seq, servcmd, body) in again {
             self.push_frame(now, seq, &servcmd, &body);
+        }
+        self.catch_up(now, CatchUp::whole());
+    }
+
+    fn refused(&mut self, code: i32, desc: String) {
+        let refusal = codes::refusal(code, desc);
+        self.out.reports.push_back(Report::Refused(refusal));
+    }
+
+    /// The upstream asked for this login; the session is online all the while.
+    fn reasserted(&mut self, now: Now, body: &RawValue) {
+        if let Ok(ticket) = ticket(body) {
+            self.ticket = Some(ticket);
         }
         self.catch_up(now, CatchUp::whole());
     }
@@ -191,6 +186,26 @@ impl Protocol {
         }
         answer
     }
+}
+
+/// What a login's answer gives; the code and words of the refusal that it amounts to if it gives none.
+fn ticket(body: &RawValue) -> Result<Ticket, (i32, &'static str)> {
+    let answer = serde_json::from_str::<LoginAnswer>(body.get())
+        // That may pass.
+        .map_err(|_| (-1, "the answer cannot be read"))?;
+    // The vendor's SDK gives these two numbers to an answer without its fruit.
+    if answer.tiny_id.is_empty() {
+        return Err((2022, "the upstream's login answer has no TinyId"));
+    }
+    if answer.a2_key.is_empty() {
+        return Err((2023, "the upstream's login answer has no A2Key"));
+    }
+    Ok(Ticket {
+        a2: Secret::new(answer.a2_key),
+        tiny_id: answer.tiny_id,
+        inst_id: answer.inst_id,
+        hello_interval: answer.hello_interval,
+    })
 }
 
 pub(super) fn failure(code: i32, desc: String) -> Answer {

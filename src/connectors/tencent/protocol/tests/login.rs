@@ -351,6 +351,18 @@ fn before_a_login_the_upstream_may_ask_for_nothing() {
 }
 
 #[test]
+fn a_login_that_the_upstream_asked_for_may_bring_a_new_ticket() {
+    let mut talk = Talk::online(&[]);
+    talk.push("StatSvc.KickOther", &json!({}));
+    let login = talk.asked(LOGIN);
+    let mut body = login_answer();
+    body["A2Key"] = json!("the-second-a2");
+    talk.answer(&login, &body);
+    assert_eq!(talk.asked(GETMSG).head["a2"], "the-second-a2");
+    assert_eq!(talk.protocol.ticket_record().a2, "the-second-a2");
+}
+
+#[test]
 fn a_push_before_the_login_is_accepted_does_not_put_the_session_online() {
     let mut talk = Talk::new();
     talk.protocol.log_in(talk.now, &signature());
