@@ -10,8 +10,7 @@ use crate::connectors::PushAck;
 use crate::connectors::tencent::message::Parsed;
 use crate::connectors::tencent::outgoing;
 use crate::connectors::tencent::sync::Position;
-use pages::gap;
-pub(super) use pages::{Fetched, bound_backfill};
+pub(super) use pages::{Fetched, bound_backfill, gap};
 
 /// After so many pushes the cookie is moved on, or a restart would fetch all of them again.
 pub(super) const PUSHES_PER_SYNC: u32 = 64;

@@ -295,7 +295,8 @@ pub(in crate::connectors::tencent) fn bound_backfill(
     Some(gap(skipped))
 }
 
-pub(super) fn gap(count: u64) -> v1::event::Kind {
+/// Something is missing; 0 if it is not known how many.
+pub(in crate::connectors::tencent) fn gap(count: u64) -> v1::event::Kind {
     v1::event::Kind::Gap(v1::Gap {
         reason: v1::GapReason::Upstream.into(),
         from_sequence: 0,

@@ -119,16 +119,29 @@ impl Protocol {
         }
     }
 
-    /// Acknowledges pushes whose events are in the log now.
+    /// Acknowledges what is in the log now.
     pub fn stored(&mut self, now: Now, acks: &[PushAck]) {
-        if !self.is_online() {
-            return;
+        for ack in acks {
+            match ack {
+                PushAck::Page(page) => self.pages_stored = self.pages_stored.max(*page),
+                PushAck::Push(session_data) if self.is_online() => {
+                    self.next_seq += 1;
+                    let body = outgoing::push_ack(session_data);
+                    self.push_frame(now, self.next_seq, "openim.ws_msg_push_ack", &body);
+                }
+                // The upstream pushes it again.
+                PushAck::Push(_) => {}
+            }
         }
-        for PushAck(session_data) in acks {
-            self.next_seq += 1;
-            let body = outgoing::push_ack(session_data);
-            self.push_frame(now, self.next_seq, "openim.ws_msg_push_ack", &body);
-        }
+        self.go_on(now);
+    }
+
+    /// Something that was reported is not in the log, and will not be: subscribers are told of a gap with what comes
+    /// next.
+    pub fn not_stored(&mut self, now: Now) {
+        self.owes_gap = true;
+        self.pages_stored = self.pages;
+        self.go_on(now);
     }
 
     /// The same client message ID gives the same identity, so that the upstream's own rule against doubles holds

@@ -4,9 +4,9 @@ use serde_json::value::RawValue;
 
 use super::answers::Status;
 use super::{Phase, Protocol};
-use crate::connectors::tencent::catchup::CatchUp;
+use crate::connectors::tencent::catchup::{CatchUp, gap};
 use crate::connectors::tencent::requests::Purpose;
-use crate::connectors::{Delivery, Report};
+use crate::connectors::{Delivery, PushAck, Report};
 use crate::session::input::Now;
 
 impl Protocol {
@@ -23,7 +23,8 @@ impl Protocol {
 
     /// Sends the next request of the round, or ends it.
     pub(super) fn go_on(&mut self, now: Now) {
-        if self.stalled {
+        // To ask for the next page says upstream that all before it has arrived.
+        if self.stalled || self.pages_stored < self.pages {
             return;
         }
         let Phase::CatchingUp(round) = &mut self.phase else {
@@ -41,7 +42,7 @@ impl Protocol {
         }
     }
 
-    pub(super) fn catch_up_answered(&mut self, now: Now, status: &Status, body: &RawValue) {
+    pub(super) fn catch_up_answered(&mut self, status: &Status, body: &RawValue) {
         let Phase::CatchingUp(round) = &mut self.phase else {
             return;
         };
@@ -61,9 +62,17 @@ impl Protocol {
         // Also without events: the cookie may have moved.
         let delivery = Delivery {
             events: fetched.events,
-            acks: Vec::new(),
+            acks: vec![PushAck::Page(self.pages + 1)],
         };
+        self.pages += 1;
+        self.report_events(delivery);
+    }
+
+    /// Reports what has come, after a gap if one is owed.
+    pub(super) fn report_events(&mut self, mut delivery: Delivery) {
+        if std::mem::take(&mut self.owes_gap) {
+            delivery.events.insert(0, gap(0));
+        }
         self.out.reports.push_back(Report::Events(delivery));
-        self.go_on(now);
     }
 }

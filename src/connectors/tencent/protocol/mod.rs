@@ -52,6 +52,12 @@ pub struct Protocol {
     overloads: HashMap<String, Instant>,
     /// Nothing more can be stored for the moment.
     stalled: bool,
+    /// How many pages have been reported.
+    pages: u64,
+    /// The last page that is in the log.
+    pages_stored: u64,
+    /// Something got lost on its way to the log, and nobody has been told yet.
+    owes_gap: bool,
     /// What is to be sent and what has happened.
     pub out: Output,
 }
@@ -90,6 +96,9 @@ impl Protocol {
             pushes_since_sync: 0,
             overloads: HashMap::new(),
             stalled: false,
+            pages: 0,
+            pages_stored: 0,
+            owes_gap: false,
             out: Output::default(),
         }
     }

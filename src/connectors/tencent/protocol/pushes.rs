@@ -46,7 +46,7 @@ impl Protocol {
                 for entry in push.event_array {
                     message::parse_event(&self.who.account, servcmd, entry, &mut entries);
                 }
-                ack = (push.need_ack == 1).then_some(PushAck(push.session_data));
+                ack = (push.need_ack == 1).then_some(PushAck::Push(push.session_data));
                 more = push.flag == 1;
             }
             (true, Err(_)) | (false, _) => {
@@ -141,7 +141,7 @@ impl Protocol {
             delivery.acks.extend(push.ack);
         }
         if !delivery.events.is_empty() || !delivery.acks.is_empty() {
-            self.out.reports.push_back(Report::Events(delivery));
+            self.report_events(delivery);
         }
         if let Some(step) = gap {
             let mut round = CatchUp::of([step]);

@@ -73,6 +73,39 @@ fn after_a_drop_reading_goes_on_from_the_last_cookie() {
 }
 
 #[test]
+fn a_page_is_stored_before_the_next_is_asked_for() {
+    // To come back with a cookie says that everything before it has arrived.
+    let mut talk = online_and_catching_up();
+    let asked = talk.asked(GETMSG);
+    talk.answer(&asked, &page("c1", 1, &["a"]));
+    assert_eq!(talk.says(), ["events [a*]"]);
+    assert_eq!(talk.asks(), [""; 0], "the page is not stored yet");
+    talk.protocol.stored(talk.now, &[]);
+    assert_eq!(talk.asks(), [""; 0], "something else was stored");
+
+    // A new connection does not help.
+    talk.reconnect();
+    assert_eq!(
+        (talk.says(), talk.asks()),
+        (vec!["accepted".into()], vec![])
+    );
+    talk.store();
+    assert_eq!(talk.asked(GETMSG).body["Cookie"], "c1");
+}
+
+#[test]
+fn a_page_that_cannot_be_stored_is_told_as_a_gap() {
+    let mut talk = online_and_catching_up();
+    let asked = talk.asked(GETMSG);
+    talk.answer(&asked, &page("c1", 1, &["a"]));
+    assert_eq!(talk.says(), ["events [a*]"]);
+    talk.protocol.not_stored(talk.now);
+    assert_eq!(talk.says(), [""; 0]);
+    talk.answer_page(&page("c2", 2, &["b"]));
+    assert_eq!(talk.says(), ["events [gap:0 b*]"]);
+}
+
+#[test]
 fn an_answer_with_an_error_is_a_gap_and_the_rest_goes_on() {
     let mut talk = online_and_catching_up();
     let asked = talk.asked(GETMSG);

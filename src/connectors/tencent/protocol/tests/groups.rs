@@ -62,8 +62,8 @@ fn gaps_of_two_groups_are_filled_one_after_the_other() {
     talk.push_group("H", 5);
     assert_eq!(fill(&mut talk), (8, 8));
     let mut frames = talk.frames();
-    assert_eq!(frames.remove(1).body["SessionData"], "G9");
-    let page = frames.remove(0);
+    assert_eq!(frames.pop().unwrap().body["SessionData"], "G9");
+    let page = frames.pop().unwrap();
     assert_eq!(
         (&page.body["ReqMsgSeq"], &page.body["ReqMsgNumber"]),
         (&json!(3), &json!(2))

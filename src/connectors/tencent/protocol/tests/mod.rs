@@ -227,12 +227,17 @@ impl Talk {
 
     /// Stores everything that has been reported, without a word on what is still to be read by the test.
     pub(super) fn store(&mut self) {
-        for report in &mut self.protocol.out.reports {
-            if let Report::Events(delivery) = report {
-                self.unstored.push_back(std::mem::take(&mut delivery.acks));
+        loop {
+            for report in &mut self.protocol.out.reports {
+                if let Report::Events(delivery) = report {
+                    self.unstored.push_back(std::mem::take(&mut delivery.acks));
+                }
             }
-        }
-        while let Some(acks) = self.unstored.pop_front() {
+            self.unstored.retain(|acks| !acks.is_empty());
+            let Some(acks) = self.unstored.pop_front() else {
+                return;
+            };
+            // This may set free what waited for it.
             self.protocol.stored(self.now, &acks);
         }
     }
