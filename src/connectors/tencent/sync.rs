@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use crate::proto::record::TencentSync;
 
 /// How many message identities are remembered. It must exceed what can come between two moves of the cookie:
-/// [`super::catchup::PUSHES_PER_SYNC`] and what may be held back meanwhile.
+/// [`super::catchup::MESSAGES_PER_SYNC`] and what may be held back meanwhile.
 const REMEMBERED: usize = 256;
 
 /// A session's reading position.

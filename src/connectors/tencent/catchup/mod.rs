@@ -12,11 +12,13 @@ use crate::connectors::tencent::outgoing;
 use crate::connectors::tencent::sync::Position;
 pub(super) use pages::{Fetched, bound_backfill, gap};
 
-/// After so many pushes the cookie is moved on, or a restart would fetch all of them again.
-pub(super) const PUSHES_PER_SYNC: u32 = 64;
+/// After so many messages the cookie is moved on, or a restart would fetch all of them again.
+pub(super) const MESSAGES_PER_SYNC: u32 = 64;
 /// How many pushes wait while catching up. Policy when full: a push is left out unacknowledged, and another
 /// round fetches it.
 const HELD_PUSHES: usize = 128;
+/// How many bytes of JSON they may be, with the same policy.
+const HELD_BYTES: usize = 1 << 20;
 /// How many messages of a group are fetched at a time.
 const GROUP_PAGE: u64 = 20;
 /// How many missed messages of one group are fetched at the most; what is older is told as a gap.
@@ -27,6 +29,7 @@ const GROUP_BACKFILL: u64 = 1000;
 pub(super) struct CatchUp {
     steps: VecDeque<Step>,
     held: VecDeque<Held>,
+    held_bytes: usize,
     /// Something was left out meanwhile: another round is needed.
     again: bool,
     in_flight: bool,
@@ -48,6 +51,8 @@ pub(super) enum Step {
 pub(super) struct Held {
     pub(super) entries: VecDeque<Parsed>,
     pub(super) ack: Option<PushAck>,
+    /// Of its body.
+    pub(super) bytes: usize,
 }
 
 impl CatchUp {
@@ -87,7 +92,8 @@ impl CatchUp {
 
     /// Keeps a push for later, if there is room for it.
     pub(super) fn hold(&mut self, push: Held) {
-        if self.held.len() < HELD_PUSHES {
+        if self.held.len() < HELD_PUSHES && self.held_bytes + push.bytes <= HELD_BYTES {
+            self.held_bytes += push.bytes;
             self.held.push_back(push);
         } else {
             self.again = true;
@@ -96,6 +102,7 @@ impl CatchUp {
 
     /// Puts a push back that met a gap, before all others.
     pub(super) fn hold_first(&mut self, push: Held) {
+        self.held_bytes += push.bytes;
         self.held.push_front(push);
     }
 

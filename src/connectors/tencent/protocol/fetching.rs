@@ -37,7 +37,7 @@ impl Protocol {
         if !round.is_waiting()
             && let Phase::CatchingUp(round) = std::mem::replace(&mut self.phase, Phase::Live)
         {
-            self.pushes_since_sync = 0;
+            self.messages_since_sync = 0;
             self.deliver(now, round.finish());
         }
     }

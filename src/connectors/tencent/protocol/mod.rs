@@ -48,7 +48,7 @@ pub struct Protocol {
     next_seq: u64,
     next_message: u32,
     hello_at: Option<Instant>,
-    pushes_since_sync: u32,
+    messages_since_sync: u32,
     overloads: HashMap<String, Instant>,
     /// Nothing more can be stored for the moment.
     stalled: bool,
@@ -93,7 +93,7 @@ impl Protocol {
             phase: Phase::Offline,
             requests: Requests::default(),
             hello_at: None,
-            pushes_since_sync: 0,
+            messages_since_sync: 0,
             overloads: HashMap::new(),
             stalled: false,
             pages: 0,

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::{Phase, Protocol};
-use crate::connectors::tencent::catchup::{CatchUp, Held, PUSHES_PER_SYNC, Step, bound_backfill};
+use crate::connectors::tencent::catchup::{CatchUp, Held, MESSAGES_PER_SYNC, Step, bound_backfill};
 use crate::connectors::tencent::frame::Incoming;
 use crate::connectors::tencent::message::{self, Parsed, PushBody};
 use crate::connectors::tencent::outgoing;
@@ -78,6 +78,7 @@ impl Protocol {
                 Held {
                     entries: entries.into(),
                     ack,
+                    bytes: incoming.body.get().len(),
                 },
             );
         }
@@ -108,14 +109,15 @@ impl Protocol {
 
     /// Passes a push on, or keeps it until what came before it has been fetched.
     fn take_push(&mut self, now: Now, push: Held) {
-        self.pushes_since_sync += 1;
+        let messages = u32::try_from(push.entries.len()).unwrap_or(u32::MAX);
+        self.messages_since_sync = self.messages_since_sync.saturating_add(messages);
         match &mut self.phase {
             Phase::CatchingUp(round) if self.stalled => round.missed_one(),
             Phase::CatchingUp(round) => round.hold(push),
             Phase::Live if self.stalled => self.phase = Phase::CatchingUp(CatchUp::later()),
             Phase::Live => {
                 self.deliver(now, VecDeque::from([push]));
-                if self.pushes_since_sync >= PUSHES_PER_SYNC {
+                if self.messages_since_sync >= MESSAGES_PER_SYNC {
                     let step = Step::C2c {
                         sync_flag: 0,
                         online: false,

@@ -224,6 +224,18 @@ fn a_push_on_top_of_those_that_are_held_is_fetched_in_another_round() {
 }
 
 #[test]
+fn held_pushes_are_bounded_by_their_bytes_too() {
+    let mut talk = online_and_catching_up();
+    let long = "x".repeat(400_000);
+    for n in 0..4 {
+        talk.push_c2c(&[&format!("{n}{long}")]);
+    }
+    talk.answer_page(&page("c1", 2, &[]));
+    talk.answer_groups(&[]);
+    assert_eq!(talk.asks(), [GETMSG], "not all of them were kept");
+}
+
+#[test]
 fn while_the_store_is_full_pushes_are_left_out_and_fetched_later() {
     let mut talk = Talk::online(&[]);
     talk.push_c2c(&["a"]);
@@ -284,6 +296,32 @@ fn a_round_pauses_while_the_store_is_full() {
         (vec!["accepted".into()], vec![])
     );
     talk.protocol.set_stalled(talk.now, false);
+    assert_eq!(talk.asks(), [GETMSG]);
+}
+
+#[test]
+fn the_cookie_moves_on_while_pushes_come() {
+    let mut talk = Talk::online(&[]);
+    for n in 0..64 {
+        assert_eq!(talk.asks(), [""; 0], "{n}");
+        talk.push_c2c(&[&format!("m{n}")]);
+    }
+    let sync = talk.asked(GETMSG);
+    talk.store();
+    assert_eq!(talk.says().len(), 64);
+    assert_eq!(talk.acked().len(), 64);
+    talk.push_c2c(&["held"]);
+    let all: Vec<String> = (0..64).map(|n| format!("m{n}")).collect();
+    let all: Vec<&str> = all.iter().map(String::as_str).collect();
+    talk.answer(&sync, &page("c9", 2, &all));
+    talk.store();
+    assert_eq!(talk.says(), ["events []", "events [held]"]);
+    assert_eq!(talk.protocol.position().cookie, "c9");
+    assert_eq!(talk.acked(), ["held"]);
+    // Messages count, not the pushes that bring them.
+    let many: Vec<String> = (64..128).map(|n| format!("m{n}")).collect();
+    let many: Vec<&str> = many.iter().map(String::as_str).collect();
+    talk.push_c2c(&many);
     assert_eq!(talk.asks(), [GETMSG]);
 }
 
