@@ -43,8 +43,11 @@ impl Protocol {
             serde_json::from_str::<PushBody<'_>>(incoming.body.get()),
         ) {
             (true, Ok(push)) => {
-                for entry in push.event_array {
-                    message::parse_event(&self.who.account, servcmd, entry, &mut entries);
+                match push.event_array {
+                    Some(array) => array.into_iter().for_each(|entry| {
+                        message::parse_event(&self.who.account, servcmd, entry, &mut entries);
+                    }),
+                    None => entries.push(message::notice(servcmd, &incoming.body)),
                 }
                 ack = (push.need_ack == 1).then_some(PushAck::Push(push.session_data));
                 more = push.flag == 1;
