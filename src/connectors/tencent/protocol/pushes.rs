@@ -217,7 +217,7 @@ fn is_event_push(servcmd: &str) -> bool {
     )
 }
 
-/// Some pushes carry a number of their own.
+/// Whether it is a push whatever its number.
 pub(super) fn is_push(servcmd: &str) -> bool {
     is_event_push(servcmd) || servcmd == "OverLoadPush.notify2" || servcmd == "StatSvc.KickOther"
 }

@@ -162,6 +162,25 @@ fn what_comes_beside_messages_is_not_hidden_by_them() {
 }
 
 #[test]
+fn a_push_with_a_number_of_its_own_is_a_push() {
+    let mut talk = Talk::online(&[]);
+    let body = json!({"EventArray": [{"C2cMsgArray": [c2c("a")]}]}).to_string();
+    talk.receive(&frame::encode_response(PUSH, 4_000_000_000, &body));
+    talk.receive(&frame::encode_response(
+        "some_svc.news",
+        4_000_000_000,
+        "{}",
+    ));
+    assert_eq!(talk.says(), ["events [a]", "events [notice:some_svc.news]"]);
+    // A late answer is none.
+    talk.protocol.heartbeat(talk.now);
+    let heartbeat = talk.asked("heartbeat.alive");
+    talk.answer(&heartbeat, &json!({}));
+    talk.answer(&heartbeat, &json!({}));
+    assert_eq!(talk.says(), [""; 0]);
+}
+
+#[test]
 fn a_push_for_nobody_is_a_notice() {
     let mut talk = Talk::online(&[]);
     let mut message = c2c("a");
