@@ -58,6 +58,8 @@ pub struct Protocol {
     pages: u64,
     /// The last page that is in the log.
     pages_stored: u64,
+    /// How many notices were left out that cannot be fetched, and nobody has been told yet.
+    left_out: u64,
     /// Something got lost on its way to the log, and nobody has been told yet.
     owes_gap: bool,
     /// What is to be sent and what has happened.
@@ -102,6 +104,7 @@ impl Protocol {
             stalled: false,
             pages: 0,
             pages_stored: 0,
+            left_out: 0,
             owes_gap: false,
             out: Output::default(),
         }

@@ -115,9 +115,13 @@ impl Protocol {
         let messages = u32::try_from(push.entries.len()).unwrap_or(u32::MAX);
         self.messages_since_sync = self.messages_since_sync.saturating_add(messages);
         match &mut self.phase {
-            Phase::CatchingUp(round) if self.stalled => round.missed_one(),
-            Phase::CatchingUp(round) => round.hold(push),
-            Phase::Live if self.stalled => self.phase = Phase::CatchingUp(CatchUp::later()),
+            Phase::CatchingUp(round) if self.stalled => self.left_out += round.leave_out(&push),
+            Phase::CatchingUp(round) => self.left_out += round.hold(push),
+            Phase::Live if self.stalled => {
+                let mut round = CatchUp::default();
+                self.left_out += round.leave_out(&push);
+                self.phase = Phase::CatchingUp(round);
+            }
             Phase::Live => {
                 self.deliver(now, VecDeque::from([push]));
                 if self.messages_since_sync >= MESSAGES_PER_SYNC {
