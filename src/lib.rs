@@ -3,6 +3,7 @@
 pub mod connectors;
 pub mod error;
 pub mod events;
+pub mod grpc;
 pub mod proto;
 pub mod runtime;
 pub mod store;
