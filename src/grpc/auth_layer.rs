@@ -93,3 +93,137 @@ fn code_of(headers: &HeaderMap) -> Code {
         .get("grpc-status")
         .map_or(Code::Ok, |code| Code::from_bytes(code.as_bytes()))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use axum::Router;
+    use axum::body::Body;
+    use axum::routing::any;
+    use tokio::time::Instant;
+    use tonic::codegen::Service as _;
+
+    use super::*;
+    use crate::tenants::auth::{KeyDigest, Scope};
+    use crate::tenants::directory::{ApiKey, Tenant};
+    use crate::types::TenantId;
+
+    const LOGIN: &str = "/imgate.v1.SessionService/Login";
+    const SUBSCRIBE: &str = "/imgate.v1.EventService/Subscribe";
+    const ACKNOWLEDGE: &str = "/imgate.v1.EventService/Acknowledge";
+
+    async fn who(request: Request) -> String {
+        let principal = request.extensions().get::<Principal>().unwrap();
+        format!("{} by {}", principal.tenant, principal.key_id)
+    }
+
+    async fn hang() {
+        std::future::pending().await
+    }
+
+    async fn fall() {
+        panic!("on purpose");
+    }
+
+    async fn call(
+        handler: axum::routing::MethodRouter,
+        path: &str,
+        headers: &[(&str, &str)],
+    ) -> Response {
+        let key = |id: &str, scopes: &[Scope]| ApiKey {
+            id: id.into(),
+            digest: KeyDigest::of(id),
+            scopes: scopes.into(),
+        };
+        let directory = Directory::new(vec![Tenant {
+            id: TenantId::new("acme"),
+            partitions: 8,
+            keys: vec![key("all", &Scope::ALL), key("events", &[Scope::Events])],
+            open: false,
+        }])
+        .unwrap();
+        let mut router = Router::new()
+            .route(path, handler)
+            .layer(axum::middleware::from_fn_with_state(directory, guard));
+        let mut request = axum::http::Request::builder().uri(path);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        router
+            .call(request.body(Body::empty()).unwrap())
+            .await
+            .unwrap()
+    }
+
+    fn outcome(response: &Response) -> Code {
+        code_of(response.headers())
+    }
+
+    #[tokio::test]
+    async fn the_handler_learns_who_calls() {
+        let headers = [("authorization", "Bearer all")];
+        let response = call(any(who), LOGIN, &headers).await;
+        let body = axum::body::to_bytes(response.into_body(), 100).await;
+        assert_eq!(body.unwrap(), "acme by all");
+    }
+
+    #[tokio::test]
+    async fn nobody_reaches_a_handler_without_a_key_that_allows_it() {
+        for (headers, code) in [
+            (vec![], Code::Unauthenticated),
+            (vec![("authorization", "Basic all")], Code::Unauthenticated),
+            (
+                vec![("authorization", "Bearer \u{e9}")],
+                Code::Unauthenticated,
+            ),
+            (
+                vec![("authorization", "Bearer none")],
+                Code::Unauthenticated,
+            ),
+            (
+                vec![("authorization", "Bearer events")],
+                Code::PermissionDenied,
+            ),
+            (
+                vec![("authorization", "Bearer all"), ("imgate-tenant", "other")],
+                Code::PermissionDenied,
+            ),
+        ] {
+            let response = call(any(fall), LOGIN, &headers).await;
+            assert_eq!(outcome(&response), code, "{headers:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_ends_at_its_deadline() {
+        let key = ("authorization", "Bearer all");
+        for (path, headers, seconds) in [
+            (LOGIN, vec![key], 60),
+            (ACKNOWLEDGE, vec![key], 30),
+            (LOGIN, vec![key, ("grpc-timeout", "5M")], 300),
+            (ACKNOWLEDGE, vec![key, ("grpc-timeout", "2S")], 2),
+        ] {
+            let began = Instant::now();
+            let response = call(any(hang), path, &headers).await;
+            assert_eq!(outcome(&response), Code::DeadlineExceeded);
+            let early = Duration::from_secs(seconds) - began.elapsed();
+            assert!(early <= Duration::from_millis(5), "{early:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_has_no_deadline_unless_the_caller_sets_one() {
+        let headers = [("authorization", "Bearer all")];
+        let endless = call(any(hang), SUBSCRIBE, &headers);
+        let day = Duration::from_secs(86_400);
+        assert!(tokio::time::timeout(day, endless).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_an_internal_error() {
+        let headers = [("authorization", "Bearer all")];
+        let response = call(any(fall), LOGIN, &headers).await;
+        assert_eq!(outcome(&response), Code::Internal);
+    }
+}
