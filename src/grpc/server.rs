@@ -110,12 +110,14 @@ pub enum ServerError {
 #[derive(Clone, Debug)]
 pub struct Health {
     reporter: HealthReporter,
+    tasks: Tasks,
 }
 
 impl Health {
-    /// Sets the status of every service and of the server as a whole.
+    /// Sets the status of every service and of the server as a whole. A server that is stopping does not serve
+    /// any more, whatever is said.
     pub async fn set_serving(&self, serving: bool) {
-        let status = if serving {
+        let status = if serving && !self.tasks.is_stopping() {
             ServingStatus::Serving
         } else {
             ServingStatus::NotServing
@@ -156,6 +158,7 @@ pub async fn start(
     }
     let health = Health {
         reporter: HealthReporter::new(),
+        tasks: tasks.clone(),
     };
     health.set_serving(true).await;
     let routes = routes(api, &health)?;

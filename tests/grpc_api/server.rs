@@ -56,6 +56,9 @@ async fn a_watcher_of_health_sees_the_draining() {
     assert_eq!(next().await, ServingStatus::Serving);
     served.tasks.stop();
     assert_eq!(next().await, ServingStatus::NotServing);
+    // Readiness that comes late does not undo it.
+    served.health.set_serving(true).await;
+    assert_eq!(next().await, ServingStatus::NotServing);
 }
 
 #[tokio::test]
