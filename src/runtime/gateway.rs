@@ -22,6 +22,8 @@ use crate::types::{PartitionId, Secret, SessionKey, TenantId, WallClock};
 
 /// How often a call is put to a session whose task ends just then.
 const ATTEMPTS: usize = 4;
+/// Upstream commands that only the gateway sends.
+const SESSION_COMMANDS: [&str; 3] = ["im_open_status.", "heartbeat.", "openim.ws_msg_push_ack"];
 /// How long a message waits for a session that is reconnecting.
 const SEND_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -141,6 +143,15 @@ impl Gateway {
         command: String,
         body_json: String,
     ) -> Result<Invoked, CallError> {
+        if SESSION_COMMANDS
+            .iter()
+            .any(|reserved| command.starts_with(reserved))
+        {
+            return Err(CallError::Invalid {
+                field: "command",
+                remedy: "the gateway itself logs in and out: call Login or Logout".into(),
+            });
+        }
         let ask = |reply| Command::Invoke(command.clone(), body_json.clone(), reply);
         self.ask(key, ask, |_| None).await
     }
