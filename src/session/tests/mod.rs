@@ -4,6 +4,7 @@
 //! lives against the reference in `model`.
 
 mod stories;
+mod tables;
 
 use std::sync::Arc;
 use std::time::Duration;
