@@ -243,6 +243,14 @@ impl SessionActor {
         match command {
             Command::Login(signature, reply) => {
                 self.login_waiters.push(reply);
+                // The first signature is no renewal, and nothing that subscribers need to hear of.
+                let none = signature.is_none() && self.session.durable().signature.is_none();
+                let issued = if none {
+                    self.tenant.issue(&self.key.account, now)
+                } else {
+                    None
+                };
+                let signature = signature.or(issued);
                 self.inputs.push_back(Input::Login(signature));
             }
             Command::Logout(reply) => {
