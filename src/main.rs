@@ -1,3 +1,7 @@
 //! The `imgate` binary.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    imgate::cli::run()
+}

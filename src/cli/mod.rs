@@ -1,0 +1,123 @@
+//! The command line: one file per subcommand. The only place that writes to the terminal.
+
+mod sig;
+mod sim;
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand};
+
+use crate::connectors::tencent::usersig::UserSigError;
+use crate::error::{Classified, ErrorKind};
+use crate::sim::SimError;
+use crate::types::Secret;
+
+#[derive(Debug, Parser)]
+#[command(name = "imgate", version, about, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Make and read login signatures (UserSig).
+    #[command(subcommand)]
+    Sig(sig::SigCommand),
+    /// Run a simulated upstream that speaks the real wire.
+    Sim(sim::SimArgs),
+}
+
+/// Why a subcommand fails. The text is for the person at the terminal: it names what is wrong and what to do.
+#[derive(Debug, thiserror::Error)]
+enum CliError {
+    /// A file cannot be read.
+    #[error("cannot read {}: {source}; give a file that this user may read", path.display())]
+    ReadFile {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A secret file is empty.
+    #[error("{} is empty; it must hold the app's secret key", .0.display())]
+    EmptySecret(PathBuf),
+    /// An argument has no sense.
+    #[error("{argument} {problem}")]
+    Argument {
+        /// Which.
+        argument: &'static str,
+        /// What is wrong with it, and the remedy.
+        problem: String,
+    },
+    /// A text is no signature.
+    #[error(transparent)]
+    UserSig(#[from] UserSigError),
+    /// A signature was made with another key.
+    #[error("the signature was not made with this key")]
+    WrongKey,
+    /// The simulator does not start, or has failed.
+    #[error(transparent)]
+    Sim(#[from] SimError),
+    /// The terminal, or the system, fails.
+    #[error("cannot go on: {0}")]
+    Io(#[from] std::io::Error),
+}
+
+impl Classified for CliError {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::ReadFile { .. }
+            | Self::EmptySecret(_)
+            | Self::Argument { .. }
+            | Self::UserSig(_)
+            | Self::WrongKey => ErrorKind::InvalidInput,
+            Self::Sim(error) => error.kind(),
+            Self::Io(_) => ErrorKind::Unavailable,
+        }
+    }
+
+    fn retry_after(&self) -> Option<Duration> {
+        None
+    }
+
+    fn public_text(&self) -> String {
+        self.to_string()
+    }
+}
+
+/// Runs what the command line asks for. The exit code is 0 for success, 1 for a failure (said on the error output), 2 for a command
+/// line that cannot be read.
+pub fn run() -> ExitCode {
+    let cli = Cli::parse();
+    let done = match cli.command {
+        Command::Sig(command) => sig::run(command, &mut std::io::stdout().lock()),
+        Command::Sim(args) => sim::run(args),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // There is nobody left to tell if this fails.
+            let _ = writeln!(std::io::stderr(), "error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Reads a secret from a file, without the line end that editors add.
+fn read_secret(path: &Path) -> Result<Secret<String>, CliError> {
+    let text = std::fs::read_to_string(path).map_err(|source| CliError::ReadFile {
+        path: path.to_owned(),
+        source,
+    })?;
+    let text = Secret::new(text);
+    let secret = text.expose().trim_end_matches(['\r', '\n']);
+    if secret.is_empty() {
+        return Err(CliError::EmptySecret(path.to_owned()));
+    }
+    Ok(Secret::new(secret.to_owned()))
+}
