@@ -50,7 +50,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         let before = cursor.clone();
         match bot.run(&channel, &mut cursor).await {
             Ok(()) => println!("the gateway ended the stream"),
-            Err(status) if passes(&status) => println!("the gateway is away: {status}"),
+            Err(status) if passes(&status) => println!("away: {}", status.message()),
             Err(status) => return Err(status.into()),
         }
         failures = if cursor == before { failures + 1 } else { 0 };

@@ -105,7 +105,7 @@ def main():
             except grpc.RpcError as error:
                 if error.code() not in PASSING:
                     raise
-                print("the gateway is away:", error.details(), flush=True)
+                print("away:", error.details(), flush=True)
             failures = failures + 1 if bot.cursor == before else 0
             # Jitter keeps a thousand bots from coming back at the same moment.
             time.sleep(random.uniform(0.1, 0.5) * 2 ** min(failures, 5))
