@@ -20,7 +20,7 @@ await command({ name: "bot_and_sdk", options }, async (world, args) => {
   // A group and texts that no other run has used.
   const run = `${args.user}-${Date.now()}`;
   const group = `group-${run}`;
-  await world.tell("/group", { group, members: [args.user, args.bot] });
+  await world.group(group, [args.user, args.bot]);
   await user.loginWith(group);
 
   for (let n = 0; n < Number(args.messages); n += 1) {

@@ -199,6 +199,12 @@ export class World {
     check(response.ok, `the control port answered ${response.status} to ${path}: ${await response.text()}`);
   }
 
+  // Makes a group, and the users in it, who may never have logged in.
+  async group(group, members) {
+    for (const user of members) await this.tell("/account", { user_id: user });
+    await this.tell("/group", { group, members });
+  }
+
   // What the simulator has counted for a user.
   async stats(user) {
     const response = await this.#http("/stats", {});
