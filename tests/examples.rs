@@ -23,7 +23,7 @@ mod simulator;
 mod vendor;
 
 use process::Process;
-use simulator::{START, Simulator};
+use simulator::{START, Simulator, ask};
 use vendor::{SDK_APP_ID, SECRET_KEY};
 
 /// How long an example may take until it is logged in: it may have to be built.
@@ -128,15 +128,16 @@ fn talk(simulator: &Simulator, sdk: &str) {
     assert!(finished.success, "{answer}\n\n{transcript}");
 }
 
-/// What the simulator has counted for the bot.
-fn count(simulator: &Simulator, what: &str) -> u64 {
-    let stats: Value = serde_json::from_str(&simulator.ask("GET", "/stats", "")).unwrap();
-    stats["users"]["bot1"][what].as_u64().unwrap()
+/// What the simulator has counted for an account.
+fn count(control: &str, account: &str, what: &str) -> u64 {
+    let stats: Value = serde_json::from_str(&ask(control, "GET", "/stats", "")).unwrap();
+    stats["users"][account][what].as_u64().unwrap()
 }
 
 /// A bot talks with both SDKs; the gateway is killed, a message comes meanwhile, and after the restart the bot answers it
 /// and talks on, all on one upstream login.
 fn echoes_over_a_restart(mut bot: Command, gateway: Gateway, simulator: &Simulator) {
+    let control = &simulator.control;
     let running = gateway.start();
     bot.args(["--account", "bot1", "--api-key", API_KEY]);
     let bot = Process::start("the bot", &mut bot);
@@ -145,16 +146,16 @@ fn echoes_over_a_restart(mut bot: Command, gateway: Gateway, simulator: &Simulat
     talk(simulator, "tim");
 
     drop(running);
-    let answered = count(simulator, "sent");
+    let answered = count(control, "bot1", "sent");
     let message = r#"{"from": "human-chat", "to": "bot1", "text": "while you were away"}"#;
-    simulator.ask("POST", "/message", message);
+    ask(control, "POST", "/message", message);
     let _running = gateway.start();
     poll("the answer to what came meanwhile", || {
-        count(simulator, "sent") > answered
+        count(control, "bot1", "sent") > answered
     });
     talk(simulator, "chat");
-    assert_eq!(count(simulator, "logins"), 1);
-    assert_eq!(count(simulator, "resumes"), 1);
+    assert_eq!(count(control, "bot1", "logins"), 1);
+    assert_eq!(count(control, "bot1", "resumes"), 1);
 }
 
 /// Polls until the condition holds.
@@ -166,6 +167,34 @@ fn poll(what: &str, holds: impl Fn() -> bool) {
             "{what} did not come within {START:?}"
         );
         std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+#[test]
+#[ignore = "needs imgate dev"]
+fn the_bots_echo_in_dev() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_imgate"));
+    command.args(["dev", "--bots", "0"]);
+    for listener in ["--grpc", "--ops", "--sim", "--sim-control"] {
+        command.args([listener, "127.0.0.1:0"]);
+    }
+    let dev = Process::start("imgate dev", &mut command);
+    let gateway = dev
+        .printed("grpc http://", START)
+        .replacen("grpc http://", "", 1);
+    let control = &dev
+        .printed("control http://", START)
+        .replacen("control ", "", 1);
+    ask(control, "POST", "/account", r#"{"user_id": "human"}"#);
+    for (account, mut bot) in [
+        ("rusty", rust_bot(&gateway)),
+        ("snake", python_bot(&gateway)),
+    ] {
+        let bot = Process::start(account, bot.args(["--account", account]));
+        bot.printed(&format!("logged in as {account}"), LOGGED_IN);
+        let message = format!(r#"{{"from": "human", "to": "{account}", "text": "hello"}}"#);
+        ask(control, "POST", "/message", &message);
+        poll("the echo", || count(control, account, "sent") == 1);
     }
 }
 

@@ -18,7 +18,7 @@ mod simulator;
 mod vendor;
 
 use process::{Finished, Process};
-use simulator::{START, Simulator};
+use simulator::{START, Simulator, ask};
 use vendor::{SECRET_KEY, node};
 
 /// The SDKs: the present generation, and the one before with the same protocol.
@@ -132,7 +132,12 @@ fn the_oracle_sees_a_wrong_key() {
 #[test]
 fn the_oracle_sees_a_refusal() {
     let simulator = Simulator::start(&[]);
-    simulator.ask("POST", "/refuse", r#"{"code": 70051, "times": 2}"#);
+    ask(
+        &simulator.control,
+        "POST",
+        "/refuse",
+        r#"{"code": 70051, "times": 2}"#,
+    );
     fails(&simulator, "login", SECRET_KEY, &[], &["70051"]);
     for finished in run(&simulator, "login", SECRET_KEY, &[]) {
         assert!(finished.success, "{}", finished.transcript);

@@ -104,7 +104,7 @@ def main():
                 print("the gateway ended the stream", flush=True)
             except grpc.RpcError as error:
                 if error.code() not in PASSING:
-                    raise
+                    sys.exit(f"{error.code().name}: {error.details()}")
                 print("away:", error.details(), flush=True)
             failures = failures + 1 if bot.cursor == before else 0
             # Jitter keeps a thousand bots from coming back at the same moment.

@@ -15,7 +15,8 @@ pub(crate) const START: Duration = Duration::from_secs(30);
 pub(crate) struct Simulator {
     /// Where clients connect: `ws://HOST:PORT`.
     pub(crate) sim: String,
-    control: String,
+    /// Its control port: `http://HOST:PORT`.
+    pub(crate) control: String,
     _key: tempfile::NamedTempFile,
     _process: Process,
 }
@@ -52,23 +53,23 @@ impl Simulator {
             .args(["--secret-key", key, "--sdk", sdk]);
         command
     }
+}
 
-    /// Asks the control port, and returns its answer's body.
-    pub(crate) fn ask(&self, method: &str, path: &str, body: &str) -> String {
-        let address = self.control.trim_start_matches("http://");
-        let mut stream = TcpStream::connect(address).unwrap();
-        stream.set_read_timeout(Some(START)).unwrap();
-        let length = body.len();
-        write!(
-            stream,
-            "{method} {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\
-             content-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"
-        )
-        .unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        assert!(answer.starts_with("HTTP/1.1 2"), "{path} {body}: {answer}");
-        let (_, body) = answer.split_once("\r\n\r\n").unwrap();
-        body.to_owned()
-    }
+/// Asks a control port, and returns its answer's body.
+pub(crate) fn ask(control: &str, method: &str, path: &str, body: &str) -> String {
+    let address = control.trim_start_matches("http://");
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(START)).unwrap();
+    let length = body.len();
+    write!(
+        stream,
+        "{method} {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\
+         content-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"
+    )
+    .unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 2"), "{path} {body}: {answer}");
+    let (_, body) = answer.split_once("\r\n\r\n").unwrap();
+    body.to_owned()
 }
