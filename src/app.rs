@@ -442,7 +442,7 @@ fn runtime_tenant(
         id: tenant.id.clone(),
         partitions: tenant.partitions,
         sdk_app_id: tenant.sdk_app_id.into(),
-        dialer,
+        dialer: Arc::new(dialer),
         policy: Arc::new(policy(config, tenant, issuer.is_some())),
         issuer,
         pacer: Pacer::new(config.pacing.connects_per_second),
