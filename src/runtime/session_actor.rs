@@ -5,6 +5,8 @@
 //!   and what is to be stored is handed over, before the next is taken.
 
 mod outbox;
+#[cfg(test)]
+mod tests;
 
 use std::collections::VecDeque;
 use std::future::Future;
