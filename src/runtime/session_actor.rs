@@ -220,6 +220,7 @@ impl SessionActor {
             Happened::Outbox(Progress::Stored(stored)) => self.stored(now, stored),
             Happened::Outbox(Progress::Failed(error)) => {
                 warn!(%error, "something could not be stored");
+                self.protocol.not_stored(now);
             }
             Happened::Outbox(Progress::Room) => self.protocol.set_stalled(now, false),
         }

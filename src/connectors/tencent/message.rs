@@ -3,6 +3,7 @@
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use crate::connectors::tencent::sync::fingerprint;
 use crate::proto::v1;
 
 /// The body of a push of events.
@@ -185,6 +186,7 @@ pub fn parse_c2c(account: &str, servcmd: &str, raw: &RawValue) -> Parsed {
     // An echo names the peer as its sender: the vendor's SDKs turn it round, and so does this.
     let echo = item.is_sync_msg == 1;
     let own = echo || item.from == account;
+    let id = c2c_id(&item, raw);
     let (from, to) = if echo && item.from != account {
         (account.to_owned(), item.from)
     } else {
@@ -198,10 +200,7 @@ pub fn parse_c2c(account: &str, servcmd: &str, raw: &RawValue) -> Parsed {
         )
     };
     Parsed::C2c(v1::Message {
-        id: format!(
-            "{}-{}-{}",
-            item.tiny_id, item.msg_client_time, item.msg_random
-        ),
+        id,
         from,
         conversation: Some(v1::message::Conversation::To(to)),
         elements: item.msg_body.into_iter().map(element).collect(),
@@ -212,6 +211,25 @@ pub fn parse_c2c(account: &str, servcmd: &str, raw: &RawValue) -> Parsed {
         cloud_custom_data: item.cloud_custom_data,
         raw_json: raw.get().to_owned(),
     })
+}
+
+/// The identity that the vendor's SDKs give a message. What a server sent may lack the sender's marks, or bear the same
+/// ones each time: the upstream's are added then, and where there are none of these either, what it says.
+fn c2c_id(item: &C2cItem<'_>, raw: &RawValue) -> String {
+    let id = format!(
+        "{}-{}-{}",
+        item.tiny_id, item.msg_client_time, item.msg_random
+    );
+    if !item.tiny_id.is_empty() && item.msg_client_time > 0 {
+        return id;
+    }
+    if item.msg_seq == 0 && item.msg_random == 0 {
+        return format!("{id}-{:016x}", fingerprint(raw.get()));
+    }
+    format!(
+        "{id}-{}-{}-{}",
+        item.from, item.msg_seq, item.msg_time_stamp
+    )
 }
 
 /// Reads a group message. One that cannot be read is a notice.

@@ -1,58 +1,18 @@
-//! Catching up: what has been missed is fetched, in the upstream's order, before anything newer is passed on.
-
-use std::collections::VecDeque;
+//! Reading the answers of a round: what each page brings, how far it moves the position, and what to ask for next.
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::connectors::PushAck;
+use super::{CatchUp, GROUP_BACKFILL, GROUP_PAGE, Step};
 use crate::connectors::tencent::message::{self, Parsed};
 use crate::connectors::tencent::outgoing;
-use crate::connectors::tencent::sync::Position;
+use crate::connectors::tencent::sync::{GroupOrder, Position};
 use crate::proto::v1;
-
-/// After so many pushes the cookie is moved on, or a restart would fetch all of them again.
-pub(super) const PUSHES_PER_SYNC: u32 = 64;
-/// How many pushes wait while catching up. Policy when full: a push is left out unacknowledged, and another
-/// round fetches it.
-const HELD_PUSHES: usize = 128;
-/// How many messages of a group are fetched at a time.
-const GROUP_PAGE: u64 = 20;
-/// How many missed messages of one group are fetched at the most; what is older is told as a gap.
-const GROUP_BACKFILL: u64 = 1000;
-
-/// One round of catching up.
-#[derive(Debug, Default)]
-pub(super) struct CatchUp {
-    steps: VecDeque<Step>,
-    held: VecDeque<Held>,
-    /// Something was left out meanwhile: another round is needed.
-    again: bool,
-    in_flight: bool,
-}
-
-/// One thing to fetch.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Step {
-    /// The next page of one-to-one messages.
-    C2c { sync_flag: i64 },
-    /// Which groups there are, and how far they have come.
-    JoinedGroups { offset: usize },
-    /// A group's messages up to and with a sequence.
-    Group { group: String, upto: u64 },
-}
-
-/// A push that has been read but not passed on.
-#[derive(Debug)]
-pub(super) struct Held {
-    pub(super) entries: VecDeque<Parsed>,
-    pub(super) ack: Option<PushAck>,
-}
 
 /// What an answer brought.
 #[derive(Debug, Default)]
-pub(super) struct Fetched {
-    pub(super) events: Vec<v1::event::Kind>,
+pub(in crate::connectors::tencent) struct Fetched {
+    pub(in crate::connectors::tencent) events: Vec<v1::event::Kind>,
 }
 
 #[derive(Deserialize)]
@@ -94,137 +54,19 @@ struct SelfInfo {
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct GroupPage<'a> {
+    /// 0 if the answer was cut short: its oldest messages are not in it.
+    #[serde(default = "finished")]
+    is_finished: i64,
     #[serde(borrow, default)]
     rsp_msg_list: Vec<&'a RawValue>,
 }
 
 impl CatchUp {
-    /// Everything, after a login.
-    pub(super) fn whole() -> Self {
-        let mut round = Self::default();
-        round.plan_whole();
-        round
-    }
-
-    /// Only what `steps` say.
-    pub(super) fn of(steps: impl IntoIterator<Item = Step>) -> Self {
-        Self {
-            steps: steps.into_iter().collect(),
-            ..Self::default()
-        }
-    }
-
-    /// Something could not be taken in: begins with nothing to do but to start over when that is possible.
-    pub(super) fn later() -> Self {
-        Self {
-            again: true,
-            ..Self::default()
-        }
-    }
-
-    fn plan_whole(&mut self) {
-        self.again = false;
-        self.steps = VecDeque::from([Step::C2c { sync_flag: 0 }, Step::JoinedGroups { offset: 0 }]);
-    }
-
-    /// Keeps a push for later, if there is room for it.
-    pub(super) fn hold(&mut self, push: Held) {
-        if self.held.len() < HELD_PUSHES {
-            self.held.push_back(push);
-        } else {
-            self.again = true;
-        }
-    }
-
-    /// Puts a push back that met a gap, before all others.
-    pub(super) fn hold_first(&mut self, push: Held) {
-        self.held.push_front(push);
-    }
-
-    /// A push was left out: it is to be fetched.
-    pub(super) const fn missed_one(&mut self) {
-        self.again = true;
-    }
-
-    /// The next request, as command and body, if none is in flight. `None` with nothing in flight: all is fetched.
-    pub(super) fn next_request(
-        &mut self,
-        account: &str,
-        position: &Position,
-    ) -> Option<(&'static str, String)> {
-        if self.in_flight {
-            return None;
-        }
-        if self.steps.is_empty() && self.again {
-            self.plan_whole();
-        }
-        let request = match self.steps.front()? {
-            Step::C2c { sync_flag } => (
-                "openim.getmsg",
-                outgoing::getmsg(&position.cookie, *sync_flag, false),
-            ),
-            Step::JoinedGroups { offset } => (
-                "group_open_http_svc.get_joined_group_list",
-                outgoing::joined_groups(account, *offset),
-            ),
-            Step::Group { group, upto } => {
-                let last = position.group(group).unwrap_or(0);
-                let count = upto.saturating_sub(last).min(GROUP_PAGE);
-                (
-                    "group_open_http_svc.group_msg_get",
-                    outgoing::group_messages(group, last + count, count),
-                )
-            }
-        };
-        self.in_flight = true;
-        Some(request)
-    }
-
-    /// Whether a request is in flight.
-    pub(super) const fn is_waiting(&self) -> bool {
-        self.in_flight
-    }
-
-    /// All is fetched: gives out the pushes that waited.
-    pub(super) fn finish(self) -> VecDeque<Held> {
-        self.held
-    }
-
-    /// The present step was answered.
-    pub(super) fn answered(
+    pub(super) fn c2c_page(
         &mut self,
         account: &str,
         position: &mut Position,
-        body: &RawValue,
-    ) -> Result<Fetched, serde_json::Error> {
-        self.in_flight = false;
-        let Some(step) = self.steps.pop_front() else {
-            return Ok(Fetched::default());
-        };
-        match step {
-            Step::C2c { .. } => self.c2c_page(account, position, body),
-            Step::JoinedGroups { offset } => self.joined_groups(position, offset, body),
-            Step::Group { group, upto } => self.group_page(account, position, group, upto, body),
-        }
-    }
-
-    /// The present step was refused, or its answer cannot be read: it is given up, and told.
-    pub(super) fn refused(&mut self, position: &mut Position) -> Fetched {
-        self.in_flight = false;
-        let mut count = 0;
-        if let Some(Step::Group { group, upto }) = self.steps.pop_front() {
-            count = upto.saturating_sub(position.group(&group).unwrap_or(0));
-            position.advance_group(&group, upto);
-        }
-        Fetched {
-            events: vec![gap(count)],
-        }
-    }
-
-    fn c2c_page(
-        &mut self,
-        account: &str,
-        position: &mut Position,
+        online: bool,
         body: &RawValue,
     ) -> Result<Fetched, serde_json::Error> {
         const COMMAND: &str = "openim.getmsg";
@@ -245,7 +87,15 @@ impl CatchUp {
                     sequence,
                     message,
                 } => {
-                    fetched.add_group(position, &group, sequence, message);
+                    let order = position.group_order(&group, sequence);
+                    if sequence > 0 && matches!(order, GroupOrder::GapAfter(_)) {
+                        let given_up = bound_backfill(position, &group, sequence);
+                        fetched.events.extend(given_up);
+                        let upto = sequence;
+                        self.steps.push_back(Step::Group { group, upto });
+                    } else {
+                        fetched.add_group(position, &group, sequence, message);
+                    }
                 }
                 Parsed::Notice(notice) => {
                     fetched.events.push(v1::event::Kind::UpstreamNotice(notice));
@@ -262,12 +112,13 @@ impl CatchUp {
         if !last {
             self.steps.push_front(Step::C2c {
                 sync_flag: page.sync_flag,
+                online,
             });
         }
         Ok(fetched)
     }
 
-    fn joined_groups(
+    pub(super) fn joined_groups(
         &mut self,
         position: &mut Position,
         offset: usize,
@@ -286,11 +137,9 @@ impl CatchUp {
                 .group(&group.group_id)
                 .unwrap_or_else(|| group.self_info.msg_seq.unwrap_or(upto).min(upto));
             position.advance_group(&group.group_id, last);
-            if upto.saturating_sub(last) > GROUP_BACKFILL {
-                let skipped = upto - GROUP_BACKFILL - last;
-                position.advance_group(&group.group_id, last + skipped);
-                fetched.events.push(gap(skipped));
-            }
+            fetched
+                .events
+                .extend(bound_backfill(position, &group.group_id, upto));
             if upto > last {
                 self.steps.push_back(Step::Group {
                     group: group.group_id,
@@ -301,7 +150,7 @@ impl CatchUp {
         Ok(fetched)
     }
 
-    fn group_page(
+    pub(super) fn group_page(
         &mut self,
         account: &str,
         position: &mut Position,
@@ -310,10 +159,8 @@ impl CatchUp {
         body: &RawValue,
     ) -> Result<Fetched, serde_json::Error> {
         let page: GroupPage<'_> = serde_json::from_str(body.get())?;
-        let asked_upto = {
-            let last = position.group(&group).unwrap_or(0);
-            last + upto.saturating_sub(last).min(GROUP_PAGE)
-        };
+        let last = position.group(&group).unwrap_or(0);
+        let asked_upto = last + upto.saturating_sub(last).min(GROUP_PAGE);
         let mut messages: Vec<(u64, Parsed)> = page
             .rsp_msg_list
             .iter()
@@ -338,6 +185,26 @@ impl CatchUp {
             .collect();
         // They come newest first.
         messages.sort_by_key(|(sequence, _)| *sequence);
+        let oldest = messages
+            .iter()
+            .map(|(sequence, _)| *sequence)
+            .find(|sequence| *sequence > 0);
+        if let (0, Some(oldest)) = (page.is_finished, oldest)
+            && oldest > last + 1
+            && oldest <= asked_upto
+        {
+            // What is older comes first; the rest is asked for again after it.
+            self.steps.push_front(Step::Group {
+                group: group.clone(),
+                upto,
+            });
+            self.steps.push_front(Step::Group {
+                group,
+                upto: oldest - 1,
+            });
+            return Ok(Fetched::default());
+        }
+        let missing = missing(last, asked_upto, &messages);
         let mut fetched = Fetched::default();
         for (_, entry) in messages {
             match entry {
@@ -354,7 +221,10 @@ impl CatchUp {
                 Parsed::Group { .. } | Parsed::C2c(_) | Parsed::Kick(_) => {}
             }
         }
-        // What the upstream left out of the range was withdrawn.
+        // Withdrawn messages are in the answer: what is not there is not to be had any more.
+        if missing > 0 {
+            fetched.events.push(gap(missing));
+        }
         position.advance_group(&group, asked_upto);
         if asked_upto < upto {
             self.steps.push_front(Step::Group { group, upto });
@@ -383,14 +253,50 @@ impl Fetched {
             sequence => position.group(group).is_none_or(|last| sequence > last),
         };
         if new {
-            position.advance_group(group, sequence);
+            if sequence > 0 {
+                position.advance_group(group, sequence);
+            }
             message.backfilled = true;
             self.events.push(v1::event::Kind::Message(message));
         }
     }
 }
 
-fn gap(count: u64) -> v1::event::Kind {
+const fn finished() -> i64 {
+    1
+}
+
+/// How many sequences after `last`, up to and with `upto`, are not there. What has no readable sequence counts as
+/// one of them.
+fn missing(last: u64, upto: u64, messages: &[(u64, Parsed)]) -> u64 {
+    let mut there = 0;
+    let mut before = last;
+    for (sequence, _) in messages {
+        if *sequence == 0 || (*sequence > before && *sequence <= upto) {
+            there += 1;
+            before = before.max(*sequence);
+        }
+    }
+    (upto - last).saturating_sub(there)
+}
+
+/// Gives up what is too far behind `upto` to be fetched; answers the gap that this leaves.
+pub(in crate::connectors::tencent) fn bound_backfill(
+    position: &mut Position,
+    group: &str,
+    upto: u64,
+) -> Option<v1::event::Kind> {
+    let last = position.group(group)?;
+    let skipped = upto.saturating_sub(last).saturating_sub(GROUP_BACKFILL);
+    if skipped == 0 {
+        return None;
+    }
+    position.advance_group(group, last + skipped);
+    Some(gap(skipped))
+}
+
+/// Something is missing; 0 if it is not known how many.
+pub(in crate::connectors::tencent) fn gap(count: u64) -> v1::event::Kind {
     v1::event::Kind::Gap(v1::Gap {
         reason: v1::GapReason::Upstream.into(),
         from_sequence: 0,
