@@ -1,5 +1,6 @@
 //! Messages to bots through the simulator, and whether they all came, in order and marked as they should be.
 
+use std::future::Future;
 use std::time::Duration;
 
 use serde_json::json;
@@ -22,27 +23,43 @@ pub(crate) enum Mark {
 
 /// The messages that were sent to each of some bots: the first is "1".
 pub(crate) struct Rounds {
+    control: Control,
     bots: Vec<String>,
     marks: Vec<Mark>,
 }
 
 impl Rounds {
-    pub(crate) fn to(bots: &[String]) -> Self {
+    pub(crate) const fn new(control: Control, bots: Vec<String>) -> Self {
         Self {
-            bots: bots.to_vec(),
+            control,
+            bots,
             marks: Vec::new(),
         }
     }
 
     /// Sends one message to each bot.
-    pub(crate) async fn send(&mut self, control: &mut Control, mark: Mark) {
+    pub(crate) async fn send(&mut self, mark: Mark) {
         self.marks.push(mark);
         let text = self.marks.len().to_string();
         let bodies = self
             .bots
             .iter()
             .map(|bot| json!({ "from": SENDER, "to": bot, "text": text }));
-        control.post_all("/message", bodies).await;
+        self.control.post_all("/message", bodies).await;
+    }
+
+    /// Sends one message to each bot, and does something as soon as a part of them have come.
+    pub(crate) async fn send_around(
+        &mut self,
+        subscriber: &Subscriber,
+        act: impl Future<Output = ()>,
+    ) {
+        let part = subscriber.books().count + self.bots.len() / 4;
+        let in_the_middle = async {
+            count_reaches(subscriber, part).await;
+            act.await;
+        };
+        tokio::join!(self.send(Mark::Either), in_the_middle);
     }
 
     /// Waits until the last round has come to every bot.

@@ -5,6 +5,7 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use crate::SENDER;
+use crate::control::Control;
 use crate::messages::{Mark, Rounds};
 use crate::subscriber::Subscriber;
 use crate::world::{PATIENCE, Stage, StoreChoice, World, names, until};
@@ -36,43 +37,43 @@ async fn story(store: StoreChoice) {
 
     world.log_in(&everybody).await;
     done("all logged in");
-    let mut rounds = Rounds::to(&bots);
+    let control = Control::connect(world.control_address).await;
+    let mut rounds = Rounds::new(control, bots.clone());
     for _ in 0..2 {
-        rounds.send(&mut world.control, Mark::Live).await;
+        rounds.send(Mark::Live).await;
         rounds.have_come(&subscriber).await;
     }
     lose_two(&mut world, &subscriber).await;
     done("messages have come, one bot kicked, one logged out");
 
-    rounds.send(&mut world.control, Mark::Either).await;
-    world.control.post("/drop", json!({})).await;
-    rounds.send(&mut world.control, Mark::Either).await;
+    let drop = world.control.post("/drop", json!({}));
+    rounds.send_around(&subscriber, drop).await;
+    rounds.send(Mark::Either).await;
     back(&mut world, 1).await;
     done("all back after the drop");
-    settle(&mut world, &subscriber, &mut rounds).await;
+    settle(&subscriber, &mut rounds).await;
     done("messages have come");
 
-    rounds.send(&mut world.control, Mark::Either).await;
-    world.kill_gateway().await;
+    rounds.send_around(&subscriber, world.kill_gateway()).await;
     away(&mut world, &mut rounds).await;
     world.start_gateway().await;
-    rounds.send(&mut world.control, Mark::Either).await;
+    rounds.send(Mark::Either).await;
     back(&mut world, 2).await;
     done("all back after the kill");
-    settle(&mut world, &subscriber, &mut rounds).await;
+    settle(&subscriber, &mut rounds).await;
     done("messages have come");
 
-    rounds.send(&mut world.control, Mark::Either).await;
-    world.ask_gateway_to_stop().await;
-    rounds.send(&mut world.control, Mark::Either).await;
+    let stop = world.ask_gateway_to_stop();
+    rounds.send_around(&subscriber, stop).await;
     let ended = world.gateway_ended(PATIENCE).await;
     assert_eq!(ended.code(), Some(0), "a stop within the grace time");
+    done("stopped");
     away(&mut world, &mut rounds).await;
     world.start_gateway().await;
-    rounds.send(&mut world.control, Mark::Either).await;
+    rounds.send(Mark::Either).await;
     back(&mut world, 3).await;
     done("all back after the stop");
-    settle(&mut world, &subscriber, &mut rounds).await;
+    settle(&subscriber, &mut rounds).await;
     done("messages have come");
 
     check(&mut world, &bots).await;
@@ -124,15 +125,15 @@ async fn away(world: &mut World, rounds: &mut Rounds) {
         control.stats().await.online == 0
     })
     .await;
-    rounds.send(control, Mark::Waited).await;
+    rounds.send(Mark::Waited).await;
 }
 
 /// What was sent so far has come, and so does what is sent now.
-async fn settle(world: &mut World, subscriber: &Subscriber, rounds: &mut Rounds) {
+async fn settle(subscriber: &Subscriber, rounds: &mut Rounds) {
     // A catch-up may still be going on and bring this one.
-    rounds.send(&mut world.control, Mark::Either).await;
+    rounds.send(Mark::Either).await;
     rounds.have_come(subscriber).await;
-    rounds.send(&mut world.control, Mark::Live).await;
+    rounds.send(Mark::Live).await;
     rounds.have_come(subscriber).await;
 }
 

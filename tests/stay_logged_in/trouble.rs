@@ -24,26 +24,42 @@ async fn logins_at_the_same_time_are_one_and_one_more_costs_nothing() {
     for _ in 0..5 {
         clients.push(world.sessions().await);
     }
-    let mut logins = Vec::new();
-    for number in 0..50 {
-        let mut client: SessionServiceClient<Channel> = clients[number % clients.len()].clone();
-        logins.push(async move { log_in(&mut client, "bot").await });
-    }
+    fifty_logins(&clients).await;
+    let once = world.control.user("bot").await;
+    assert_eq!((once.logins, once.connections), (1, 1));
+
+    fifty_logins(&clients).await;
+    let stats = world.control.stats().await;
+    assert_eq!((stats.users["bot"], stats.refused), (once, 0));
+
+    // While the session comes back from a lost connection, a Login waits for that.
+    world
+        .control
+        .post("/drop", json!({ "user_id": "bot" }))
+        .await;
+    until("the loss is seen", async || {
+        let session = world.session("bot").await;
+        session.state() != SessionState::Online || session.resumes == 1
+    })
+    .await;
+    fifty_logins(&clients).await;
+    let user = world.control.user("bot").await;
+    let is = (user.online, user.logins, user.resumes, user.refused);
+    assert_eq!(is, (true, 1, 1, 0));
+}
+
+/// Calls Login for one account fifty times at once.
+async fn fifty_logins(clients: &[SessionServiceClient<Channel>]) {
+    let logins = (0..50).map(|number| {
+        let mut client = clients[number % clients.len()].clone();
+        async move { log_in(&mut client, "bot").await }
+    });
     for answer in join_all(logins).await {
         let answer = answer.unwrap();
         let session = answer.session.unwrap();
         let is = (answer.code, session.state(), session.logins);
         assert_eq!(is, (0, SessionState::Online, 1));
     }
-    let once = world.control.user("bot").await;
-    assert_eq!((once.logins, once.connections), (1, 1));
-
-    let one = ["bot".to_owned()];
-    for _ in 0..10 {
-        world.log_in(&one).await;
-    }
-    let stats = world.control.stats().await;
-    assert_eq!((stats.users["bot"], stats.refused), (once, 0));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
