@@ -213,8 +213,11 @@ impl App {
         let grace = self.grace;
         let in_order = async {
             self.api.stop();
-            self.api.ended().await;
+            // Calls may come to their end; what still waits for a session then is answered by the stop of it, while
+            // the API can yet carry the answer.
+            let _in_time = tokio::time::timeout(grace / 4, self.api.ended()).await;
             self.gateway.stop().await;
+            self.api.ended().await;
             self.writers.stop();
             self.writers.ended().await;
             self.ownership.stop();

@@ -305,7 +305,11 @@ impl SessionActor {
             }
             Effect::AnswerLogin(login) => {
                 let waiters = std::mem::take(&mut self.login_waiters);
-                self.outbox.defer(Deferred::Login(login, waiters));
+                // The end of the session is no outcome of the login: the gateway, which sees its call unanswered,
+                // knows whether it is stopping or has given the partition away.
+                if *self.session.state() != State::Closed {
+                    self.outbox.defer(Deferred::Login(login, waiters));
+                }
             }
             Effect::AnswerLogout => {
                 let waiters = std::mem::take(&mut self.logout_waiters);
