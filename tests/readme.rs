@@ -449,7 +449,6 @@ fn imgate(arguments: &[String]) -> String {
 }
 
 #[test]
-#[ignore = "needs imgate dev"]
 fn the_commands_are_understood_and_none_is_left_out() {
     let commands = imgate_commands();
     for command in &commands {
