@@ -20,7 +20,7 @@ use crate::error::{Classified, ErrorKind};
 use crate::events::hub::Hub;
 use crate::events::log::{LogOptions, LogWriter};
 use crate::events::service::Events;
-use crate::grpc::server::{self, Api, ServerError, ServerOptions, Tls};
+use crate::grpc::server::{self, Api, Health, ServerError, ServerOptions, Tls};
 use crate::observability::ops_server;
 use crate::observability::readiness::{Condition, Readiness};
 use crate::runtime::handle::Gateway;
@@ -157,13 +157,21 @@ impl App {
                 client_ca: tls.client_ca_pem.clone(),
             }),
             drain_within: config.shutdown.grace / 3,
+            max_message_bytes: config.grpc.max_message_bytes,
+            keepalive_interval: config.grpc.keepalive_interval,
+            keepalive_timeout: config.grpc.keepalive_timeout,
         };
         let served = Api {
             gateway: gateway.clone(),
             events,
             directory,
         };
-        server::start(grpc_listener, served, options, &api).await?;
+        let health = server::start(grpc_listener, served, options, &api).await?;
+        services.spawn(
+            "health",
+            TaskKind::Work,
+            follow_readiness(health, readiness.clone(), services.clone()),
+        );
         readiness.met(Condition::Listener);
         info!(%grpc_address, %ops_address, replica = %config.replica_id, "imgate has started");
         let grace = config.shutdown.grace;
@@ -330,6 +338,24 @@ fn follow_restore(mut complete: watch::Receiver<bool>, readiness: &Readiness, ta
             () = stop.stopping() => {}
         }
     });
+}
+
+/// Says to gRPC health checks what `/ready` says.
+async fn follow_readiness(health: Health, readiness: Readiness, tasks: Tasks) {
+    loop {
+        health.set_serving(readiness.is_ready()).await;
+        let changed = async {
+            if readiness.is_ready() {
+                readiness.not_ready().await;
+            } else {
+                readiness.ready().await;
+            }
+        };
+        tokio::select! {
+            () = changed => {}
+            () = tasks.stopping() => return,
+        }
+    }
 }
 
 /// Keeps the readiness of the store true: away for longer than `grace`, and the gateway is not ready.

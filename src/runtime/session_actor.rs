@@ -262,7 +262,8 @@ impl SessionActor {
         }
         let after = self.session.state().phase();
         self.gauge.move_to(after);
-        if before != after {
+        // A session that is only let go by this process does not move.
+        if before != after && *self.session.state() != State::Closed {
             let durable = self.session.durable();
             info!(
                 from = before.label(),
