@@ -78,6 +78,11 @@ impl Position {
         }
     }
 
+    /// A group is to be read from after `sequence` on, whatever has been read of it before.
+    pub fn begin_group(&mut self, group: &str, sequence: u64) {
+        self.groups.insert(group.to_owned(), sequence);
+    }
+
     /// A group has been read up to and with `sequence`.
     pub fn advance_group(&mut self, group: &str, sequence: u64) {
         match self.groups.get_mut(group) {

@@ -71,14 +71,6 @@ impl CatchUp {
         }
     }
 
-    /// Something could not be taken in: begins with nothing to do but to start over when that is possible.
-    pub(super) fn later() -> Self {
-        Self {
-            again: true,
-            ..Self::default()
-        }
-    }
-
     fn plan_whole(&mut self) {
         self.again = false;
         self.steps = VecDeque::from([
@@ -90,14 +82,28 @@ impl CatchUp {
         ]);
     }
 
-    /// Keeps a push for later, if there is room for it.
-    pub(super) fn hold(&mut self, push: Held) {
-        if self.held.len() < HELD_PUSHES && self.held_bytes + push.bytes <= HELD_BYTES {
-            self.held_bytes += push.bytes;
-            self.held.push_back(push);
-        } else {
-            self.again = true;
+    /// Keeps a push for later, if there is room for it; else as [`CatchUp::leave_out`].
+    pub(super) fn hold(&mut self, push: Held) -> u64 {
+        if self.held.len() == HELD_PUSHES || self.held_bytes + push.bytes > HELD_BYTES {
+            return self.leave_out(&push);
         }
+        self.held_bytes += push.bytes;
+        self.held.push_back(push);
+        0
+    }
+
+    /// Leaves a push out: another round fetches its messages, and the upstream repeats what it wants acknowledged.
+    /// Answers how much is gone for good.
+    pub(super) fn leave_out(&mut self, push: &Held) -> u64 {
+        self.again = true;
+        if push.ack.is_some() {
+            return 0;
+        }
+        let lost = push
+            .entries
+            .iter()
+            .filter(|entry| matches!(entry, Parsed::Notice(_)));
+        u64::try_from(lost.count()).unwrap_or(u64::MAX)
     }
 
     /// Puts a push back that met a gap, before all others.
@@ -106,8 +112,8 @@ impl CatchUp {
         self.held.push_front(push);
     }
 
-    /// A push was left out: it is to be fetched.
-    pub(super) const fn missed_one(&mut self) {
+    /// Another round is to follow this one.
+    pub(super) const fn once_more(&mut self) {
         self.again = true;
     }
 

@@ -39,8 +39,7 @@ struct GroupList {
 #[serde(rename_all = "PascalCase")]
 struct JoinedGroup {
     group_id: String,
-    #[serde(default)]
-    next_msg_seq: u64,
+    next_msg_seq: Option<u64>,
     #[serde(default)]
     self_info: SelfInfo,
 }
@@ -131,12 +130,16 @@ impl CatchUp {
             self.steps.push_back(Step::JoinedGroups { offset });
         }
         for group in list.group_id_list {
-            let upto = group.next_msg_seq.saturating_sub(1);
-            // A group that is new here begins where the account has read to, as far as the upstream says.
+            let Some(upto) = group.next_msg_seq.map(|next| next.saturating_sub(1)) else {
+                continue;
+            };
+            // A group that is new here begins where the account has read to, as far as the upstream says. So does one that
+            // was made again under its old name, and counts from the beginning.
             let last = position
                 .group(&group.group_id)
+                .filter(|last| *last <= upto)
                 .unwrap_or_else(|| group.self_info.msg_seq.unwrap_or(upto).min(upto));
-            position.advance_group(&group.group_id, last);
+            position.begin_group(&group.group_id, last);
             fetched
                 .events
                 .extend(bound_backfill(position, &group.group_id, upto));

@@ -13,7 +13,7 @@ impl Protocol {
     pub(super) fn catch_up(&mut self, now: Now, round: CatchUp) {
         match &mut self.phase {
             // A round is under way: another follows it.
-            Phase::CatchingUp(running) => running.missed_one(),
+            Phase::CatchingUp(running) => running.once_more(),
             Phase::Offline | Phase::LoggingIn | Phase::Live => {
                 self.phase = Phase::CatchingUp(round);
             }
@@ -70,8 +70,11 @@ impl Protocol {
 
     /// Reports what has come, after a gap if one is owed.
     pub(super) fn report_events(&mut self, mut delivery: Delivery) {
+        let left_out = std::mem::take(&mut self.left_out);
         if std::mem::take(&mut self.owes_gap) {
             delivery.events.insert(0, gap(0));
+        } else if left_out > 0 {
+            delivery.events.insert(0, gap(left_out));
         }
         self.out.reports.push_back(Report::Events(delivery));
     }

@@ -45,6 +45,8 @@ pub struct Protocol {
     position: Position,
     phase: Phase,
     requests: Requests,
+    /// Requests are numbered from after this.
+    first_seq: u64,
     next_seq: u64,
     next_message: u32,
     hello_at: Option<Instant>,
@@ -56,6 +58,8 @@ pub struct Protocol {
     pages: u64,
     /// The last page that is in the log.
     pages_stored: u64,
+    /// How many notices were left out that cannot be fetched, and nobody has been told yet.
+    left_out: u64,
     /// Something got lost on its way to the log, and nobody has been told yet.
     owes_gap: bool,
     /// What is to be sent and what has happened.
@@ -82,8 +86,10 @@ impl Protocol {
         } else {
             ticket.instance_id.clone()
         };
+        let first_seq = below(&mut jitter, FIRST_SEQ_BELOW);
         Self {
-            next_seq: below(&mut jitter, FIRST_SEQ_BELOW),
+            first_seq,
+            next_seq: first_seq,
             next_message: u32::try_from(below(&mut jitter, f64::from(i32::MAX))).unwrap_or(1),
             who,
             jitter,
@@ -98,6 +104,7 @@ impl Protocol {
             stalled: false,
             pages: 0,
             pages_stored: 0,
+            left_out: 0,
             owes_gap: false,
             out: Output::default(),
         }
@@ -211,10 +218,15 @@ impl Protocol {
         };
         if let Some(pending) = self.requests.answered(incoming.seq, &incoming.servcmd) {
             self.answered(now, incoming.seq, pending, &incoming.body);
-        } else if incoming.seq == 0 || pushes::is_push(&incoming.servcmd) {
+        } else if !self.was_asked(incoming.seq) || pushes::is_push(&incoming.servcmd) {
+            // Some pushes carry a number of their own.
             self.pushed(now, &incoming);
         }
         // Else it answers something that is not waited for any longer.
+    }
+
+    const fn was_asked(&self, seq: u64) -> bool {
+        self.first_seq < seq && seq <= self.next_seq
     }
 
     const fn is_online(&self) -> bool {

@@ -43,8 +43,11 @@ impl Protocol {
             serde_json::from_str::<PushBody<'_>>(incoming.body.get()),
         ) {
             (true, Ok(push)) => {
-                for entry in push.event_array {
-                    message::parse_event(&self.who.account, servcmd, entry, &mut entries);
+                match push.event_array {
+                    Some(array) => array.into_iter().for_each(|entry| {
+                        message::parse_event(&self.who.account, servcmd, entry, &mut entries);
+                    }),
+                    None => entries.push(message::notice(servcmd, &incoming.body)),
                 }
                 ack = (push.need_ack == 1).then_some(PushAck::Push(push.session_data));
                 more = push.flag == 1;
@@ -112,9 +115,13 @@ impl Protocol {
         let messages = u32::try_from(push.entries.len()).unwrap_or(u32::MAX);
         self.messages_since_sync = self.messages_since_sync.saturating_add(messages);
         match &mut self.phase {
-            Phase::CatchingUp(round) if self.stalled => round.missed_one(),
-            Phase::CatchingUp(round) => round.hold(push),
-            Phase::Live if self.stalled => self.phase = Phase::CatchingUp(CatchUp::later()),
+            Phase::CatchingUp(round) if self.stalled => self.left_out += round.leave_out(&push),
+            Phase::CatchingUp(round) => self.left_out += round.hold(push),
+            Phase::Live if self.stalled => {
+                let mut round = CatchUp::default();
+                self.left_out += round.leave_out(&push);
+                self.phase = Phase::CatchingUp(round);
+            }
             Phase::Live => {
                 self.deliver(now, VecDeque::from([push]));
                 if self.messages_since_sync >= MESSAGES_PER_SYNC {
@@ -214,7 +221,7 @@ fn is_event_push(servcmd: &str) -> bool {
     )
 }
 
-/// Some pushes carry a number of their own.
+/// Whether it is a push whatever its number.
 pub(super) fn is_push(servcmd: &str) -> bool {
     is_event_push(servcmd) || servcmd == "OverLoadPush.notify2" || servcmd == "StatSvc.KickOther"
 }

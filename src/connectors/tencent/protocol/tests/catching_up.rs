@@ -300,6 +300,23 @@ fn a_round_pauses_while_the_store_is_full() {
 }
 
 #[test]
+fn a_left_out_push_that_cannot_be_fetched_is_a_gap() {
+    let mut talk = Talk::online(&[]);
+    talk.protocol.set_stalled(talk.now, true);
+    talk.push(
+        PUSH,
+        &json!({"EventArray": [{"Event": 8, "ProfileDataMod": []}]}),
+    );
+    talk.push("some.news", &json!({"a": 1}));
+    talk.protocol.set_stalled(talk.now, false);
+    talk.catch_up_on_nothing();
+    assert_eq!(talk.says(), ["events [gap:2]", "events []"]);
+    talk.protocol.set_stalled(talk.now, true);
+    talk.protocol.set_stalled(talk.now, false);
+    assert_eq!(talk.says(), [""; 0], "told once");
+}
+
+#[test]
 fn the_cookie_moves_on_while_pushes_come() {
     let mut talk = Talk::online(&[]);
     for n in 0..64 {

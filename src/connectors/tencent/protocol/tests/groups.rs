@@ -277,6 +277,29 @@ fn a_push_from_far_ahead_does_not_set_off_endless_fetching() {
 }
 
 #[test]
+fn a_group_that_was_made_again_under_its_old_name_is_not_taken_for_read() {
+    let mut talk = Talk::online(&[("G", 500)]);
+    talk.reconnect();
+    talk.answer_page(&json!({}));
+    talk.answer_groups(&[("G", 2)]);
+    talk.says();
+    talk.push_group("G", 3);
+    assert_eq!(talk.says(), ["events [G3]"]);
+    talk.store();
+    assert_eq!(talk.acked(), ["G3"]);
+    // An answer that does not say where the group stands changes nothing.
+    talk.reconnect();
+    talk.answer_page(&json!({}));
+    let asked = talk.asked(GROUPS);
+    talk.answer(&asked, &json!({"GroupIdList": [{"GroupId": "G"}]}));
+    talk.store();
+    talk.says();
+    talk.push_group("G", 3);
+    talk.push_group("G", 4);
+    assert_eq!(talk.says(), ["events []", "events [G4]"]);
+}
+
+#[test]
 fn a_page_of_one_to_one_messages_does_not_hide_a_gap_in_a_group() {
     let mut talk = Talk::online(&[("G", 7)]);
     talk.reconnect();

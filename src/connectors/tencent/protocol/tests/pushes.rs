@@ -118,6 +118,69 @@ fn a_captured_push_is_a_message() {
 }
 
 #[test]
+fn what_has_no_type_is_told_with_its_json() {
+    let mut talk = Talk::online(&[]);
+    let body = json!({"anything": [1, 2]});
+    talk.push("some_svc.news", &body);
+    let Some(Report::Events(delivery)) = talk.protocol.out.reports.pop_front() else {
+        panic!("no events")
+    };
+    let Some(Kind::UpstreamNotice(notice)) = delivery.events.first() else {
+        panic!("no notice")
+    };
+    assert_eq!(notice.command, "some_svc.news");
+    assert_eq!(serde_json::from_str::<Value>(&notice.json).unwrap(), body);
+
+    for entry in [
+        json!({"Event": 5, "GroupTips": [{"MsgBody": {"ReportType": 1}}]}),
+        json!({"Event": 100, "RoomData": {}}),
+        json!({"C2cMsgArray": 7}),
+        json!("no object"),
+        json!({}),
+    ] {
+        let body = json!({"NeedAck": 1, "SessionData": "s", "EventArray": [entry]});
+        talk.push(PUSH, &body);
+        talk.store();
+        assert_eq!(talk.says(), [format!("events [notice:{PUSH}]")], "{entry}");
+        assert_eq!(talk.acked(), ["s"]);
+    }
+    // A push of events without events, and one whose frame cannot be understood.
+    for body in [json!({"NeedAck": 0}), json!({"EventArray": 3}), json!([])] {
+        talk.push(PUSH, &body);
+        assert_eq!(talk.says(), [format!("events [notice:{PUSH}]")], "{body}");
+    }
+}
+
+#[test]
+fn what_comes_beside_messages_is_not_hidden_by_them() {
+    let mut talk = Talk::online(&[]);
+    talk.push(
+        PUSH,
+        &json!({"EventArray": [{"Event": 9, "C2cMsgArray": [c2c("a")], "GroupTips": [{"x": 1}]}]}),
+    );
+    assert_eq!(talk.says(), [format!("events [a notice:{PUSH}]")]);
+}
+
+#[test]
+fn a_push_with_a_number_of_its_own_is_a_push() {
+    let mut talk = Talk::online(&[]);
+    let body = json!({"EventArray": [{"C2cMsgArray": [c2c("a")]}]}).to_string();
+    talk.receive(&frame::encode_response(PUSH, 4_000_000_000, &body));
+    talk.receive(&frame::encode_response(
+        "some_svc.news",
+        4_000_000_000,
+        "{}",
+    ));
+    assert_eq!(talk.says(), ["events [a]", "events [notice:some_svc.news]"]);
+    // A late answer is none.
+    talk.protocol.heartbeat(talk.now);
+    let heartbeat = talk.asked("heartbeat.alive");
+    talk.answer(&heartbeat, &json!({}));
+    talk.answer(&heartbeat, &json!({}));
+    assert_eq!(talk.says(), [""; 0]);
+}
+
+#[test]
 fn a_push_for_nobody_is_a_notice() {
     let mut talk = Talk::online(&[]);
     let mut message = c2c("a");
