@@ -171,7 +171,6 @@ fn poll(what: &str, holds: impl Fn() -> bool) {
 }
 
 #[test]
-#[ignore = "needs imgate dev"]
 fn the_bots_echo_in_dev() {
     let mut command = Command::new(env!("CARGO_BIN_EXE_imgate"));
     command.args(["dev", "--bots", "0"]);
@@ -179,12 +178,14 @@ fn the_bots_echo_in_dev() {
         command.args([listener, "127.0.0.1:0"]);
     }
     let dev = Process::start("imgate dev", &mut command);
+    // As the commands that it prints for the two examples have them.
     let gateway = dev
-        .printed("grpc http://", START)
-        .replacen("grpc http://", "", 1);
-    let control = &dev
-        .printed("control http://", START)
-        .replacen("control ", "", 1);
+        .printed("--gateway http://", START)
+        .replacen("--gateway http://", "", 1);
+    let control = dev.printed("curl http://", START);
+    let control = control
+        .trim_start_matches("curl ")
+        .trim_end_matches("/stats");
     ask(control, "POST", "/account", r#"{"user_id": "human"}"#);
     for (account, mut bot) in [
         ("rusty", rust_bot(&gateway)),
@@ -199,7 +200,6 @@ fn the_bots_echo_in_dev() {
 }
 
 #[test]
-#[ignore = "needs imgate serve"]
 fn the_rust_bot_talks_with_the_vendors_sdk_over_a_restart() {
     let simulator = Simulator::start(&[]);
     let gateway = Gateway::new(&simulator);
@@ -207,7 +207,6 @@ fn the_rust_bot_talks_with_the_vendors_sdk_over_a_restart() {
 }
 
 #[test]
-#[ignore = "needs imgate serve"]
 fn the_python_bot_talks_with_the_vendors_sdk_over_a_restart() {
     let simulator = Simulator::start(&[]);
     let gateway = Gateway::new(&simulator);

@@ -174,15 +174,15 @@ impl Client {
 
     fn session(&self, account: &str, session: v1::Session) {
         let now = Instant::now();
-        let mut shown = None;
-        self.change(account, |bot| {
-            let before = bot.session.clone();
-            bot.stands(session, now);
-            shown = Some(changed(bot, &before, now));
-        });
-        if let Some((tone, what)) = shown {
+        let known = self.ledger.borrow().bot(account).cloned();
+        if let Some(mut bot) = known {
+            let before = std::mem::take(&mut bot.session);
+            bot.session = session.clone();
+            let (tone, what) = changed(&bot, &before, now);
+            // Shown first: whoever waits for this change shows what comes of it.
             self.screen.line(account, tone, &what);
         }
+        self.change(account, |bot| bot.stands(session, now));
     }
 
     fn message(&self, account: &str, message: &v1::Message) {

@@ -13,19 +13,21 @@ pub(super) fn show(screen: &Screen, stack: &Stack, args: &DevArgs) {
     screen.text(Tone::Title, &title);
     screen.text(Tone::Plain, &places(stack));
     for remark in &stack.remarks {
-        screen.text(Tone::Away, &format!("  note: {remark}\n"));
+        screen.text(Tone::Away, &format!("  {remark}."));
     }
+    screen.text(Tone::Plain, "");
     screen.text(Tone::Title, "To try, in another terminal, here:");
     screen.text(Tone::Plain, &commands(stack));
     if args.bots > 0 {
-        let bots = format!(
-            "Now {} bots log in, talk to each other, and get into trouble. {}",
-            args.bots,
-            args.seconds.map_or_else(
-                || "Ctrl-C ends it with a verdict.".to_owned(),
-                |seconds| format!("It ends after {seconds} s with a verdict.")
-            )
+        let who = match args.bots {
+            1 => "one bot logs in, talks to itself, and gets into trouble".to_owned(),
+            bots => format!("{bots} bots log in, talk each to the next, and get into trouble"),
+        };
+        let end = args.seconds.map_or_else(
+            || "Ctrl-C ends it with a verdict.".to_owned(),
+            |seconds| format!("It ends after {seconds} s with a verdict."),
         );
+        let bots = format!("Now {who}. {end}");
         screen.text(Tone::Title, &bots);
     }
 }
@@ -47,8 +49,7 @@ fn places(stack: &Stack) -> String {
   {:<14}{:<32}{stays}
 
   As in production but for two settings, for trouble comes quicker here: login_spacing is {} s (15 s), and keepalive
-  finds a dead connection within {} s (13 s).
-",
+  finds a dead connection within {} s (13 s).",
         "gRPC API",
         format!("http://{grpc}"),
         "operations",

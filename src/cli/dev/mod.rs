@@ -189,8 +189,11 @@ async fn demo(
     }
     screen.text(
         Tone::Plain,
-        "\n  logins, resumes, kicks: as the upstream counted / as the programme explains\n  fetched: came while the \
-         session was away, and was fetched from the upstream",
+        "
+  logins, resumes, kicks   as the upstream counted them / as the programme explains them
+  sent                     to the next bot in this table; the last one talks to the first
+  received                 different messages from the bot before, of which so many were fetched after an absence,
+                           and so many came once more",
     );
     wrong.extend(verdict::judge(&ledger, &upstream));
     followers.stop();

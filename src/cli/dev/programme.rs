@@ -11,7 +11,8 @@ use super::ledger::{Bot, Explained, Ledger};
 use super::screen::{Screen, Tone};
 use super::stack::SDK_APP_ID;
 use crate::connectors::tencent::usersig;
-use crate::sim::SimHandle;
+use crate::proto::v1;
+use crate::sim::{ControlError, SimHandle};
 use crate::types::{Secret, WallClock};
 
 /// How long a session may take to be back.
@@ -214,78 +215,66 @@ impl Programme {
     }
 
     async fn run(&self, trouble: Trouble, bot: &str, all: &[String]) -> Result<String, String> {
+        let text = |error: ControlError| error.to_string();
         match trouble {
-            Trouble::Cut => {
-                self.explain(bot, 0, 1);
-                self.through(bot, 1, || self.cut(bot)).await
-            }
+            Trouble::Cut => self.through(bot, 0, 1, || self.cut(bot)).await,
             Trouble::Expired => {
-                self.explain(bot, 1, 0);
-                self.through(bot, 1, || {
-                    self.sim.expire(bot).map_err(|error| error.to_string())
-                })
-                .await
+                let expire = || self.sim.expire(bot).map_err(text);
+                self.through(bot, 1, 0, expire).await
             }
             Trouble::Kicked => self.kicked(bot).await,
             Trouble::Refused => {
-                self.explain(bot, 0, 1);
                 let refuse_and_cut = || {
                     let refused = self.sim.refuse(Some(bot), PASSING_REFUSAL, 1);
-                    refused.map_err(|error| error.to_string())?;
+                    refused.map_err(text)?;
                     self.cut(bot)
                 };
-                self.through(bot, 1, refuse_and_cut).await
+                self.through(bot, 0, 1, refuse_and_cut).await
             }
             Trouble::AllCut => self.all_cut(all).await,
             Trouble::SignatureEnds => self.signature_ends(bot).await,
             Trouble::Silent => {
-                self.explain(bot, 0, 1);
-                let stall = || {
-                    self.sim
-                        .stall(bot, SILENCE)
-                        .map_err(|error| error.to_string())
-                };
-                self.through(bot, 1, stall).await
+                let stall = || self.sim.stall(bot, SILENCE).map_err(text);
+                self.through(bot, 0, 1, stall).await
             }
         }
     }
 
-    /// Makes trouble, and waits until the session is back at the price that was explained and has got what was said
-    /// meanwhile.
+    /// Makes trouble that is to cost so many logins and resumes, and waits until the session is back and has got what
+    /// was said meanwhile.
     async fn through(
         &self,
         bot: &str,
-        returns: u64,
+        logins: u64,
+        resumes: u64,
         make: impl FnOnce() -> Result<(), String>,
     ) -> Result<String, String> {
         let before = self.before(bot)?;
         make()?;
-        self.back(bot, before, returns).await
+        self.explain(bot, logins, resumes);
+        self.back(bot, before, 1).await
     }
 
     async fn all_cut(&self, all: &[String]) -> Result<String, String> {
         let mut befores = Vec::new();
         for bot in all {
-            self.explain(bot, 0, 1);
             befores.push(self.before(bot)?);
         }
         for bot in all {
             self.cut(bot)?;
+            self.explain(bot, 0, 1);
         }
         for (bot, before) in all.iter().zip(befores) {
             self.back(bot, before, 1).await?;
         }
-        Ok(format!(
-            "all {} are back by ticket, without a login",
-            all.len()
-        ))
+        Ok("all are back: no login, each by ticket".into())
     }
 
     /// The one kind that the gateway leaves to the bot's backend: whoever logged in elsewhere may have meant it.
     async fn kicked(&self, bot: &str) -> Result<String, String> {
         let before = self.before(bot)?;
-        self.change(bot, |bot| bot.explained.kicks += 1);
         self.sim.kick(bot, 1).map_err(|error| error.to_string())?;
+        self.change(bot, |bot| bot.explained.kicks += 1);
         let parked = |ledger: &Ledger| ledger.bot(bot).is_some_and(Bot::is_parked);
         self.wait("the gateway's word that it was kicked", parked)
             .await?;
@@ -293,8 +282,11 @@ impl Programme {
         let alone = self.ledger.borrow().bots.len() == 1;
         let waiting = |ledger: &Ledger| alone || ledger.on_the_way(bot) >= WAITING;
         self.wait("messages for it", waiting).await?;
-        let on_the_way = self.ledger.borrow().on_the_way(bot);
-        let what = format!("{on_the_way} messages wait for it upstream; its backend calls Login");
+        let what = if alone {
+            "its backend calls Login".to_owned()
+        } else {
+            format!("{WAITING} messages wait for it upstream; its backend calls Login")
+        };
         self.screen.line(bot, Tone::Plain, &what);
         self.explain(bot, 1, 0);
         self.client.log_in(bot, "").await?;
@@ -326,12 +318,16 @@ impl Programme {
     /// Waits until the session has come online so many times more, at the price that was explained, and has got
     /// what had been sent to it by then.
     async fn back(&self, bot: &str, before: Before, returns: u64) -> Result<String, String> {
-        let back = |ledger: &Ledger| {
-            ledger.bot(bot).is_some_and(|bot| {
-                bot.is_online() && bot.times_online >= before.times_online + returns
-            })
-        };
-        self.wait("its return", back).await?;
+        let stopped =
+            |bot: &Bot| bot.is_parked() && bot.session.park_reason() != v1::ParkReason::Kicked;
+        let back = |bot: &Bot| bot.is_online() && bot.times_online >= before.times_online + returns;
+        let decided =
+            |ledger: &Ledger| ledger.bot(bot).is_some_and(|bot| stopped(bot) || back(bot));
+        self.wait("its return", decided).await?;
+        let now = self.ledger.borrow().bot(bot).cloned();
+        if let Some(now) = now.filter(stopped) {
+            return Err(format!("{bot} is {}", now.state()));
+        }
         let now = self.before(bot)?;
         let sent = |ledger: &Ledger| ledger.talker_to(bot).map_or(0, |talker| talker.sent);
         let sent = sent(&self.ledger.borrow());

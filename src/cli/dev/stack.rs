@@ -119,7 +119,7 @@ async fn start_gateway(mut config: Config, args: &DevArgs) -> Result<(App, Vec<S
             });
         }
         remarks.push(format!(
-            "{address} is taken, so a free port is used; {argument} chooses another"
+            "{address} is taken, so a free port is used instead; {argument} ADDR chooses one"
         ));
         listen.set_port(0);
     }
