@@ -24,7 +24,7 @@ const APP: u32 = 1_400_000_001;
 /// Longer than anything takes on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 /// How often a condition is looked at.
-const LOOK: Duration = Duration::from_millis(50);
+pub(crate) const LOOK: Duration = Duration::from_millis(50);
 
 /// Where the gateway keeps what must outlive it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
