@@ -65,8 +65,8 @@ pub(crate) struct World {
     /// Where the gateway is; none while it is down.
     grpc: watch::Sender<Option<SocketAddr>>,
     folder: TempDir,
-    // Its process outlives the gateway's.
-    _redis: Option<RedisServer>,
+    /// Its process outlives the gateway's.
+    pub(crate) redis: Option<RedisServer>,
 }
 
 impl World {
@@ -103,7 +103,7 @@ impl World {
             gateway: None,
             grpc: watch::channel(None).0,
             folder,
-            _redis: redis,
+            redis,
         };
         world.start_gateway().await;
         world
