@@ -1,14 +1,14 @@
 //! Messages to bots through the simulator, and whether they all came, in order and marked as they should be.
 
 use std::future::Future;
-use std::time::Duration;
 
 use serde_json::json;
+use tokio::time::Instant;
 
 use crate::SENDER;
 use crate::control::Control;
 use crate::subscriber::{Books, Subscriber};
-use crate::world::{PATIENCE, pause, until};
+use crate::world::{LOOK, PATIENCE, pause, until};
 
 /// How a message must be marked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,29 +65,23 @@ impl Rounds {
     /// Waits until the last round has come to every bot.
     pub(crate) async fn have_come(&self, subscriber: &Subscriber) {
         let text = self.marks.len().to_string();
-        let since = tokio::time::Instant::now();
-        loop {
-            let missing = {
+        let since = Instant::now();
+        while let Some((count, bot)) = self.missing(subscriber, &text) {
+            if since.elapsed() > PATIENCE {
                 let books = subscriber.books();
-                let missing = self.bots.iter().filter(|bot| !books.has(bot, &text));
-                missing.cloned().collect::<Vec<_>>()
-            };
-            if missing.is_empty() {
-                return;
+                let seen = books.messages.get(&bot);
+                panic!("message {text} has not come to {count} bots, such as {bot}: {seen:?}");
             }
-            assert!(
-                since.elapsed() < PATIENCE,
-                "message {text} has not come to {} bots, such as {:?}; {:?}",
-                missing.len(),
-                missing.first(),
-                missing.first().map(|bot| subscriber
-                    .books()
-                    .messages
-                    .get(bot)
-                    .map(|seen| format!("{seen:?}")))
-            );
-            pause(Duration::from_millis(50)).await;
+            pause(LOOK).await;
         }
+    }
+
+    /// How many bots a message has not come to, and one of them.
+    fn missing(&self, subscriber: &Subscriber, text: &str) -> Option<(usize, String)> {
+        let books = subscriber.books();
+        let mut missing = self.bots.iter().filter(|bot| !books.has(bot, text));
+        let first = missing.next()?.clone();
+        Some((1 + missing.count(), first))
     }
 
     /// Compares what came with what was sent, and answers how many came more than once.

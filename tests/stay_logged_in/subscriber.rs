@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Duration;
 
 use imgate::proto::v1;
 use imgate::proto::v1::event_service_client::EventServiceClient;
@@ -12,7 +11,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tonic::Status;
 
-use crate::world::{endpoint, pause, until};
+use crate::world::{LOOK, endpoint, pause, until};
 
 /// A message as it came.
 #[derive(Debug)]
@@ -85,7 +84,7 @@ async fn read(mut gateway: watch::Receiver<Option<SocketAddr>>, books: Arc<Mutex
             let end = subscription(address, &books).await;
             books.lock().unwrap().ends.push(end);
         }
-        pause(Duration::from_millis(50)).await;
+        pause(LOOK).await;
     }
 }
 

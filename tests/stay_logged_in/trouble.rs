@@ -6,6 +6,7 @@ use futures_util::future::join_all;
 use imgate::proto::v1::SessionState;
 use imgate::proto::v1::session_service_client::SessionServiceClient;
 use imgate::runtime::supervisor::{TaskKind, Tasks};
+use imgate::sim::{SimStats, UserStats};
 use serde_json::json;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -13,6 +14,9 @@ use tonic::transport::Channel;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
+use crate::control::Control;
+use crate::messages::{Mark, Rounds};
+use crate::redis::Data;
 use crate::subscriber::Subscriber;
 use crate::world::{PATIENCE, Stage, StoreChoice, World, log_in, names, pause, until};
 
@@ -87,7 +91,7 @@ async fn an_upstream_that_accepts_and_closes_gets_no_storm() {
         pause(Duration::from_millis(20)).await;
     }
     let stats = world.control.stats().await;
-    let of_bots = |of: fn(&imgate::sim::UserStats) -> u64| {
+    let of_bots = |of: fn(&UserStats) -> u64| {
         let all = bots.iter().map(|bot| of(&stats.users[bot]));
         all.max().unwrap()
     };
@@ -109,6 +113,45 @@ async fn an_upstream_that_accepts_and_closes_gets_no_storm() {
     .await;
     let stats = world.control.stats().await;
     assert_eq!((stats.logins, stats.online), (BOTS as u64, BOTS as u64));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_not_stored_is_not_acknowledged_and_comes_again_after_a_kill() {
+    let _alone = crate::ONE_AT_A_TIME.lock().await;
+    let mut world = World::start(Stage::new(StoreChoice::Redis)).await;
+    let subscriber = Subscriber::start(world.grpc()).await;
+    world.control.make_account(crate::SENDER).await;
+    let bots = names(50);
+    world.log_in(&bots).await;
+    let control = Control::connect(world.control_address).await;
+    let mut rounds = Rounds::new(control, bots.clone());
+    rounds.send(Mark::Live).await;
+    rounds.have_come(&subscriber).await;
+    let acked = |stats: &SimStats| stats.users.values().map(|user| user.acked).sum::<u64>();
+    until("the round is acknowledged", async || {
+        acked(&world.control.stats().await) == bots.len() as u64
+    })
+    .await;
+
+    world.redis.as_mut().unwrap().kill();
+    for _ in 0..3 {
+        rounds.send(Mark::Waited).await;
+    }
+    until("all have been pushed to the gateway", async || {
+        let stats = world.control.stats().await;
+        bots.iter().all(|bot| stats.users[bot].delivered == 4)
+    })
+    .await;
+    let stats = world.control.stats().await;
+    let is = (acked(&stats), stats.online);
+    assert_eq!(is, (bots.len() as u64, bots.len() as u64));
+    world.kill_gateway().await;
+    world.redis.as_mut().unwrap().restart(Data::Kept);
+    world.start_gateway().await;
+    rounds.have_come(&subscriber).await;
+    rounds.check(&subscriber.books());
+    let stats = world.control.stats().await;
+    assert_eq!((stats.logins, stats.refused), (bots.len() as u64, 0));
 }
 
 /// Logins that go on in the background, and how they ended.

@@ -24,7 +24,7 @@ const APP: u32 = 1_400_000_001;
 /// Longer than anything takes on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 /// How often a condition is looked at.
-const LOOK: Duration = Duration::from_millis(50);
+pub(crate) const LOOK: Duration = Duration::from_millis(50);
 
 /// Where the gateway keeps what must outlive it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,8 +65,8 @@ pub(crate) struct World {
     /// Where the gateway is; none while it is down.
     grpc: watch::Sender<Option<SocketAddr>>,
     folder: TempDir,
-    // Its process outlives the gateway's.
-    _redis: Option<RedisServer>,
+    /// Its process outlives the gateway's.
+    pub(crate) redis: Option<RedisServer>,
 }
 
 impl World {
@@ -103,7 +103,7 @@ impl World {
             gateway: None,
             grpc: watch::channel(None).0,
             folder,
-            _redis: redis,
+            redis,
         };
         world.start_gateway().await;
         world
