@@ -310,6 +310,7 @@ impl SessionActor {
     async fn advance(&mut self, input: Input) {
         let now = now();
         let before = self.session.state().phase();
+        let timed_out = input == Input::Timeout;
         let mut effects = Vec::new();
         self.session.handle(now, input, &mut effects);
         for effect in effects {
@@ -317,6 +318,11 @@ impl SessionActor {
         }
         let after = self.session.state().phase();
         self.gauge.move_to(after);
+        let had_connection = matches!(before, Phase::Online | Phase::Connecting);
+        // A login with a fresh signature also leaves the connection, but is no attempt that has failed.
+        if timed_out && had_connection && after == Phase::BackingOff && self.session.attempt() > 0 {
+            count_loss("the upstream does not answer");
+        }
         if before != after {
             let durable = self.session.durable();
             info!(
@@ -457,8 +463,7 @@ impl SessionActor {
     }
 
     fn lose(&mut self, reason: String) {
-        counter!(names::CONNECTIONS_LOST).increment(1);
-        info!(%reason, "connection lost");
+        count_loss(&reason);
         self.inputs.push_back(Input::Lost(reason));
     }
 
@@ -507,6 +512,11 @@ impl Socket {
             Self::Open(connection) => Happened::Frame(connection.receive().await),
         }
     }
+}
+
+fn count_loss(reason: &str) {
+    counter!(names::CONNECTIONS_LOST).increment(1);
+    info!(reason, "connection lost");
 }
 
 fn tell(notice: Notice, view: v1::Session) -> v1::event::Kind {
