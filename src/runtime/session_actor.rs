@@ -364,6 +364,12 @@ impl SessionActor {
                 let view = record::view(&self.key, &self.session);
                 self.outbox.tell(tell(notice, view), now);
             }
+            // The account is not logged out: the next start brings it back.
+            Effect::AnswerLogin(LoginAnswer::Ended) if *self.session.state() == State::Closed => {
+                for reply in self.login_waiters.drain(..) {
+                    answer(reply, Err(CallError::Stopping));
+                }
+            }
             Effect::AnswerLogin(login) => {
                 let waiters = std::mem::take(&mut self.login_waiters);
                 self.outbox.defer(Deferred::Login(login, waiters));
