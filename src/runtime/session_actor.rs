@@ -12,6 +12,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use metrics::counter;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
@@ -83,6 +84,8 @@ pub(super) struct SessionActor {
     logout_waiters: Vec<ViewReply>,
     gauge: SessionGauge,
     resuming: bool,
+    /// A frame has just been taken before a timer that was due.
+    frame_went_first: bool,
 }
 
 type Dialling = Pin<Box<dyn Future<Output = Result<Connection, DialError>> + Send>>;
@@ -144,6 +147,7 @@ impl SessionActor {
             login_waiters: Vec::new(),
             logout_waiters: Vec::new(),
             resuming: false,
+            frame_went_first: false,
             key,
             tenant,
             session,
@@ -193,7 +197,7 @@ impl SessionActor {
                 None => std::future::pending().await,
             }
         };
-        tokio::select! {
+        let happened = tokio::select! {
             biased;
             () = self.lease_lost.cancelled(), if !closed => Happened::LeaseLost,
             () = self.stop.stopping(), if !closed => Happened::Stop,
@@ -201,7 +205,18 @@ impl SessionActor {
             () = timer, if !closed => Happened::Timer,
             command = self.mailbox.recv(), if !closed => Happened::Command(command),
             happened = self.socket.next() => happened,
-        }
+        };
+        // A process that was held up finds its timers due, and unread the answers that they wait for. One frame is
+        // a sign of life; were it more, a busy upstream could keep the timers from ever being seen to.
+        let unread = if matches!(happened, Happened::Timer) && !self.frame_went_first {
+            // The runtime may have seen to its timers before it looked at its sockets.
+            tokio::task::yield_now().await;
+            self.socket.next().now_or_never()
+        } else {
+            None
+        };
+        self.frame_went_first = unread.is_some();
+        unread.unwrap_or(happened)
     }
 
     fn take(&mut self, happened: Happened) {
