@@ -16,6 +16,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use metrics::counter;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -68,6 +69,8 @@ pub(super) struct SessionActor {
     resuming: bool,
     /// What others see is older than what is.
     changed: bool,
+    /// A frame has just been taken before a timer that was due.
+    frame_went_first: bool,
 }
 
 type Dialling = Pin<Box<dyn Future<Output = Result<Connection, DialError>> + Send>>;
@@ -130,6 +133,7 @@ impl SessionActor {
             logout_waiters: Vec::new(),
             resuming: false,
             changed: false,
+            frame_went_first: false,
             key,
             tenant,
             session,
@@ -179,7 +183,7 @@ impl SessionActor {
                 None => std::future::pending().await,
             }
         };
-        tokio::select! {
+        let happened = tokio::select! {
             biased;
             () = self.lease_lost.cancelled(), if !closed => Happened::LeaseLost,
             () = self.stop.stopping(), if !closed => Happened::Stop,
@@ -187,7 +191,18 @@ impl SessionActor {
             () = timer, if !closed => Happened::Timer,
             command = self.mailbox.recv(), if !closed => Happened::Command(command),
             happened = self.socket.next() => happened,
-        }
+        };
+        // A process that was held up finds its timers due, and unread the answers that they wait for. One frame is
+        // a sign of life; were it more, a busy upstream could keep the timers from ever being seen to.
+        let unread = if matches!(happened, Happened::Timer) && !self.frame_went_first {
+            // The runtime may have seen to its timers before it looked at its sockets.
+            tokio::task::yield_now().await;
+            self.socket.next().now_or_never()
+        } else {
+            None
+        };
+        self.frame_went_first = unread.is_some();
+        unread.unwrap_or(happened)
     }
 
     fn take(&mut self, happened: Happened) {
@@ -253,6 +268,7 @@ impl SessionActor {
         let now = now();
         let before = self.session.state().phase();
         let attempt = self.session.attempt();
+        let timed_out = input == Input::Timeout;
         let mut effects = Vec::new();
         self.session.handle(now, input, &mut effects);
         // Whatever others can see of a session comes with an effect, but for the proof of a connection.
@@ -262,6 +278,11 @@ impl SessionActor {
         }
         let after = self.session.state().phase();
         self.gauge.move_to(after);
+        let had_connection = matches!(before, Phase::Online | Phase::Connecting);
+        // A login with a fresh signature also leaves the connection, but is no attempt that has failed.
+        if timed_out && had_connection && after == Phase::BackingOff && self.session.attempt() > 0 {
+            count_loss("the upstream does not answer");
+        }
         // A session that is only let go by this process does not move.
         if before != after && *self.session.state() != State::Closed {
             let durable = self.session.durable();
@@ -384,6 +405,11 @@ impl Socket {
             Self::Open(connection) => Happened::Frame(connection.receive().await),
         }
     }
+}
+
+fn count_loss(reason: &str) {
+    counter!(names::CONNECTIONS_LOST).increment(1);
+    info!(reason, "connection lost");
 }
 
 fn tell(notice: Notice, view: v1::Session) -> v1::event::Kind {

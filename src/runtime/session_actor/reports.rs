@@ -5,7 +5,7 @@ use tracing::{info, warn};
 
 use crate::connectors::Report;
 use crate::runtime::metrics as names;
-use crate::runtime::session_actor::{SessionActor, now};
+use crate::runtime::session_actor::{SessionActor, count_loss, now};
 use crate::session::input::Input;
 
 impl SessionActor {
@@ -52,8 +52,7 @@ impl SessionActor {
     }
 
     pub(super) fn lose(&mut self, reason: String) {
-        counter!(names::CONNECTIONS_LOST).increment(1);
-        info!(%reason, "connection lost");
+        count_loss(&reason);
         self.inputs.push_back(Input::Lost(reason));
     }
 
