@@ -1,5 +1,7 @@
 //! The command line: one file per subcommand. The only place that writes to the terminal.
 
+mod dev;
+mod serve;
 mod sig;
 mod sim;
 
@@ -10,8 +12,14 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::app::AppError;
+use crate::config::ConfigErrors;
 use crate::connectors::tencent::usersig::UserSigError;
 use crate::error::{Classified, ErrorKind};
+use crate::observability::logging::LoggingError;
+use crate::observability::metrics::MetricsError;
 use crate::sim::SimError;
 use crate::types::Secret;
 
@@ -24,9 +32,17 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Run the gateway.
+    Serve(serve::ConfigArgs),
+    /// Read a configuration and say what is wrong with it.
+    CheckConfig(serve::ConfigArgs),
+    /// Print every key of the configuration with its meaning and default.
+    ConfigReference,
     /// Make and read login signatures (UserSig).
     #[command(subcommand)]
     Sig(sig::SigCommand),
+    /// Run everything at once on this machine, with demo bots, to see what imgate does.
+    Dev(dev::DevArgs),
     /// Run a simulated upstream that speaks the real wire.
     Sim(sim::SimArgs),
 }
@@ -63,6 +79,21 @@ enum CliError {
     /// The simulator does not start, or has failed.
     #[error(transparent)]
     Sim(#[from] SimError),
+    /// The configuration is wrong.
+    #[error(transparent)]
+    Config(#[from] ConfigErrors),
+    /// The log cannot be set up.
+    #[error(transparent)]
+    Logging(#[from] LoggingError),
+    /// Metrics cannot be set up.
+    #[error(transparent)]
+    Metrics(#[from] MetricsError),
+    /// The gateway does not start.
+    #[error(transparent)]
+    App(#[from] AppError),
+    /// It did not end as it should.
+    #[error("{0}")]
+    Failed(&'static str),
     /// The terminal, or the system, fails.
     #[error("cannot go on: {0}")]
     Io(#[from] std::io::Error),
@@ -75,8 +106,12 @@ impl Classified for CliError {
             | Self::EmptySecret(_)
             | Self::Argument { .. }
             | Self::UserSig(_)
+            | Self::Config(_)
+            | Self::Logging(_)
             | Self::WrongKey => ErrorKind::InvalidInput,
             Self::Sim(error) => error.kind(),
+            Self::App(error) => error.kind(),
+            Self::Metrics(_) | Self::Failed(_) => ErrorKind::Internal,
             Self::Io(_) => ErrorKind::Unavailable,
         }
     }
@@ -95,7 +130,11 @@ impl Classified for CliError {
 pub fn run() -> ExitCode {
     let cli = Cli::parse();
     let done = match cli.command {
+        Command::Serve(args) => serve::serve(&args),
+        Command::CheckConfig(args) => serve::check_config(&args, &mut std::io::stdout().lock()),
+        Command::ConfigReference => serve::config_reference(&mut std::io::stdout().lock()),
         Command::Sig(command) => sig::run(command, &mut std::io::stdout().lock()),
+        Command::Dev(args) => dev::run(&args),
         Command::Sim(args) => sim::run(args),
     };
     match done {
@@ -106,6 +145,24 @@ pub fn run() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// The runtime of a long-running subcommand.
+fn runtime() -> Result<tokio::runtime::Runtime, CliError> {
+    Ok(tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?)
+}
+
+/// Waits for SIGTERM or SIGINT.
+async fn stop_signal() -> Result<(), CliError> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+    Ok(())
 }
 
 /// Reads a secret from a file, without the line end that editors add.

@@ -6,9 +6,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
-use tokio::signal::unix::{SignalKind, signal};
 
-use super::{CliError, read_secret};
+use super::{CliError, read_secret, runtime, stop_signal};
 use crate::runtime::supervisor::Tasks;
 use crate::sim::{CompressionMode, Sim, SimError, SimOptions};
 
@@ -75,15 +74,10 @@ pub(super) fn run(args: SimArgs) -> Result<(), CliError> {
         compression: args.compress,
         page_size: usize::from(args.page_size),
     };
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()?;
-    runtime.block_on(serve(options))
+    runtime()?.block_on(serve(options))
 }
 
 async fn serve(options: SimOptions) -> Result<(), CliError> {
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
     let tasks = Tasks::new();
     let sim = Sim::start(options, &tasks).await?;
     {
@@ -94,8 +88,7 @@ async fn serve(options: SimOptions) -> Result<(), CliError> {
         out.flush()?;
     }
     tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
+        stopped = stop_signal() => stopped?,
         () = sim.stopping() => return Err(SimError::Stopped.into()),
     }
     sim.stop().await;

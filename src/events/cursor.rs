@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 
 use crate::store::{LogId, Position};
+use crate::tenants::directory;
 use crate::tenants::token::{self, TokenError, Use};
 use crate::types::TenantId;
 
-/// The most partitions that a cursor can name.
-pub const MAX_PARTITIONS: usize = 1024;
+/// The most partitions that a cursor can name: as many as a tenant can have.
+const MAX_PARTITIONS: usize = directory::MAX_PARTITIONS as usize;
 
 /// Bytes of one position: partition number, log identity, sequence.
 const POSITION_BYTES: usize = 2 + 8 + 8;
@@ -20,7 +21,7 @@ pub struct Cursor {
 }
 
 impl Cursor {
-    /// The token, good for `tenant` alone. Positions beyond [`MAX_PARTITIONS`] are left out.
+    /// The token, good for `tenant` alone. Positions beyond the most that a tenant can have are left out.
     pub fn encode(&self, tenant: &TenantId) -> String {
         let mut body = Vec::with_capacity(self.positions.len() * POSITION_BYTES);
         for (number, position) in self.positions.iter().take(MAX_PARTITIONS) {

@@ -2,8 +2,9 @@
 //!
 //! - [`log`] appends: one writer per partition, which commits in groups and answers when the store has it.
 //! - [`hub`] tells subscribers that a log has grown; it holds no events.
-//! - `subscription` reads: from a cursor on, in batches, with heartbeats, and with a gap where something is
+//! - [`subscription`] reads: from a cursor on, in batches, with heartbeats, and with a gap where something is
 //!   missing.
+//! - [`service`] is the way in for the API.
 //! - [`cursor`] is the token between the two sides of a resumed subscription.
 //!
 //! A slow subscriber holds one batch and delays nobody: everybody reads the log at their own place.
@@ -12,6 +13,9 @@ pub mod cursor;
 pub mod hub;
 pub mod log;
 pub mod metrics;
+mod place;
+pub mod service;
+pub mod subscription;
 
 #[cfg(test)]
 mod testing;

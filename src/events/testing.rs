@@ -6,6 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use prost::Message as _;
 use tokio::sync::watch;
 
 use crate::proto::v1;
@@ -56,6 +57,20 @@ impl TestStore {
         match self.inner.claim(partition, &owner, ttl, Epoch(0)).await {
             Ok(Claim::Granted(lease)) => lease,
             other => panic!("no lease: {other:?}"),
+        }
+    }
+
+    /// Appends events as another writer would, and answers where the log ends.
+    pub(crate) async fn append(&self, partition: &PartitionId, events: &[v1::Event]) -> Position {
+        let lease = self.lease(partition).await;
+        let batch = Batch {
+            events: events.iter().map(v1::Event::encode_to_vec).collect(),
+            ..Batch::default()
+        };
+        let done = self.inner.commit(&lease, &batch).await.unwrap();
+        Position {
+            log: done.log,
+            sequence: done.last_sequence,
         }
     }
 

@@ -1,1 +1,26 @@
-//! t
+//! The bot-facing API: who calls, what they ask, and how they are answered. Thin: it decides nothing about
+//! sessions or events.
+
+mod auth_layer;
+mod convert;
+mod deadline;
+mod events;
+mod messages;
+mod method;
+pub mod metrics;
+pub mod server;
+mod sessions;
+mod status;
+
+use tonic::{Request, Status};
+
+use crate::tenants::auth::Principal;
+
+/// Takes a request apart: who calls, and what they say.
+fn caller<T>(request: Request<T>) -> Result<(Principal, T), Status> {
+    let (_, mut extensions, message) = request.into_parts();
+    let principal = extensions.remove::<Principal>();
+    // The layer lets nobody through without one; a call that came another way is refused all the same.
+    let principal = principal.ok_or_else(|| Status::unauthenticated("unknown caller"))?;
+    Ok((principal, message))
+}

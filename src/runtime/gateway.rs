@@ -22,6 +22,8 @@ use crate::types::{PartitionId, Secret, SessionKey, TenantId, WallClock};
 
 /// How often a call is put to a session whose task ends just then.
 const ATTEMPTS: usize = 4;
+/// Upstream commands that only the gateway sends.
+const SESSION_COMMANDS: [&str; 3] = ["im_open_status.", "heartbeat.", "openim.ws_msg_push_ack"];
 /// How long a message waits for a session that is reconnecting.
 const SEND_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -66,7 +68,7 @@ impl Gateway {
         let sessions = self.tenant(&key.tenant)?;
         let signature = signature.map(record::signature);
         for _ in 0..ATTEMPTS {
-            let mailbox = self.for_login(sessions, key).await?;
+            let mailbox = self.for_login(sessions, key, signature.is_some()).await?;
             let (reply, answer) = oneshot::channel();
             if mailbox
                 .send(Command::Login(signature.clone(), reply))
@@ -80,12 +82,13 @@ impl Gateway {
         Err(CallError::Stopping)
     }
 
-    /// Logs an account out and keeps it out.
+    /// Logs an account out and keeps it out. Says so only when that is stored, and so not while the store is away.
     pub async fn logout(&self, key: &SessionKey) -> Result<v1::Session, CallError> {
+        self.store.ping().await?;
         self.ask(key, Command::Logout, Some).await
     }
 
-    /// Hands a session a fresh signature.
+    /// Hands a session a fresh signature. As with a logout, not while the store is away.
     pub async fn renew_signature(
         &self,
         key: &SessionKey,
@@ -94,6 +97,7 @@ impl Gateway {
         let sessions = self.tenant(&key.tenant)?;
         check_signature(&sessions.tenant, key, signature.expose())?;
         let signature = record::signature(signature);
+        self.store.ping().await?;
         self.ask(
             key,
             |reply| Command::RenewSignature(signature.clone(), reply),
@@ -141,6 +145,15 @@ impl Gateway {
         command: String,
         body_json: String,
     ) -> Result<Invoked, CallError> {
+        if SESSION_COMMANDS
+            .iter()
+            .any(|reserved| command.starts_with(reserved))
+        {
+            return Err(CallError::Invalid {
+                field: "command",
+                remedy: "the gateway itself logs in and out: call Login or Logout".into(),
+            });
+        }
         let ask = |reply| Command::Invoke(command.clone(), body_json.clone(), reply);
         self.ask(key, ask, |_| None).await
     }
@@ -181,6 +194,7 @@ impl Gateway {
         &self,
         sessions: &Arc<TenantSessions>,
         key: &SessionKey,
+        brings_signature: bool,
     ) -> Result<mpsc::Sender<Command>, CallError> {
         if self.sessions.is_stopping() {
             return Err(CallError::Stopping);
@@ -188,8 +202,9 @@ impl Gateway {
         let view = sessions.view(&key.account)?;
         if let Some(mailbox) = sessions.running(&key.account) {
             let online = view.is_some_and(|view| view.state() == v1::SessionState::Online);
-            if !online {
-                // A login whose outcome cannot be stored would be forgotten by the next restart.
+            if !online || brings_signature {
+                // A login whose outcome cannot be stored would be forgotten by the next restart, and a signature
+                // that is to be kept would have its caller wait until the store is back.
                 self.store.ping().await?;
             }
             return Ok(mailbox);

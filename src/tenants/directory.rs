@@ -6,12 +6,15 @@ use std::sync::Arc;
 use super::auth::{AuthError, Credentials, KeyDigest, Principal, Scope};
 use crate::types::TenantId;
 
+/// The most partitions that a tenant can have.
+pub const MAX_PARTITIONS: u16 = 1024;
+
 /// A tenant, as configured.
 #[derive(Clone, Debug)]
 pub struct Tenant {
     /// Its ID.
     pub id: TenantId,
-    /// How many partitions it has; fixed for the tenant's life. At least 1.
+    /// How many partitions it has; fixed for the tenant's life. 1 to [`MAX_PARTITIONS`].
     pub partitions: u16,
     /// Its API keys; several, so that one can be rotated.
     pub keys: Vec<ApiKey>,
@@ -58,9 +61,9 @@ pub enum DirectoryError {
         /// The key's ID there.
         key: String,
     },
-    /// No partitions.
-    #[error("tenant {0}: partitions must be at least 1")]
-    NoPartitions(TenantId),
+    /// No partitions, or too many.
+    #[error("tenant {0}: partitions must be 1 to {MAX_PARTITIONS}")]
+    Partitions(TenantId),
     /// An open tenant has keys.
     #[error("tenant {0}: a tenant that is open cannot have API keys; remove the keys or close it")]
     OpenWithKeys(TenantId),
@@ -132,8 +135,8 @@ impl Directory {
 
 impl Inner {
     fn add(&mut self, tenant: Tenant) -> Result<(), DirectoryError> {
-        if tenant.partitions == 0 {
-            return Err(DirectoryError::NoPartitions(tenant.id));
+        if !(1..=MAX_PARTITIONS).contains(&tenant.partitions) {
+            return Err(DirectoryError::Partitions(tenant.id));
         }
         if tenant.open && !tenant.keys.is_empty() {
             return Err(DirectoryError::OpenWithKeys(tenant.id));
@@ -280,10 +283,14 @@ mod tests {
         let error = Directory::new(shared).unwrap_err();
         assert!(matches!(error, DirectoryError::DuplicateKey { tenant, .. } if tenant == id));
 
-        let mut none = tenant("a", &[]);
-        none.partitions = 0;
-        let error = Directory::new(vec![none]).unwrap_err();
-        assert_eq!(error, DirectoryError::NoPartitions(id.clone()));
+        for partitions in [0, MAX_PARTITIONS + 1] {
+            let tenant = Tenant {
+                partitions,
+                ..tenant("a", &[])
+            };
+            let error = Directory::new(vec![tenant]).unwrap_err();
+            assert_eq!(error, DirectoryError::Partitions(id.clone()));
+        }
 
         let mut both = tenant("a", &[("k", &Scope::ALL)]);
         both.open = true;

@@ -302,3 +302,18 @@ async fn a_record_alone_can_be_saved() {
     assert!(world.texts().await.is_empty());
     assert_eq!(world.record().await, b"record");
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_writer_ends_with_its_last_handle_or_lease_keeper() {
+    let world = world(LogOptions::default()).await;
+    let done = world.push("a");
+    drop(world.writer);
+    world.tasks.ended().await;
+    done.await.unwrap().unwrap();
+
+    let world = self::world(LogOptions::default()).await;
+    world.lease.send_replace(None);
+    let done = world.push("a");
+    drop(world.lease);
+    assert_eq!(done.await.unwrap(), Err(AppendError::Fenced));
+}

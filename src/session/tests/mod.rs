@@ -3,7 +3,10 @@
 //! `stories` tells what happens to a bot, `tables` lists every cell of state and input, `properties` drives random
 //! lives against the reference in `model`.
 
+mod model;
+mod properties;
 mod stories;
+mod tables;
 
 use std::sync::Arc;
 use std::time::Duration;

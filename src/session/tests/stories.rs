@@ -350,6 +350,7 @@ fn an_issuer_that_fails_is_asked_again_ever_later_until_the_session_parks() {
             break;
         }
         asked += 1;
+        assert!(asked < 10_000, "never parked");
         assert!(effects.ends_with(&format!(" {asked})")), "{effects}");
     }
     assert!(
@@ -387,6 +388,7 @@ fn fresh_signatures_that_are_refused_again_and_again_are_paced_and_then_parked()
         it.on(Input::Renewed(next), "Connect, Save, Changed");
         assert!(it.input(Input::Connected).starts_with("LogIn(s"));
         logins += 1;
+        assert!(logins <= 6, "never parked");
         it.input(refused_70001());
         // The second and later ones wait before the issuer is asked again.
         if logins > 1 && it.state() == "RenewingSignature" {
@@ -823,6 +825,7 @@ fn an_upstream_that_accepts_and_ends_each_signature_at_once_is_paced_and_parks()
         it.input(Input::Connected);
         it.input(Input::Accepted);
         logins += 1;
+        assert!(logins <= 6, "never parked");
         it.input(expired_70001());
         if logins > 1 && it.state() == "RenewingSignature" {
             it.due("ask the issuer again", "Issue(Refused 1)");
