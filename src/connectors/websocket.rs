@@ -12,6 +12,7 @@ use tokio_rustls::rustls::pki_types::ServerName;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
+use tokio_tungstenite::tungstenite::http::Uri;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{Error, Message};
 
@@ -115,7 +116,7 @@ impl Dialer {
             url: url.to_owned(),
             remedy,
         };
-        let uri: axum::http::Uri = url
+        let uri: Uri = url
             .parse()
             .map_err(|_| refuse("must be ws://HOST[:PORT] or wss://HOST[:PORT]"))?;
         let secure = match uri.scheme_str() {
@@ -267,3 +268,6 @@ fn tls_config(extra_roots: Option<&[u8]>) -> Result<Arc<ClientConfig>, DialError
         .with_no_client_auth();
     Ok(Arc::new(config))
 }
+
+#[cfg(test)]
+mod tests;
