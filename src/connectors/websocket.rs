@@ -128,9 +128,21 @@ impl Dialer {
             .host()
             .filter(|host| !host.is_empty())
             .ok_or_else(|| refuse("has no host"))?;
-        if !matches!(uri.path(), "" | "/") || uri.query().is_some() {
+        // Reading the URL drops a fragment.
+        if !matches!(uri.path(), "" | "/") || uri.query().is_some() || url.contains('#') {
             return Err(refuse("must end after the port; the gateway adds the path"));
         }
+        let authority = uri.authority().map_or("", |authority| authority.as_str());
+        let port = match authority.strip_prefix(host) {
+            Some("") if secure => 443,
+            Some("") => 80,
+            Some(port) => port
+                .strip_prefix(':')
+                .and_then(|port| port.parse().ok())
+                .filter(|port| *port > 0)
+                .ok_or_else(|| refuse("must have a port from 1 to 65535, or none"))?,
+            None => return Err(refuse("must have nothing before the host")),
+        };
         let tls = if secure {
             Some(TlsConnector::from(tls_config(extra_roots)?))
         } else {
@@ -141,7 +153,7 @@ impl Dialer {
                 .trim_start_matches('[')
                 .trim_end_matches(']')
                 .to_owned(),
-            port: uri.port_u16().unwrap_or(if secure { 443 } else { 80 }),
+            port,
             tls,
             config: socket_config(max_frame_bytes),
             timeout,

@@ -43,6 +43,51 @@ async fn accept(listener: &TcpListener) -> WebSocketStream<TcpStream> {
     tokio_tungstenite::accept_async(tcp).await.unwrap()
 }
 
+#[test]
+fn a_url_is_a_scheme_a_host_and_a_port() {
+    for (url, shown) in [
+        ("ws://127.0.0.1:9200", "Dialer(ws://127.0.0.1:9200)"),
+        ("ws://127.0.0.1", "Dialer(ws://127.0.0.1:80)"),
+        ("ws://localhost/", "Dialer(ws://localhost:80)"),
+        ("wss://im.example", "Dialer(wss://im.example:443)"),
+        ("wss://im.example:8443/", "Dialer(wss://im.example:8443)"),
+        ("ws://[::1]:9200", "Dialer(ws://::1:9200)"),
+    ] {
+        assert_eq!(format!("{:?}", dialer(url, None).unwrap()), shown, "{url}");
+    }
+    for url in [
+        "",
+        "im.example",
+        "im.example:80",
+        "http://im.example",
+        "https://im.example",
+        "ws://",
+        "ws://:80",
+        "ws:///binfo",
+        "ws://im.example/binfo",
+        "ws://im.example?x=1",
+        "ws://im.example/?x=1",
+        "ws://im.example/#part",
+        "ws://im.example#part",
+        "ws://user:word@im.example",
+        "ws://user@im.example",
+        "ws://im.example:99999",
+        "ws://im.example:0",
+        "ws://im.example:",
+        "ws://im.example:port",
+        "ws://im example",
+        "ws://[::1",
+    ] {
+        let refused = dialer(url, None).map(|dialer| format!("{dialer:?}"));
+        let Err(error) = refused else {
+            panic!("{url} is {refused:?}")
+        };
+        assert!(matches!(error, DialError::Url { .. }), "{url}: {error}");
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
+        assert!(error.to_string().starts_with("upstream_url "), "{error}");
+    }
+}
+
 #[tokio::test]
 async fn a_port_where_nobody_listens_is_an_upstream_that_is_away() {
     let (listener, url) = listen().await;
