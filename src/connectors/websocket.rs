@@ -258,14 +258,17 @@ fn tls_config(extra_roots: Option<&[u8]>) -> Result<Arc<ClientConfig>, DialError
 
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    for root in extra_roots
-        .into_iter()
-        .flat_map(CertificateDer::pem_slice_iter)
-    {
-        let root = root.map_err(|error| DialError::Roots(error.to_string()))?;
-        roots
-            .add(root)
-            .map_err(|error| DialError::Roots(error.to_string()))?;
+    if let Some(pem) = extra_roots {
+        let before = roots.len();
+        for root in CertificateDer::pem_slice_iter(pem) {
+            let root = root.map_err(|error| DialError::Roots(error.to_string()))?;
+            roots
+                .add(root)
+                .map_err(|error| DialError::Roots(error.to_string()))?;
+        }
+        if roots.len() == before {
+            return Err(DialError::Roots("holds no certificate in PEM".into()));
+        }
     }
     if roots.is_empty() {
         return Err(DialError::Roots(

@@ -88,6 +88,26 @@ fn a_url_is_a_scheme_a_host_and_a_port() {
     }
 }
 
+#[test]
+fn extra_roots_are_certificates() {
+    let wss = "wss://im.example";
+    for pem in [
+        "",
+        "no certificate",
+        "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
+        "-----BEGIN CERTIFICATE-----\n!!!\n-----END CERTIFICATE-----\n",
+        "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n",
+    ] {
+        let error = dialer(wss, Some(pem)).unwrap_err();
+        assert!(matches!(error, DialError::Roots(_)), "{pem:?}: {error}");
+        assert!(
+            error.to_string().starts_with("upstream_ca_file: "),
+            "{error}"
+        );
+    }
+    assert!(dialer(wss, Some(&Authority::new().0.pem())).is_ok());
+}
+
 #[tokio::test]
 async fn a_port_where_nobody_listens_is_an_upstream_that_is_away() {
     let (listener, url) = listen().await;
