@@ -8,6 +8,7 @@ mod commands;
 mod groups;
 mod login;
 mod pushes;
+mod random;
 
 use std::collections::VecDeque;
 
