@@ -209,7 +209,7 @@ impl Gateway {
             }
             return Ok(mailbox);
         }
-        if sessions.count_running() >= sessions.tenant.max_sessions {
+        if sessions.is_full() {
             return Err(CallError::TooManySessions(sessions.tenant.max_sessions));
         }
         let partition = key.partition(sessions.tenant.partitions);
