@@ -174,6 +174,9 @@ fn poll(what: &str, holds: impl Fn() -> bool) {
 fn the_bots_echo_in_dev() {
     let mut command = Command::new(env!("CARGO_BIN_EXE_imgate"));
     command.args(["dev", "--bots", "0"]);
+    // It is killed at the end, and so leaves its folder.
+    let folder = tempfile::tempdir().unwrap();
+    command.env("TMPDIR", folder.path());
     for listener in ["--grpc", "--ops", "--sim", "--sim-control"] {
         command.args([listener, "127.0.0.1:0"]);
     }

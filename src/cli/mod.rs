@@ -42,6 +42,10 @@ enum Command {
     #[command(subcommand)]
     Sig(sig::SigCommand),
     /// Run everything at once on this machine, with demo bots, to see what imgate does.
+    ///
+    /// Starts a gateway, an embedded store and a simulated upstream in one process, prints what to try, and shows on demo
+    /// bots how sessions come through trouble. Ctrl-C ends it with a table and a verdict; the exit code is 0 if all was
+    /// as it should be, else 1.
     Dev(dev::DevArgs),
     /// Run a simulated upstream that speaks the real wire.
     Sim(sim::SimArgs),

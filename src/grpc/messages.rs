@@ -1,8 +1,10 @@
 //! `imgate.v1.MessageService`.
 
 use prost_types::Timestamp;
+use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 
+use super::deadline::Deadline;
 use super::{caller, convert};
 use crate::proto::v1;
 use crate::proto::v1::message_service_server::MessageService;
@@ -20,10 +22,14 @@ impl MessageService for Messages {
         &self,
         request: Request<v1::SendRequest>,
     ) -> Result<Response<v1::SendResponse>, Status> {
+        let deadline = request.extensions().get::<Deadline>();
+        let deadline = deadline.and_then(|deadline| deadline.0);
         let (caller, request) = caller(request)?;
         let key = caller.session(convert::account(&request.account)?);
         let message = convert::outgoing(request)?;
-        let sent = self.gateway.send(&key, message).await?;
+        // The caller's, or the method's own.
+        let deadline = deadline.unwrap_or_else(Instant::now);
+        let sent = self.gateway.send(&key, message, deadline).await?;
         let seconds = i64::try_from(sent.sent_at).unwrap_or_default();
         Ok(Response::new(v1::SendResponse {
             code: sent.outcome.code,

@@ -1,7 +1,6 @@
 //! The running gateway: finds or starts the session that a call is for, and puts the call to it.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
@@ -24,9 +23,6 @@ use crate::types::{PartitionId, Secret, SessionKey, TenantId, WallClock};
 const ATTEMPTS: usize = 4;
 /// Upstream commands that only the gateway sends.
 const SESSION_COMMANDS: [&str; 3] = ["im_open_status.", "heartbeat.", "openim.ws_msg_push_ack"];
-/// How long a message waits for a session that is reconnecting.
-const SEND_TIMEOUT: Duration = Duration::from_secs(30);
-
 /// The running gateway, as the API sees it. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Gateway {
@@ -123,13 +119,13 @@ impl Gateway {
         self.tenant(tenant)?.views(after, limit)
     }
 
-    /// Sends a message; waits for a session that is reconnecting.
+    /// Sends a message; waits for a session that is reconnecting. After `deadline` it is not sent any more.
     pub async fn send(
         &self,
         key: &SessionKey,
         message: OutgoingMessage,
+        deadline: Instant,
     ) -> Result<Sent, CallError> {
-        let deadline = Instant::now() + SEND_TIMEOUT;
         self.ask(
             key,
             |reply| Command::Send(message.clone(), deadline, reply),
@@ -209,7 +205,7 @@ impl Gateway {
             }
             return Ok(mailbox);
         }
-        if sessions.count_running() >= sessions.tenant.max_sessions {
+        if sessions.is_full() {
             return Err(CallError::TooManySessions(sessions.tenant.max_sessions));
         }
         let partition = key.partition(sessions.tenant.partitions);

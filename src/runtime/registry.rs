@@ -32,7 +32,15 @@ pub(super) type Registry = HashMap<TenantId, Arc<TenantSessions>>;
 pub(super) struct TenantSessions {
     pub(super) tenant: Arc<Tenant>,
     partitions: Vec<Partition>,
-    slots: Mutex<BTreeMap<AccountId, Slot>>,
+    slots: Mutex<Slots>,
+}
+
+/// All accounts that have been seen.
+#[derive(Debug, Default)]
+struct Slots {
+    by_account: BTreeMap<AccountId, Slot>,
+    /// How many of them have a task.
+    running: usize,
 }
 
 /// What the sessions of a partition write to, and whether they may.
@@ -68,21 +76,19 @@ impl TenantSessions {
         Self {
             tenant,
             partitions,
-            slots: Mutex::new(BTreeMap::new()),
+            slots: Mutex::default(),
         }
     }
 
     /// The mailbox of a session that is running.
     pub(super) fn running(&self, account: &AccountId) -> Option<mpsc::Sender<Command>> {
-        self.slots()
-            .get(account)
-            .and_then(|slot| slot.mailbox.clone())
+        self.slots().mailbox(account)
     }
 
     /// A session as it is now. Errors while the account's partition is not held here.
     pub(super) fn view(&self, account: &AccountId) -> Result<Option<v1::Session>, CallError> {
         self.term(account)?;
-        Ok(self.slots().get(account).map(Slot::view))
+        Ok(self.slots().by_account.get(account).map(Slot::view))
     }
 
     /// At most `limit` sessions with accounts after `after`, in order.
@@ -99,6 +105,7 @@ impl TenantSessions {
         });
         let slots = self.slots();
         Ok(slots
+            .by_account
             .range((from, Bound::Unbounded))
             .take(limit)
             .map(|(_, slot)| slot.view())
@@ -123,7 +130,8 @@ impl TenantSessions {
             match record::decode(&self.tenant.sealer, &key, &record) {
                 Ok(restored) if restored.durable.desired => {
                     let delay = self.tenant.start_jitter.mul_f64(rand::random());
-                    self.spawn(&account, restored, delay, partition, &term);
+                    // Whether there is room for it was decided when it was logged in.
+                    let _held = self.spawn(&account, restored, delay, partition, &term, usize::MAX);
                 }
                 Ok(restored) => self.rest(&account, record::dormant_view(&key, &restored.durable)),
                 Err(error) => {
@@ -135,7 +143,7 @@ impl TenantSessions {
         }
     }
 
-    /// Brings a session to life for a login. `stored` is its record, if there is one.
+    /// Brings a session to life for a login, if the tenant may have one more. `stored` is its record, if there is one.
     pub(super) fn start(
         self: &Arc<Self>,
         account: &AccountId,
@@ -152,21 +160,19 @@ impl TenantSessions {
             }
             None => Restored::default(),
         };
-        Ok(self.spawn(account, restored, Duration::ZERO, partition, &term))
+        let limit = self.tenant.max_sessions;
+        self.spawn(account, restored, Duration::ZERO, partition, &term, limit)
     }
 
-    /// How many sessions have a task.
-    pub(super) fn count_running(&self) -> usize {
-        self.slots()
-            .values()
-            .filter(|slot| slot.mailbox.is_some())
-            .count()
+    /// Whether the tenant has as many running sessions as it may.
+    pub(super) fn is_full(&self) -> bool {
+        self.slots().running >= self.tenant.max_sessions
     }
 
     /// Asks every session of a partition to store its record again.
     pub(super) fn save_all(&self, number: u16) {
         let slots = self.slots();
-        for (account, slot) in slots.iter() {
+        for (account, slot) in &slots.by_account {
             let here = self
                 .tenant
                 .key(account)
@@ -198,8 +204,12 @@ impl TenantSessions {
         term.tasks.stop();
         term.tasks.ended().await;
         let partitions = self.tenant.partitions;
-        self.slots()
+        let mut slots = self.slots();
+        slots
+            .by_account
             .retain(|account, _| self.tenant.key(account).partition(partitions).number != number);
+        let running = slots.by_account.values();
+        slots.running = running.filter(|slot| slot.mailbox.is_some()).count();
     }
 
     fn spawn(
@@ -209,10 +219,15 @@ impl TenantSessions {
         delay: Duration,
         partition: &Partition,
         term: &Term,
-    ) -> mpsc::Sender<Command> {
+        limit: usize,
+    ) -> Result<mpsc::Sender<Command>, CallError> {
         let mut slots = self.slots();
-        if let Some(mailbox) = slots.get(account).and_then(|slot| slot.mailbox.clone()) {
-            return mailbox;
+        if let Some(mailbox) = slots.mailbox(account) {
+            return Ok(mailbox);
+        }
+        // Decided under the lock: of many logins at once only as many go through as there is room for.
+        if slots.running >= limit {
+            return Err(CallError::TooManySessions(limit));
         }
         let (mailbox, commands) = mpsc::channel(MAILBOX);
         let view = View::default();
@@ -227,13 +242,12 @@ impl TenantSessions {
             stop: term.tasks.clone(),
             view: Arc::clone(&view),
         });
-        slots.insert(
-            account.clone(),
-            Slot {
-                view,
-                mailbox: Some(mailbox.clone()),
-            },
-        );
+        let slot = Slot {
+            view,
+            mailbox: Some(mailbox.clone()),
+        };
+        slots.by_account.insert(account.clone(), slot);
+        slots.running += 1;
         drop(slots);
         let span = info_span!("session", tenant = %self.tenant.id, %account);
         let sessions = Arc::clone(self);
@@ -243,7 +257,7 @@ impl TenantSessions {
         };
         term.tasks
             .spawn("session", TaskKind::Work, task.instrument(span));
-        mailbox
+        Ok(mailbox)
     }
 
     /// Lets a session's task end, unless a command is waiting for it.
@@ -252,21 +266,22 @@ impl TenantSessions {
         if !mailbox.is_empty() {
             return false;
         }
-        if let Some(slot) = slots.get_mut(account) {
-            slot.mailbox = None;
+        if let Some(slot) = slots.by_account.get_mut(account)
+            && slot.mailbox.take().is_some()
+        {
+            slots.running -= 1;
         }
         true
     }
 
     fn rest(&self, account: &AccountId, session: v1::Session) {
         let view = Arc::new(Mutex::new(session));
-        self.slots().insert(
-            account.clone(),
-            Slot {
-                view,
-                mailbox: None,
-            },
-        );
+        // A login may have been quicker.
+        let mut slots = self.slots();
+        slots.by_account.entry(account.clone()).or_insert(Slot {
+            view,
+            mailbox: None,
+        });
     }
 
     fn term(&self, account: &AccountId) -> Result<(&Partition, Term), CallError> {
@@ -281,8 +296,15 @@ impl TenantSessions {
         }
     }
 
-    fn slots(&self) -> MutexGuard<'_, BTreeMap<AccountId, Slot>> {
+    fn slots(&self) -> MutexGuard<'_, Slots> {
         self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Slots {
+    fn mailbox(&self, account: &AccountId) -> Option<mpsc::Sender<Command>> {
+        let slot = self.by_account.get(account)?;
+        slot.mailbox.clone()
     }
 }
 

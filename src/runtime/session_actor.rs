@@ -5,6 +5,7 @@
 //!   and what is to be stored is handed over, before the next is taken.
 
 mod commands;
+mod effects;
 mod outbox;
 mod reports;
 #[cfg(test)]
@@ -21,7 +22,7 @@ use metrics::counter;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info, warn};
+use tracing::{info, warn};
 
 use crate::connectors::tencent::protocol::Protocol;
 use crate::connectors::websocket::{Connection, DialError};
@@ -34,11 +35,11 @@ use crate::runtime::record::{self, Restored};
 use crate::runtime::sends::Sends;
 pub(super) use crate::runtime::session_actor::commands::Command;
 use crate::runtime::session_actor::commands::{LoginReply, ViewReply};
-use crate::runtime::session_actor::outbox::{Deferred, Outbox, Progress, Stored};
+use crate::runtime::session_actor::outbox::{Outbox, Progress, Stored};
 use crate::runtime::supervisor::Tasks;
 use crate::runtime::tenant::Tenant;
 use crate::session::Session;
-use crate::session::effect::{Credential, Effect, LoginAnswer, Notice};
+use crate::session::effect::LoginAnswer;
 use crate::session::input::{Input, Now};
 use crate::session::state::{Phase, State};
 use crate::types::{SessionKey, WallClock};
@@ -298,64 +299,6 @@ impl SessionActor {
         }
     }
 
-    async fn perform(&mut self, now: Now, effect: Effect) {
-        match effect {
-            Effect::Connect => {
-                let tenant = Arc::clone(&self.tenant);
-                let path = self.protocol.path();
-                self.socket = Socket::Dialling(Box::pin(async move {
-                    tenant.pacer.turn().await;
-                    tenant.dialer.dial(&path).await
-                }));
-            }
-            Effect::LogIn(credential) => {
-                self.resuming = credential == Credential::Ticket;
-                self.protocol.log_in(now, &credential);
-            }
-            Effect::LogOut => self.protocol.log_out(now),
-            Effect::CloseSocket => self.close_socket().await,
-            Effect::Heartbeat => self.protocol.heartbeat(now),
-            Effect::RenewSignature { reason, attempt } => {
-                debug!(?reason, attempt, "a fresh signature is needed");
-                self.inputs.push_back(self.issue(now));
-            }
-            Effect::ForgetTicket => self.protocol.forget_ticket(),
-            Effect::Save => self.outbox.save(),
-            Effect::Tell(notice) => {
-                let view = record::view(&self.key, &self.session);
-                self.outbox.tell(tell(notice, view), now);
-            }
-            Effect::AnswerLogin(login) => {
-                let waiters = std::mem::take(&mut self.login_waiters);
-                // The end of the session is no outcome of the login: the gateway, which sees its call unanswered,
-                // knows whether it is stopping or has given the partition away.
-                if *self.session.state() != State::Closed {
-                    self.outbox.defer(Deferred::Login(login, waiters));
-                }
-            }
-            Effect::AnswerLogout => {
-                let waiters = std::mem::take(&mut self.logout_waiters);
-                self.outbox.defer(Deferred::View(waiters));
-            }
-        }
-    }
-
-    fn issue(&self, now: Now) -> Input {
-        match self.tenant.issue(&self.key.account, now) {
-            Some(signature) => {
-                counter!(names::RENEWALS, "outcome" => "ok").increment(1);
-                Input::Renewed(signature)
-            }
-            None => {
-                counter!(names::RENEWALS, "outcome" => "failed").increment(1);
-                Input::RenewalFailed {
-                    reason: "the tenant has no issuer".into(),
-                    retry_after: Duration::from_secs(60),
-                }
-            }
-        }
-    }
-
     /// Writes what is to be sent. False if that failed and there is more to do.
     async fn write_frames(&mut self) -> bool {
         while let Some(frame) = self.protocol.out.frames.pop_front() {
@@ -375,14 +318,6 @@ impl SessionActor {
             }
         }
         true
-    }
-
-    async fn close_socket(&mut self) {
-        if let Socket::Open(mut connection) = std::mem::replace(&mut self.socket, Socket::None) {
-            // A peer that does not read is not waited for.
-            let _late = tokio::time::timeout(Duration::from_secs(1), connection.close()).await;
-        }
-        self.protocol.disconnected();
     }
 
     fn stored(&mut self, now: Now, stored: Stored) {
@@ -410,36 +345,6 @@ impl Socket {
 fn count_loss(reason: &str) {
     counter!(names::CONNECTIONS_LOST).increment(1);
     info!(reason, "connection lost");
-}
-
-fn tell(notice: Notice, view: v1::Session) -> v1::event::Kind {
-    use v1::event::Kind;
-    match notice {
-        Notice::Changed => Kind::SessionChanged(v1::SessionChanged {
-            session: Some(view),
-        }),
-        Notice::SignatureExpired {
-            code,
-            desc,
-            expires_at,
-        } => {
-            let expires_at = expires_at.map(record::timestamp);
-            Kind::SignatureExpired(v1::SignatureExpired {
-                code,
-                desc,
-                expires_at,
-            })
-        }
-        Notice::Kicked {
-            kick_type,
-            desc,
-            retaking,
-        } => Kind::KickedOffline(v1::KickedOffline {
-            kick_type,
-            desc,
-            retaking,
-        }),
-    }
 }
 
 fn now() -> Now {

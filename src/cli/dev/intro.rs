@@ -78,8 +78,8 @@ fn commands(stack: &Stack) -> String {
                buf curl --protocol grpc --http2-prior-knowledge -d '{{"account":"alice"}}' \
                  http://{grpc}/imgate.v1.SessionService/Login
   follow       grpcurl -plaintext -d '{{"at":"START_AT_EARLIEST"}}' {grpc} imgate.v1.EventService/Subscribe
-  Rust bot     cargo run {release}--example echo_bot -- --gateway http://{grpc} --account alice
-  Python bot   python3 -m venv .venv && .venv/bin/pip install -r examples/python/requirements.txt
+  echo bot     cargo run {release}--example echo_bot -- --gateway http://{grpc} --account alice
+  in Python    python3 -m venv .venv && .venv/bin/pip install -r examples/python/requirements.txt
                .venv/bin/python examples/python/echo_bot.py --gateway {grpc} --account alice
   talk to it   curl -d '{{"user_id":"you"}}' http://{control}/account
                curl -d '{{"from":"you","to":"alice","text":"hello"}}' http://{control}/message

@@ -41,9 +41,7 @@ const COUNTED_ONE_BY_ONE: usize = 6;
 /// How many counts are shown before the next round.
 const COUNTS: usize = 3;
 
-/// Starts a gateway, an embedded store and a simulated upstream in one process on this machine, prints what to try, and shows on
-/// demo bots how sessions come through trouble. Ctrl-C ends it with a table and a verdict; the exit code is 0 if all was
-/// as it should be.
+/// The arguments of `imgate dev`.
 #[derive(Debug, Args)]
 pub(super) struct DevArgs {
     /// How many demo bots chat and have trouble; 0 for none.

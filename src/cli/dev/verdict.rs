@@ -88,3 +88,77 @@ pub(super) fn judge(ledger: &Ledger, upstream: &SimStats) -> Vec<String> {
 fn seen(bot: &Bot, upstream: &SimStats) -> UserStats {
     upstream.users.get(&bot.name).copied().unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto::v1::{Session, SessionState};
+
+    type Spoil = fn(&mut Ledger, &mut SimStats);
+
+    /// Two bots that are online and have heard each other once, and what the upstream counted.
+    fn good() -> (Ledger, SimStats) {
+        let (mut ledger, mut upstream) = (Ledger::new(2), SimStats::default());
+        for bot in &mut ledger.bots {
+            bot.session = Session {
+                state: SessionState::Online.into(),
+                ..Session::default()
+            };
+            bot.sent = 1;
+            bot.heard.take(1, false);
+            bot.explained.logins = 1;
+            let counted = UserStats {
+                logins: 1,
+                ..UserStats::default()
+            };
+            upstream.users.insert(bot.name.clone(), counted);
+        }
+        (ledger, upstream)
+    }
+
+    #[test]
+    fn each_thing_that_is_wrong_is_said() {
+        let (ledger, upstream) = good();
+        assert_eq!(judge(&ledger, &upstream), Vec::<String>::new());
+        let cases: [(Spoil, &str); 7] = [
+            (|ledger, _| ledger.problems.push("a gap".into()), "a gap"),
+            (
+                |ledger, _| ledger.bots[0].session.set_state(SessionState::BackingOff),
+                "bot1 is not online",
+            ),
+            (
+                |ledger, _| ledger.bots[0].explained.resumes = 1,
+                "bot1: the upstream counted 0 resumes by ticket; the programme explains 1",
+            ),
+            (
+                |_, upstream| upstream.users.get_mut("bot2").unwrap().logins = 2,
+                "bot2: the upstream counted 2 logins by signature; the programme explains 1",
+            ),
+            (
+                |_, upstream| upstream.users.get_mut("bot2").unwrap().kicked = 1,
+                "bot2: the upstream counted 1 kicks; the programme explains 0",
+            ),
+            (
+                |ledger, _| ledger.bots[1].sent = 2,
+                "bot1: 1 messages to it have not arrived",
+            ),
+            (
+                |ledger, _| {
+                    ledger.bots[1].sent = 3;
+                    ledger.bots[0].heard.take(3, false);
+                    ledger.bots[0].heard.take(2, false);
+                },
+                "bot1: 1 messages came out of order",
+            ),
+        ];
+        for (spoil, said) in cases {
+            let (mut ledger, mut upstream) = good();
+            spoil(&mut ledger, &mut upstream);
+            let wrong = judge(&ledger, &upstream);
+            assert!(
+                matches!(wrong.as_slice(), [only] if only.starts_with(said)),
+                "{said}: {wrong:?}"
+            );
+        }
+    }
+}
