@@ -12,6 +12,7 @@ use tokio_rustls::rustls::pki_types::ServerName;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
+use tokio_tungstenite::tungstenite::http::Uri;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{Error, Message};
 
@@ -115,7 +116,7 @@ impl Dialer {
             url: url.to_owned(),
             remedy,
         };
-        let uri: axum::http::Uri = url
+        let uri: Uri = url
             .parse()
             .map_err(|_| refuse("must be ws://HOST[:PORT] or wss://HOST[:PORT]"))?;
         let secure = match uri.scheme_str() {
@@ -127,9 +128,21 @@ impl Dialer {
             .host()
             .filter(|host| !host.is_empty())
             .ok_or_else(|| refuse("has no host"))?;
-        if !matches!(uri.path(), "" | "/") || uri.query().is_some() {
+        // Reading the URL drops a fragment.
+        if !matches!(uri.path(), "" | "/") || uri.query().is_some() || url.contains('#') {
             return Err(refuse("must end after the port; the gateway adds the path"));
         }
+        let authority = uri.authority().map_or("", |authority| authority.as_str());
+        let port = match authority.strip_prefix(host) {
+            Some("") if secure => 443,
+            Some("") => 80,
+            Some(port) => port
+                .strip_prefix(':')
+                .and_then(|port| port.parse().ok())
+                .filter(|port| *port > 0)
+                .ok_or_else(|| refuse("must have a port from 1 to 65535, or none"))?,
+            None => return Err(refuse("must have nothing before the host")),
+        };
         let tls = if secure {
             Some(TlsConnector::from(tls_config(extra_roots)?))
         } else {
@@ -140,7 +153,7 @@ impl Dialer {
                 .trim_start_matches('[')
                 .trim_end_matches(']')
                 .to_owned(),
-            port: uri.port_u16().unwrap_or(if secure { 443 } else { 80 }),
+            port,
             tls,
             config: socket_config(max_frame_bytes),
             timeout,
@@ -245,14 +258,17 @@ fn tls_config(extra_roots: Option<&[u8]>) -> Result<Arc<ClientConfig>, DialError
 
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    for root in extra_roots
-        .into_iter()
-        .flat_map(CertificateDer::pem_slice_iter)
-    {
-        let root = root.map_err(|error| DialError::Roots(error.to_string()))?;
-        roots
-            .add(root)
-            .map_err(|error| DialError::Roots(error.to_string()))?;
+    if let Some(pem) = extra_roots {
+        let before = roots.len();
+        for root in CertificateDer::pem_slice_iter(pem) {
+            let root = root.map_err(|error| DialError::Roots(error.to_string()))?;
+            roots
+                .add(root)
+                .map_err(|error| DialError::Roots(error.to_string()))?;
+        }
+        if roots.len() == before {
+            return Err(DialError::Roots("holds no certificate in PEM".into()));
+        }
     }
     if roots.is_empty() {
         return Err(DialError::Roots(
@@ -267,3 +283,6 @@ fn tls_config(extra_roots: Option<&[u8]>) -> Result<Arc<ClientConfig>, DialError
         .with_no_client_auth();
     Ok(Arc::new(config))
 }
+
+#[cfg(test)]
+mod tests;

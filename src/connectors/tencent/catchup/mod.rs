@@ -126,6 +126,12 @@ impl CatchUp {
         if self.in_flight {
             return None;
         }
+        // Another step may have fetched a group already.
+        while let Some(Step::Group { group, upto }) = self.steps.front()
+            && position.group(group).is_some_and(|last| last >= *upto)
+        {
+            self.steps.pop_front();
+        }
         if self.steps.is_empty() && self.again {
             self.plan_whole();
         }

@@ -193,7 +193,7 @@ impl CatchUp {
             .map(|(sequence, _)| *sequence)
             .find(|sequence| *sequence > 0);
         if let (0, Some(oldest)) = (page.is_finished, oldest)
-            && oldest > last + 1
+            && oldest > last.saturating_add(1)
             && oldest <= asked_upto
         {
             // What is older comes first; the rest is asked for again after it.

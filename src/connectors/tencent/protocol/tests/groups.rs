@@ -306,8 +306,9 @@ fn a_page_of_one_to_one_messages_does_not_hide_a_gap_in_a_group() {
     talk.answer_page(&json!({
         "Cookie": "c1", "SyncFlag": 2, "EventArray": [{"GroupMsgArray": [group_message("G", 8), group_message("G", 11)]}],
     }));
-    talk.answer_groups(&[]);
+    talk.answer_groups(&[("G", 11)]);
     assert_eq!(fill(&mut talk), (9, 11));
+    assert_eq!(talk.asks(), [""; 0], "not twice");
     assert_eq!(
         talk.says(),
         [

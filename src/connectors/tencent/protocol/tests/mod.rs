@@ -5,6 +5,7 @@
 
 mod catching_up;
 mod commands;
+mod garbage;
 mod groups;
 mod login;
 mod pushes;
