@@ -238,6 +238,24 @@ async fn messages_come_in_order_while_the_gateway_renews_signatures_that_end_wit
 }
 
 #[tokio::test]
+async fn a_bot_that_brings_one_bad_signature_after_the_other_is_paced() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::with(vec![tenant("acme", upstream.url())]).await;
+    let client = gateway.client().await;
+    let began = tokio::time::Instant::now();
+    for number in 0..3 {
+        let damaged = client.login("bot", &format!("damaged-{number}")).await;
+        assert_eq!(damaged.unwrap().code, 70003);
+        let foreign = sig_of(APP, &format!("key-{number}"), "bot", HOUR);
+        assert_eq!(client.login("bot", &foreign).await.unwrap().code, 70009);
+    }
+    client.online("bot").await;
+    assert!(began.elapsed() >= Duration::from_millis(6 * 300));
+    let stats = upstream.sim.stats();
+    assert_eq!((stats.refused, stats.logins), (6, 1));
+}
+
+#[tokio::test]
 async fn a_renewed_signature_that_is_refused_again_and_again_is_paced_and_then_parked() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::with(vec![issuing_tenant("acme", upstream.url())]).await;

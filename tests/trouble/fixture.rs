@@ -72,6 +72,8 @@ impl Upstream {
         let tasks = Tasks::new();
         let mut options = SimOptions::new(APP.into(), secret(KEY));
         options.listen = listen;
+        // A little less than what the gateway keeps to: a login that comes too soon is refused.
+        options.login_spacing = Duration::from_millis(250);
         let sim = Sim::start(options, &tasks).await.unwrap();
         Self { sim, tasks }
     }
@@ -183,6 +185,19 @@ pub(crate) struct Gateway {
     app: App,
     config: Config,
     pub(crate) metrics: Metrics,
+    _no_panics: NoPanics,
+}
+
+/// Fails the test if a task of the gateway's has panicked.
+struct NoPanics;
+
+impl Drop for NoPanics {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            let panics = Metrics::here().sum("imgate_runtime_task_panics_total", "");
+            assert_eq!(panics, 0.0, "a task has panicked");
+        }
+    }
 }
 
 impl Gateway {
@@ -194,6 +209,7 @@ impl Gateway {
             app,
             config,
             metrics,
+            _no_panics: NoPanics,
         }
     }
 
@@ -380,6 +396,19 @@ impl Client {
         text: &str,
         client_message_id: &str,
     ) -> Result<v1::SendResponse, Status> {
+        self.send_within(PATIENCE, from, to, text, client_message_id)
+            .await
+    }
+
+    /// A send with the caller's deadline.
+    pub(crate) async fn send_within(
+        &self,
+        deadline: Duration,
+        from: &str,
+        to: &str,
+        text: &str,
+        client_message_id: &str,
+    ) -> Result<v1::SendResponse, Status> {
         let text = v1::TextElement { text: text.into() };
         let mut request = Request::new(v1::SendRequest {
             account: from.into(),
@@ -390,7 +419,7 @@ impl Client {
             client_message_id: client_message_id.into(),
             ..v1::SendRequest::default()
         });
-        request.set_timeout(PATIENCE);
+        request.set_timeout(deadline);
         Ok(self.messages.clone().send(request).await?.into_inner())
     }
 
