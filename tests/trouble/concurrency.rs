@@ -95,7 +95,7 @@ async fn a_logout_during_a_login_ends_it() {
     let (code, reason, _) = refusal(login);
     assert_eq!(code, Code::FailedPrecondition);
     assert_eq!(reason, "LOGGED_OUT");
-    proxy.release();
+    proxy.release_emptied().await;
 
     // Another login through the same proxy comes after anything that was still under way.
     client.online("other").await;
@@ -153,7 +153,7 @@ async fn a_stop_in_the_middle_of_a_login_is_made_good_by_the_restart() {
     let (login, config) = tokio::join!(client.login("bot", &signature), stop);
     let (code, reason, _) = refusal(login);
     assert_eq!((code, reason.as_str()), (Code::Unavailable, "DRAINING"));
-    proxy.release();
+    proxy.release_emptied().await;
 
     let gateway = Gateway::start(config).await.ready().await;
     let client = gateway.client().await;
@@ -181,7 +181,7 @@ async fn a_kill_in_the_middle_of_a_login_is_made_good_by_the_restart() {
     };
     let (login, ()) = tokio::join!(client.login("bot", &signature), kill);
     login.unwrap_err();
-    proxy.release();
+    proxy.release_emptied().await;
 
     let gateway = Process::start(&config);
     gateway.ready().await;
