@@ -1,6 +1,8 @@
 //! The composition root: from a checked configuration to a running gateway, and its ordered stop. The only file
 //! that knows every part.
 
+mod parts;
+
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,34 +14,23 @@ use tokio::sync::{mpsc, watch};
 use tracing::{Instrument as _, info, info_span, warn};
 
 use crate::cluster::ownership::Ownership;
-use crate::config::{self, Config, Issuer, SealKeys, StoreKind};
-use crate::connectors::websocket::{DialError, Dialer};
+use crate::config::{self, Config};
+use crate::connectors::websocket::DialError;
 use crate::error::{Classified, ErrorKind};
 use crate::events::hub::Hub;
 use crate::events::log::{LogOptions, LogWriter};
 use crate::events::service::Events;
-use crate::grpc::server::{self, Api, ServerError, ServerOptions, Tls};
+use crate::grpc::server::{self, Api, Health, ServerError, ServerOptions, Tls};
 use crate::observability::ops_server;
 use crate::observability::readiness::{Condition, Readiness};
 use crate::runtime::handle::Gateway;
-use crate::runtime::pacer::Pacer;
 use crate::runtime::supervisor::{TaskKind, Tasks};
-use crate::runtime::tenant::{LocalIssuer, Tenant};
-use crate::session::backoff::Backoff;
-use crate::session::keepalive::KeepalivePolicy;
-use crate::session::policy::{KickPolicy, Policy};
-use crate::store::embedded::EmbeddedStore;
-use crate::store::memory::MemoryStore;
-use crate::store::metrics::{Backend, Measured};
-use crate::store::redis::{RedisOptions, RedisStore};
-use crate::store::seal::{KeyRing, KeyRingError, Sealer};
+use crate::runtime::tenant::Tenant;
+use crate::store::seal::{KeyRingError, Sealer};
 use crate::store::{Lease, Store, StoreError};
-use crate::tenants::auth::{KeyDigest, Scope};
-use crate::tenants::directory::{self, Directory, DirectoryError};
-use crate::types::{PartitionId, Secret};
+use crate::tenants::directory::{Directory, DirectoryError};
+use crate::types::PartitionId;
 
-/// How long a connection to an upstream may take.
-const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often the store is asked whether it answers.
 const STORE_CHECK: Duration = Duration::from_secs(2);
 
@@ -124,14 +115,15 @@ impl App {
         for warning in config.warnings() {
             warn!("{warning}");
         }
-        let sealer = Arc::new(Sealer::new(key_ring(&config.seal.open()?)?));
+        let sealer = Arc::new(Sealer::new(parts::key_ring(&config.seal.open()?)?));
         let (grpc_listener, grpc_address) = listen("grpc.listen", config.grpc.listen).await?;
         let (ops_listener, ops_address) = listen("ops.listen", config.ops.listen).await?;
-        let directory = Directory::new(config.tenants.iter().map(directory_entry).collect())?;
+        let directory =
+            Directory::new(config.tenants.iter().map(parts::directory_entry).collect())?;
         let tenants = config
             .tenants
             .iter()
-            .map(|tenant| runtime_tenant(&config, tenant, &sealer))
+            .map(|tenant| parts::runtime_tenant(&config, tenant, &sealer))
             .collect::<Result<Vec<_>, _>>()?;
 
         let (api, ownership, writers, services) =
@@ -140,7 +132,7 @@ impl App {
         crate::observability::metrics::keep_up(&services, metrics.clone());
         ops_server::serve(&services, ops_listener, metrics, readiness.clone());
 
-        let store = open_store(&config.store).await?;
+        let store = parts::open_store(&config.store).await?;
         services.spawn(
             "store check",
             TaskKind::Work,
@@ -165,13 +157,21 @@ impl App {
                 client_ca: tls.client_ca_pem.clone(),
             }),
             drain_within: config.shutdown.grace / 3,
+            max_message_bytes: config.grpc.max_message_bytes,
+            keepalive_interval: config.grpc.keepalive_interval,
+            keepalive_timeout: config.grpc.keepalive_timeout,
         };
         let served = Api {
             gateway: gateway.clone(),
             events,
             directory,
         };
-        server::start(grpc_listener, served, options, &api).await?;
+        let health = server::start(grpc_listener, served, options, &api).await?;
+        services.spawn(
+            "health",
+            TaskKind::Work,
+            follow_readiness(health, readiness.clone(), services.clone()),
+        );
         readiness.met(Condition::Listener);
         info!(%grpc_address, %ops_address, replica = %config.replica_id, "imgate has started");
         let grace = config.shutdown.grace;
@@ -221,8 +221,11 @@ impl App {
         let grace = self.grace;
         let in_order = async {
             self.api.stop();
-            self.api.ended().await;
+            // Calls may come to their end; what still waits for a session then is answered by the stop of it, while
+            // the API can yet carry the answer.
+            let _in_time = tokio::time::timeout(grace / 4, self.api.ended()).await;
             self.gateway.stop().await;
+            self.api.ended().await;
             self.writers.stop();
             self.writers.ended().await;
             self.ownership.stop();
@@ -251,25 +254,6 @@ async fn listen(
     let listener = TcpListener::bind(address).await.map_err(refuse)?;
     let bound = listener.local_addr().map_err(refuse)?;
     Ok((listener, bound))
-}
-
-async fn open_store(store: &config::Store) -> Result<Arc<dyn Store>, AppError> {
-    Ok(match &store.kind {
-        StoreKind::Embedded { path } => {
-            Arc::new(Measured::new(EmbeddedStore::open(path)?, Backend::Embedded))
-        }
-        StoreKind::Redis { url } => {
-            let options = RedisOptions {
-                response_timeout: store.operation_timeout,
-                ..RedisOptions::new(url.expose())
-            };
-            Arc::new(Measured::new(
-                RedisStore::connect(&options).await?,
-                Backend::Redis,
-            ))
-        }
-        StoreKind::Memory => Arc::new(Measured::new(MemoryStore::new(), Backend::Memory)),
-    })
 }
 
 /// Starts the writers of all partitions, and prepares who keeps their leases.
@@ -356,6 +340,24 @@ fn follow_restore(mut complete: watch::Receiver<bool>, readiness: &Readiness, ta
     });
 }
 
+/// Says to gRPC health checks what `/ready` says.
+async fn follow_readiness(health: Health, readiness: Readiness, tasks: Tasks) {
+    loop {
+        health.set_serving(readiness.is_ready()).await;
+        let changed = async {
+            if readiness.is_ready() {
+                readiness.not_ready().await;
+            } else {
+                readiness.ready().await;
+            }
+        };
+        tokio::select! {
+            () = changed => {}
+            () = tasks.stopping() => return,
+        }
+    }
+}
+
 /// Keeps the readiness of the store true: away for longer than `grace`, and the gateway is not ready.
 async fn check_store(store: Arc<dyn Store>, readiness: Readiness, grace: Duration, tasks: Tasks) {
     let mut last_answer = None;
@@ -375,105 +377,5 @@ async fn check_store(store: Arc<dyn Store>, readiness: Readiness, grace: Duratio
             () = tokio::time::sleep(STORE_CHECK) => {}
             () = tasks.stopping() => return,
         }
-    }
-}
-
-fn key_ring(keys: &SealKeys) -> Result<KeyRing, KeyRingError> {
-    let hex: Vec<(&str, Secret<String>)> = keys
-        .keys
-        .iter()
-        .map(|(id, key)| {
-            let text = key
-                .expose()
-                .iter()
-                .map(|byte| format!("{byte:02x}"))
-                .collect();
-            (id.as_str(), Secret::new(text))
-        })
-        .collect();
-    KeyRing::parse(&keys.active, hex.iter().map(|(id, key)| (*id, key)))
-}
-
-fn directory_entry(tenant: &config::Tenant) -> directory::Tenant {
-    directory::Tenant {
-        id: tenant.id.clone(),
-        partitions: tenant.partitions,
-        keys: tenant
-            .api_keys
-            .iter()
-            .filter_map(|key| {
-                Some(directory::ApiKey {
-                    id: key.id.clone(),
-                    // Checked where the configuration was read.
-                    digest: KeyDigest::from_hex(&key.sha256)?,
-                    scopes: key
-                        .scopes
-                        .iter()
-                        .filter_map(|scope| Scope::parse(scope.as_str()))
-                        .collect(),
-                })
-            })
-            .collect(),
-        open: tenant.api_keys.is_empty(),
-    }
-}
-
-fn runtime_tenant(
-    config: &Config,
-    tenant: &config::Tenant,
-    sealer: &Arc<Sealer>,
-) -> Result<Arc<Tenant>, AppError> {
-    let max_frame_bytes = tenant.limits.upstream_frame_bytes.0;
-    let roots = tenant.upstream_ca_pem.as_deref();
-    let dialer = Dialer::new(&tenant.upstream_url, roots, max_frame_bytes, DIAL_TIMEOUT).map_err(
-        |error| AppError::Upstream {
-            tenant: tenant.id.to_string(),
-            error,
-        },
-    )?;
-    let issuer = match (&tenant.secret_key, tenant.issuers.contains(&Issuer::Local)) {
-        (Some(key), true) => Some(LocalIssuer {
-            key: key.clone(),
-            lifetime: tenant.signature_lifetime,
-        }),
-        (Some(_) | None, _) => None,
-    };
-    Ok(Arc::new(Tenant {
-        id: tenant.id.clone(),
-        partitions: tenant.partitions,
-        sdk_app_id: tenant.sdk_app_id.into(),
-        dialer,
-        policy: Arc::new(policy(config, tenant, issuer.is_some())),
-        issuer,
-        pacer: Pacer::new(config.pacing.connects_per_second),
-        start_jitter: config.pacing.start_jitter,
-        sealer: Arc::clone(sealer),
-        max_sessions: usize::try_from(tenant.limits.sessions).unwrap_or(usize::MAX),
-        max_pending_sends: usize::try_from(tenant.limits.pending_sends_per_session)
-            .unwrap_or(usize::MAX),
-        max_frame_bytes,
-    }))
-}
-
-fn policy(config: &Config, tenant: &config::Tenant, can_issue: bool) -> Policy {
-    Policy {
-        backoff: Backoff {
-            first: config.backoff.first,
-            max: config.backoff.max,
-        },
-        keepalive: KeepalivePolicy {
-            idle: config.keepalive.heartbeat,
-            answer_timeout: config.keepalive.answer_timeout,
-        },
-        login_spacing: tenant.login_spacing,
-        can_issue,
-        renew_at: tenant.renew_at,
-        kick: match tenant.kick_policy {
-            config::KickPolicy::Yield => KickPolicy::Yield,
-            config::KickPolicy::Retake => KickPolicy::Retake {
-                delay: tenant.retake_delay,
-            },
-        },
-        ..Policy::default()
     }
 }

@@ -115,7 +115,6 @@ fn the_least_file_has_the_documented_defaults() {
     let config = parse(&text).unwrap();
     assert_eq!(config.grpc.listen.to_string(), "127.0.0.1:50051");
     assert_eq!(config.store.lease_ttl, Duration::from_secs(30));
-    assert_eq!(config.store.retain_age, Duration::from_secs(7 * 24 * 3600));
     assert!(matches!(&config.store.kind, StoreKind::Embedded { path } if path.is_relative()));
     assert!(matches!(&config.seal, Seal::KeyFile { path, .. } if path.ends_with("imgate.key")));
     assert_eq!(config.tenants[0].partitions, 8);

@@ -26,13 +26,17 @@ const ROOMS: &[(&str, &[&str])] = &[
             "session::input",
             "session::effect",
             "session::disposition",
+            "session::backoff",
             "proto",
         ],
     ),
     ("store", &[]),
     ("config", &["session"]),
     ("tenants", &["session::policy", "proto"]),
-    ("events/cursor", &["store", "tenants::token"]),
+    (
+        "events/cursor",
+        &["store", "tenants::token", "tenants::directory"],
+    ),
     (
         "events",
         &["store", "tenants", "proto", "runtime::supervisor"],
@@ -41,7 +45,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("cluster/lease", &[]),
     (
         "cluster",
-        &["runtime::registry", "runtime::supervisor", "store", "proto"],
+        &["runtime::handle", "runtime::supervisor", "store", "proto"],
     ),
     ("runtime/supervisor", &[]),
     (
@@ -68,7 +72,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     ),
     (
         "observability",
-        &["config", "runtime::supervisor", "runtime::handle"],
+        // It has every room declare its metrics.
+        &["config", "runtime", "cluster", "events", "grpc", "store"],
     ),
     (
         "sim",

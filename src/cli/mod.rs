@@ -1,5 +1,6 @@
 //! The command line: one file per subcommand. The only place that writes to the terminal.
 
+mod dev;
 mod serve;
 mod sig;
 mod sim;
@@ -40,6 +41,12 @@ enum Command {
     /// Make and read login signatures (UserSig).
     #[command(subcommand)]
     Sig(sig::SigCommand),
+    /// Run everything at once on this machine, with demo bots, to see what imgate does.
+    ///
+    /// Starts a gateway, an embedded store and a simulated upstream in one process, prints what to try, and shows on demo
+    /// bots how sessions come through trouble. Ctrl-C ends it with a table and a verdict; the exit code is 0 if all was
+    /// as it should be, else 1.
+    Dev(dev::DevArgs),
     /// Run a simulated upstream that speaks the real wire.
     Sim(sim::SimArgs),
 }
@@ -131,6 +138,7 @@ pub fn run() -> ExitCode {
         Command::CheckConfig(args) => serve::check_config(&args, &mut std::io::stdout().lock()),
         Command::ConfigReference => serve::config_reference(&mut std::io::stdout().lock()),
         Command::Sig(command) => sig::run(command, &mut std::io::stdout().lock()),
+        Command::Dev(args) => dev::run(&args),
         Command::Sim(args) => sim::run(args),
     };
     match done {

@@ -79,7 +79,11 @@ impl Ownership {
                 tokio::select! {
                     biased;
                     () = tasks.stopping() => return,
-                    () = self.see_to(&partition) => {}
+                    lost = self.see_to(&partition) => {
+                        if lost {
+                            self.step_back();
+                        }
+                    }
                 }
             }
             let missing = self.not_held().len();
@@ -106,23 +110,37 @@ impl Ownership {
         missing.map(|(partition, _)| partition.clone()).collect()
     }
 
-    async fn see_to(&self, partition: &PartitionId) {
+    /// A process that lost a lease does not claim as the restart of whoever has it: two processes with one replica
+    /// ID would take every partition from each other for ever. It waits until the lease is free.
+    fn step_back(&mut self) {
+        let name = self.replica.as_str();
+        let name = name.split_once('~').map_or(name, |(name, _)| name);
+        self.replica = ReplicaId::new(format!("{name}~{:08x}", rand::random::<u32>()));
+    }
+
+    /// Claims or renews one partition. True if it was lost to another.
+    async fn see_to(&self, partition: &PartitionId) -> bool {
         let Some(keeper) = self.partitions.get(partition) else {
-            return;
+            return false;
         };
         let held = keeper.borrow().clone();
         let Some(lease) = held else {
-            self.claim(partition, keeper, None).await;
-            return;
+            return self.claim(partition, keeper, None).await;
         };
         match self.store.renew(&lease, self.ttl).await {
-            Ok(Renewal::Renewed) => {}
+            Ok(Renewal::Renewed) => false,
             Ok(Renewal::Missing) => {
                 warn!(%partition, "the store has forgotten the lease; claiming it again");
-                self.claim(partition, keeper, Some(lease)).await;
+                self.claim(partition, keeper, Some(lease)).await
             }
-            Ok(Renewal::Lost) => self.lose(partition, keeper).await,
-            Err(error) => warn!(%partition, %error, "the lease is not renewed; trying again"),
+            Ok(Renewal::Lost) => {
+                self.lose(partition, keeper).await;
+                true
+            }
+            Err(error) => {
+                warn!(%partition, %error, "the lease is not renewed; trying again");
+                false
+            }
         }
     }
 
@@ -131,7 +149,7 @@ impl Ownership {
         partition: &PartitionId,
         keeper: &watch::Sender<Option<Lease>>,
         before: Option<Lease>,
-    ) {
+    ) -> bool {
         let floor = before
             .as_ref()
             .map_or_else(Epoch::default, |lease| lease.epoch);
@@ -144,16 +162,24 @@ impl Ownership {
                 info!(%partition, epoch = %lease.epoch, "the partition is held again");
                 keeper.send_replace(Some(lease));
                 self.gateway.save_all(partition);
+                false
             }
-            Ok(Claim::Granted(lease)) => self.take(partition, keeper, lease).await,
+            Ok(Claim::Granted(lease)) => {
+                self.take(partition, keeper, lease).await;
+                false
+            }
             Ok(Claim::Held { owner, remaining }) => {
                 if before.is_some() {
                     self.lose(partition, keeper).await;
-                } else {
-                    info!(%partition, %owner, ?remaining, "the partition is another's; waiting");
+                    return true;
                 }
+                info!(%partition, %owner, ?remaining, "the partition is another's; waiting");
+                false
             }
-            Err(error) => warn!(%partition, %error, "the partition is not claimed; trying again"),
+            Err(error) => {
+                warn!(%partition, %error, "the partition is not claimed; trying again");
+                false
+            }
         }
     }
 

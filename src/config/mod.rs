@@ -91,8 +91,6 @@ pub struct Store {
     pub lease_ttl: Duration,
     /// How many events the log of a partition keeps at most.
     pub retain_events: u32,
-    /// How long the log keeps an event at most.
-    pub retain_age: Duration,
 }
 
 /// Which kind of store, and where.
@@ -177,7 +175,6 @@ impl Config {
                 operation_timeout: options.store.operation_timeout,
                 lease_ttl: options.store.lease_ttl,
                 retain_events: options.store.retain_events,
-                retain_age: options.store.retain_age,
             },
             shutdown: options.shutdown,
             pacing: options.pacing,

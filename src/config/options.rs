@@ -176,8 +176,6 @@ section! {
         pub(super) lease_ttl: Duration = default(secs(30)),
         /// How many events the log of a partition keeps at most.
         pub(super) retain_events: u32 = default(100_000),
-        /// How long the log keeps an event at most.
-        pub(super) retain_age: Duration = default(days(7)),
     }
 }
 

@@ -59,13 +59,18 @@ pub enum Report {
 pub struct Delivery {
     /// What happened, in order.
     pub events: Vec<v1::event::Kind>,
-    /// Pushes that may be acknowledged upstream once the events are in the log, and not before.
+    /// What goes back to the connector once the events are in the log, and not before.
     pub acks: Vec<PushAck>,
 }
 
-/// The upstream's handle of a push that waits for an acknowledgement.
+/// What waits for an append, to be acknowledged upstream.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PushAck(pub String);
+pub enum PushAck {
+    /// The upstream's handle of a push.
+    Push(String),
+    /// A page of catch-up, by number. It is acknowledged by asking for the next one.
+    Page(u64),
+}
 
 /// The upstream's answer to a command.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use futures_util::{SinkExt as _, StreamExt as _};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -20,6 +21,13 @@ use crate::error::{Classified, ErrorKind};
 pub trait Transport: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send {}
 
 impl<T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send> Transport for T {}
+
+/// Opens connections to one upstream. The seam at which tests put an upstream in memory.
+#[async_trait]
+pub trait Dial: fmt::Debug + Send + Sync {
+    /// Opens a connection to `path`, which begins with a slash.
+    async fn dial(&self, path: &str) -> Result<Connection, DialError>;
+}
 
 /// Where and how to dial.
 #[derive(Clone)]
@@ -139,14 +147,6 @@ impl Dialer {
         })
     }
 
-    /// Opens a connection to `path`, which begins with a slash.
-    pub async fn dial(&self, path: &str) -> Result<Connection, DialError> {
-        match tokio::time::timeout(self.timeout, self.dial_without_limit(path)).await {
-            Ok(dialled) => dialled,
-            Err(_) => Err(DialError::TimedOut(self.timeout)),
-        }
-    }
-
     async fn dial_without_limit(&self, path: &str) -> Result<Connection, DialError> {
         let tcp = TcpStream::connect((self.host.as_str(), self.port)).await?;
         tcp.set_nodelay(true)?;
@@ -181,6 +181,16 @@ impl Dialer {
                 .await
                 .map_err(|error| DialError::Handshake(Box::new(error)))?;
         Ok(Connection(socket))
+    }
+}
+
+#[async_trait]
+impl Dial for Dialer {
+    async fn dial(&self, path: &str) -> Result<Connection, DialError> {
+        match tokio::time::timeout(self.timeout, self.dial_without_limit(path)).await {
+            Ok(dialled) => dialled,
+            Err(_) => Err(DialError::TimedOut(self.timeout)),
+        }
     }
 }
 

@@ -29,8 +29,6 @@ use crate::runtime::supervisor::{TaskKind, Tasks};
 use crate::tenants::directory::Directory;
 use crate::types::Secret;
 
-/// The largest request, in bytes: far above any that is valid.
-const MAX_REQUEST: usize = 512 * 1024;
 /// The most headers of a request, in bytes.
 const MAX_HEADERS: u32 = 16 * 1024;
 /// The most calls on one connection at a time, streams included.
@@ -56,6 +54,12 @@ pub struct ServerOptions {
     pub tls: Option<Tls>,
     /// How long calls may take to end after the stop; then the server ends without them. Default 10 s.
     pub drain_within: Duration,
+    /// The largest request, in bytes. Default 512 KiB, far above any that is valid.
+    pub max_message_bytes: usize,
+    /// After how long without traffic a client is asked for a sign of life. Default 30 s.
+    pub keepalive_interval: Duration,
+    /// How long it may take for that. Default 20 s.
+    pub keepalive_timeout: Duration,
 }
 
 impl Default for ServerOptions {
@@ -63,6 +67,9 @@ impl Default for ServerOptions {
         Self {
             tls: None,
             drain_within: Duration::from_secs(10),
+            max_message_bytes: 512 * 1024,
+            keepalive_interval: Duration::from_secs(30),
+            keepalive_timeout: Duration::from_secs(20),
         }
     }
 }
@@ -137,8 +144,8 @@ pub async fn start(
         return Err(ServerError::OpenToTheWorld(address));
     }
     let mut server = Server::builder()
-        .http2_keepalive_interval(Some(Duration::from_secs(30)))
-        .http2_keepalive_timeout(Some(Duration::from_secs(20)))
+        .http2_keepalive_interval(Some(options.keepalive_interval))
+        .http2_keepalive_timeout(Some(options.keepalive_timeout))
         .http2_max_header_list_size(MAX_HEADERS)
         .max_concurrent_streams(MAX_STREAMS);
     if let Some(tls) = &options.tls {
@@ -150,8 +157,9 @@ pub async fn start(
         reporter: HealthReporter::new(),
         tasks: tasks.clone(),
     };
-    health.set_serving(true).await;
-    let routes = routes(api, &health)?;
+    // Whoever put the parts together knows when they can serve.
+    health.set_serving(false).await;
+    let routes = routes(api, options.max_message_bytes, &health)?;
     let serving = serve(
         server,
         routes,
@@ -202,7 +210,7 @@ async fn serve(
     }
 }
 
-fn routes(api: Api, health: &Health) -> Result<Routes, ServerError> {
+fn routes(api: Api, max_message_bytes: usize, health: &Health) -> Result<Routes, ServerError> {
     let Api {
         gateway,
         events,
@@ -222,9 +230,9 @@ fn routes(api: Api, health: &Health) -> Result<Routes, ServerError> {
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
     };
     let broken = |error: tonic_reflection::server::Error| ServerError::Reflection(detail(&error));
-    let routes = Routes::new(sessions.max_decoding_message_size(MAX_REQUEST))
-        .add_service(events.max_decoding_message_size(MAX_REQUEST))
-        .add_service(messages.max_decoding_message_size(MAX_REQUEST))
+    let routes = Routes::new(sessions.max_decoding_message_size(max_message_bytes))
+        .add_service(events.max_decoding_message_size(max_message_bytes))
+        .add_service(messages.max_decoding_message_size(max_message_bytes))
         .add_service(health)
         .add_service(reflection().build_v1().map_err(broken)?)
         .add_service(reflection().build_v1alpha().map_err(broken)?);

@@ -109,6 +109,7 @@ pub fn encode(
         resumes: durable.resumes,
         sync: protocol.position().to_record().encode_to_vec(),
         retaken: durable.retaken,
+        signature_refused: durable.signature_refused,
     };
     Ok(record.encode_to_vec())
 }
@@ -142,6 +143,7 @@ pub fn decode(sealer: &Sealer, key: &SessionKey, bytes: &[u8]) -> Result<Restore
         logins: record.logins,
         resumes: record.resumes,
         retaken: record.retaken,
+        signature_refused: record.signature_refused,
     };
     Ok(Restored {
         durable,

@@ -4,7 +4,12 @@
 //! - One event at a time: a command, a frame, a timer, a stored append. Each is run to its end, frames are written
 //!   and what is to be stored is handed over, before the next is taken.
 
+mod commands;
+mod effects;
 mod outbox;
+mod reports;
+#[cfg(test)]
+mod tests;
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -14,54 +19,33 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use metrics::counter;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info, warn};
+use tracing::{info, warn};
 
 use crate::connectors::tencent::protocol::Protocol;
 use crate::connectors::websocket::{Connection, DialError};
-use crate::connectors::{OutgoingMessage, Report};
 use crate::events::log::LogWriter;
 use crate::proto::v1;
 use crate::runtime::handle::{CallError, Outcome};
 use crate::runtime::metrics as names;
 use crate::runtime::metrics::SessionGauge;
 use crate::runtime::record::{self, Restored};
-use crate::runtime::sends::{InvokeReply, SendReply, Sends, answer};
-use crate::runtime::session_actor::outbox::{Deferred, Outbox, Progress, Stored};
+use crate::runtime::sends::Sends;
+pub(super) use crate::runtime::session_actor::commands::Command;
+use crate::runtime::session_actor::commands::{LoginReply, ViewReply};
+use crate::runtime::session_actor::outbox::{Outbox, Progress, Stored};
 use crate::runtime::supervisor::Tasks;
 use crate::runtime::tenant::Tenant;
 use crate::session::Session;
-use crate::session::effect::{Credential, Effect, LoginAnswer, Notice};
-use crate::session::input::{Input, Now, Signature};
+use crate::session::effect::LoginAnswer;
+use crate::session::input::{Input, Now};
 use crate::session::state::{Phase, State};
 use crate::types::{SessionKey, WallClock};
 
 /// How long a frame may take to leave. An upstream that reads nothing for so long is as good as gone.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// Who waits for the outcome of a login.
-pub(super) type LoginReply = oneshot::Sender<Result<(Outcome, v1::Session), CallError>>;
-/// Who waits for a session's new state.
-pub(super) type ViewReply = oneshot::Sender<Result<v1::Session, CallError>>;
-
-/// What can be asked of a running session.
-#[derive(Debug)]
-pub(super) enum Command {
-    /// Keep it logged in.
-    Login(Option<Signature>, LoginReply),
-    /// Log it out.
-    Logout(ViewReply),
-    /// A fresh signature.
-    RenewSignature(Signature, ViewReply),
-    /// Send a message before the deadline.
-    Send(OutgoingMessage, Instant, SendReply),
-    /// Send a raw command with its body.
-    Invoke(String, String, InvokeReply),
-    /// Store the record again: the store has lost it.
-    Save,
-}
 
 /// The session as others see it, kept up to date by its task.
 pub(super) type View = Arc<Mutex<v1::Session>>;
@@ -84,6 +68,8 @@ pub(super) struct SessionActor {
     logout_waiters: Vec<ViewReply>,
     gauge: SessionGauge,
     resuming: bool,
+    /// What others see is older than what is.
+    changed: bool,
     /// A frame has just been taken before a timer that was due.
     frame_went_first: bool,
 }
@@ -147,6 +133,7 @@ impl SessionActor {
             login_waiters: Vec::new(),
             logout_waiters: Vec::new(),
             resuming: false,
+            changed: false,
             frame_went_first: false,
             key,
             tenant,
@@ -249,57 +236,9 @@ impl SessionActor {
             Happened::Outbox(Progress::Stored(stored)) => self.stored(now, stored),
             Happened::Outbox(Progress::Failed(error)) => {
                 warn!(%error, "something could not be stored");
+                self.protocol.not_stored(now);
             }
             Happened::Outbox(Progress::Room) => self.protocol.set_stalled(now, false),
-        }
-    }
-
-    fn command(&mut self, now: Now, command: Command) {
-        match command {
-            Command::Login(signature, reply) => {
-                self.login_waiters.push(reply);
-                // The first signature is no renewal, and nothing that subscribers need to hear of.
-                let none = signature.is_none() && self.session.durable().signature.is_none();
-                let issued = if none {
-                    self.tenant.issue(&self.key.account, now)
-                } else {
-                    None
-                };
-                let signature = signature.or(issued);
-                self.inputs.push_back(Input::Login(signature));
-            }
-            Command::Logout(reply) => {
-                self.logout_waiters.push(reply);
-                self.inputs.push_back(Input::Logout);
-            }
-            Command::RenewSignature(signature, reply) => {
-                if self.session.state().phase() == Phase::LoggedOut {
-                    answer(reply, Err(self.not_logged_in()));
-                } else {
-                    counter!(names::RENEWALS, "outcome" => "ok").increment(1);
-                    self.outbox.defer(Deferred::View(vec![reply]));
-                    self.inputs.push_back(Input::RenewSignature(signature));
-                }
-            }
-            Command::Send(message, deadline, reply) => {
-                if self.may_send() {
-                    if let Some(id) = self.sends.admit(&message.client_message_id, reply) {
-                        self.protocol.send(now, id, &message, deadline.into_std());
-                    }
-                } else {
-                    answer(reply, Err(self.not_logged_in()));
-                }
-            }
-            Command::Invoke(command, body, reply) => {
-                if self.may_send() {
-                    if let Some(id) = self.sends.admit_invoke(reply) {
-                        self.protocol.invoke(now, id, &command, body);
-                    }
-                } else {
-                    answer(reply, Err(self.not_logged_in()));
-                }
-            }
-            Command::Save => self.outbox.save(),
         }
     }
 
@@ -318,16 +257,23 @@ impl SessionActor {
         if self.outbox.hand_over(&self.session, &self.protocol) {
             self.protocol.set_stalled(now(), true);
         }
-        let view = self.publish();
-        self.outbox.answer_if_idle(&view);
+        if self.changed {
+            self.changed = false;
+            self.publish();
+        }
+        self.outbox
+            .answer_if_idle(|| record::view(&self.key, &self.session));
     }
 
     async fn advance(&mut self, input: Input) {
         let now = now();
         let before = self.session.state().phase();
+        let attempt = self.session.attempt();
         let timed_out = input == Input::Timeout;
         let mut effects = Vec::new();
         self.session.handle(now, input, &mut effects);
+        // Whatever others can see of a session comes with an effect, but for the proof of a connection.
+        self.changed |= !effects.is_empty() || attempt != self.session.attempt();
         for effect in effects {
             self.perform(now, effect).await;
         }
@@ -338,7 +284,8 @@ impl SessionActor {
         if timed_out && had_connection && after == Phase::BackingOff && self.session.attempt() > 0 {
             count_loss("the upstream does not answer");
         }
-        if before != after {
+        // A session that is only let go by this process does not move.
+        if before != after && *self.session.state() != State::Closed {
             let durable = self.session.durable();
             info!(
                 from = before.label(),
@@ -348,108 +295,6 @@ impl SessionActor {
             );
             if after == Phase::Parked {
                 counter!(names::PARKED).increment(1);
-            }
-        }
-    }
-
-    async fn perform(&mut self, now: Now, effect: Effect) {
-        match effect {
-            Effect::Connect => {
-                let tenant = Arc::clone(&self.tenant);
-                let path = self.protocol.path();
-                self.socket = Socket::Dialling(Box::pin(async move {
-                    tenant.pacer.turn().await;
-                    tenant.dialer.dial(&path).await
-                }));
-            }
-            Effect::LogIn(credential) => {
-                self.resuming = credential == Credential::Ticket;
-                self.protocol.log_in(now, &credential);
-            }
-            Effect::LogOut => self.protocol.log_out(now),
-            Effect::CloseSocket => self.close_socket().await,
-            Effect::Heartbeat => self.protocol.heartbeat(now),
-            Effect::RenewSignature { reason, attempt } => {
-                debug!(?reason, attempt, "a fresh signature is needed");
-                self.inputs.push_back(self.issue(now));
-            }
-            Effect::ForgetTicket => self.protocol.forget_ticket(),
-            Effect::Save => self.outbox.save(),
-            Effect::Tell(notice) => {
-                let view = record::view(&self.key, &self.session);
-                self.outbox.tell(tell(notice, view), now);
-            }
-            // The account is not logged out: the next start brings it back.
-            Effect::AnswerLogin(LoginAnswer::Ended) if *self.session.state() == State::Closed => {
-                for reply in self.login_waiters.drain(..) {
-                    answer(reply, Err(CallError::Stopping));
-                }
-            }
-            Effect::AnswerLogin(login) => {
-                let waiters = std::mem::take(&mut self.login_waiters);
-                self.outbox.defer(Deferred::Login(login, waiters));
-            }
-            Effect::AnswerLogout => {
-                let waiters = std::mem::take(&mut self.logout_waiters);
-                self.outbox.defer(Deferred::View(waiters));
-            }
-        }
-    }
-
-    fn issue(&self, now: Now) -> Input {
-        match self.tenant.issue(&self.key.account, now) {
-            Some(signature) => {
-                counter!(names::RENEWALS, "outcome" => "ok").increment(1);
-                Input::Renewed(signature)
-            }
-            None => {
-                counter!(names::RENEWALS, "outcome" => "failed").increment(1);
-                Input::RenewalFailed {
-                    reason: "the tenant has no issuer".into(),
-                    retry_after: Duration::from_secs(60),
-                }
-            }
-        }
-    }
-
-    /// Turns what the connector reports into inputs, events and answers.
-    fn take_reports(&mut self) {
-        while let Some(report) = self.protocol.out.reports.pop_front() {
-            match report {
-                Report::Accepted => {
-                    self.count_login("accepted");
-                    self.inputs.push_back(Input::Accepted);
-                }
-                Report::Refused(refusal) => {
-                    self.count_login("refused");
-                    info!(code = refusal.code, desc = %refusal.desc, "login refused");
-                    self.inputs.push_back(Input::Refused(refusal));
-                }
-                Report::LoggedOut => self.inputs.push_back(Input::LoggedOut),
-                Report::Expired(refusal) => self.inputs.push_back(Input::Expired(refusal)),
-                Report::Kicked { kick_type, desc } => {
-                    counter!(names::KICKS).increment(1);
-                    self.inputs.push_back(Input::Kicked { kick_type, desc });
-                }
-                Report::Dead(reason) => self.lose(reason.to_owned()),
-                Report::Events(delivery) => {
-                    let count = u64::try_from(delivery.events.len()).unwrap_or(u64::MAX);
-                    counter!(names::EVENTS_IN).increment(count);
-                    self.outbox.deliver(delivery, now());
-                }
-                Report::Answered(id, reply) => {
-                    let outcome = if reply.code == 0 { "ok" } else { "refused" };
-                    counter!(names::COMMANDS, "outcome" => outcome).increment(1);
-                    self.sends.answered(id, reply);
-                }
-                Report::Unanswered(id) => {
-                    counter!(names::COMMANDS, "outcome" => "unanswered").increment(1);
-                    self.sends.unanswered(id);
-                }
-                Report::BadFrame(error) => {
-                    counter!(names::BAD_FRAMES).increment(1);
-                    warn!(%error, "an upstream frame was left out");
-                }
             }
         }
     }
@@ -475,52 +320,14 @@ impl SessionActor {
         true
     }
 
-    async fn close_socket(&mut self) {
-        if let Socket::Open(mut connection) = std::mem::replace(&mut self.socket, Socket::None) {
-            // A peer that does not read is not waited for.
-            let _late = tokio::time::timeout(Duration::from_secs(1), connection.close()).await;
-        }
-        self.protocol.disconnected();
-    }
-
-    fn lose(&mut self, reason: String) {
-        count_loss(&reason);
-        self.inputs.push_back(Input::Lost(reason));
-    }
-
     fn stored(&mut self, now: Now, stored: Stored) {
         self.protocol.stored(now, &stored.acks);
         stored.answer(&record::view(&self.key, &self.session));
     }
 
-    fn count_login(&self, outcome: &'static str) {
-        let credential = if self.resuming { "ticket" } else { "signature" };
-        counter!(names::LOGINS, "credential" => credential, "outcome" => outcome).increment(1);
-    }
-
-    fn may_send(&self) -> bool {
-        match self.session.state().phase() {
-            Phase::Connecting | Phase::Online | Phase::BackingOff | Phase::RenewingSignature => {
-                true
-            }
-            Phase::LoggedOut | Phase::Parked => false,
-        }
-    }
-
-    fn not_logged_in(&self) -> CallError {
-        let durable = self.session.durable();
-        let phase = self.session.state().phase().label();
-        CallError::NotLoggedIn(match durable.code {
-            0 => phase.to_owned(),
-            code => format!("{phase}, code {code}: {}", durable.desc),
-        })
-    }
-
-    fn publish(&self) -> v1::Session {
+    fn publish(&self) {
         let view = record::view(&self.key, &self.session);
-        let mut shown = self.view.lock().unwrap_or_else(PoisonError::into_inner);
-        shown.clone_from(&view);
-        view
+        *self.view.lock().unwrap_or_else(PoisonError::into_inner) = view;
     }
 }
 
@@ -538,36 +345,6 @@ impl Socket {
 fn count_loss(reason: &str) {
     counter!(names::CONNECTIONS_LOST).increment(1);
     info!(reason, "connection lost");
-}
-
-fn tell(notice: Notice, view: v1::Session) -> v1::event::Kind {
-    use v1::event::Kind;
-    match notice {
-        Notice::Changed => Kind::SessionChanged(v1::SessionChanged {
-            session: Some(view),
-        }),
-        Notice::SignatureExpired {
-            code,
-            desc,
-            expires_at,
-        } => {
-            let expires_at = expires_at.map(record::timestamp);
-            Kind::SignatureExpired(v1::SignatureExpired {
-                code,
-                desc,
-                expires_at,
-            })
-        }
-        Notice::Kicked {
-            kick_type,
-            desc,
-            retaking,
-        } => Kind::KickedOffline(v1::KickedOffline {
-            kick_type,
-            desc,
-            retaking,
-        }),
-    }
 }
 
 fn now() -> Now {

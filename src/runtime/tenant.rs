@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::connectors::tencent::protocol::Identification;
 use crate::connectors::tencent::usersig;
-use crate::connectors::websocket::Dialer;
+use crate::connectors::websocket::Dial;
 use crate::runtime::pacer::Pacer;
 use crate::session::input::{Now, Signature};
 use crate::session::policy::Policy;
@@ -22,7 +22,7 @@ pub struct Tenant {
     /// The upstream app.
     pub sdk_app_id: u64,
     /// Where the upstream is.
-    pub dialer: Dialer,
+    pub dialer: Arc<dyn Dial>,
     /// How sessions behave.
     pub policy: Arc<Policy>,
     /// Makes signatures, if the tenant's key is here.

@@ -130,6 +130,8 @@ pub struct Durable {
     pub parked: Option<ParkReason>,
     /// The signature in use.
     pub signature: Option<Signature>,
+    /// Whether the upstream does not accept it any more.
+    pub signature_refused: bool,
     /// A fresh one that waits for its moment.
     pub next_signature: Option<Signature>,
     /// Whether the upstream gave a ticket that is still good as far as is known.

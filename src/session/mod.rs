@@ -22,6 +22,7 @@
 //! - a kick never leads to a login under [`KickPolicy::Yield`], and to one at most under `Retake`.
 
 pub mod backoff;
+mod commands;
 pub mod disposition;
 pub mod effect;
 pub mod input;

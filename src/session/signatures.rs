@@ -35,6 +35,7 @@ impl Session {
     /// Makes `signature` the one in use.
     pub(super) fn adopt(&mut self, turn: &mut Turn<'_>, signature: Signature) {
         self.durable.signature = Some(signature);
+        self.durable.signature_refused = false;
         self.durable.next_signature = None;
         self.read_signature_life(turn.now);
         turn.save = true;
@@ -49,7 +50,7 @@ impl Session {
         let Some(signature) = &self.durable.signature else {
             return;
         };
-        self.renewal.ended = signature.has_expired(now.wall);
+        self.renewal.ended = self.durable.signature_refused || signature.has_expired(now.wall);
         if let (Some(life), false) = (signature.life, self.renewal.ended) {
             let whole = life.expires_at.since(life.issued_at);
             let due = life.issued_at.plus(whole.mul_f64(self.policy.renew_at));
@@ -103,6 +104,10 @@ impl Session {
         } else {
             turn.tell.push(self.expired_notice(code, desc));
             turn.answer = Some(LoginAnswer::failure(code, desc));
+        }
+        if reason != RenewReason::FirstLogin && code != CODE_SIGNATURE_EXPIRED {
+            // The upstream's word outlives a restart: what it refused is not tried again.
+            self.durable.signature_refused = true;
         }
     }
 

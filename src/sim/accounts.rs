@@ -1,7 +1,7 @@
 //! One account of the simulator: who is logged in to it, by what ticket, on which connection.
 
 use std::borrow::Cow;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -15,6 +15,9 @@ use super::connection::Outgoing;
 use super::mailbox::{Delivery, Mailbox, SentBefore};
 use crate::types::{AccountId, UnixMillis};
 
+/// How many tickets that clients have ended an account remembers.
+const MAX_LOGGED_OUT: usize = 16;
+
 /// An answer that says no, by the upstream's numbers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Refused {
@@ -23,6 +26,9 @@ pub(super) struct Refused {
 }
 
 impl Refused {
+    /// The code of [`Refused::not_logged_in`].
+    pub(super) const NOT_LOGGED_IN: u32 = 70003;
+
     pub(super) fn new(code: u32, text: impl Into<Cow<'static, str>>) -> Self {
         Self {
             code,
@@ -32,6 +38,12 @@ impl Refused {
 
     pub(super) fn expired() -> Self {
         Self::new(70001, "usersig expired")
+    }
+
+    /// For no ticket, or one that the client has ended itself. The vendor's SDKs send requests right behind their logout:
+    /// this refuses those alone, where 20002 would make the SDK throw away the connection, and with it the next login.
+    pub(super) fn not_logged_in() -> Self {
+        Self::new(Self::NOT_LOGGED_IN, "not logged in")
     }
 
     pub(super) fn ticket() -> Self {
@@ -102,6 +114,8 @@ pub(super) struct Account {
 #[derive(Debug, Default)]
 pub(super) struct State {
     instances: Vec<Instance>,
+    /// The last tickets that clients have ended themselves.
+    logged_out: VecDeque<String>,
     last_login: Option<Instant>,
     pub(super) mailbox: Mailbox,
     pub(super) groups: BTreeSet<String>,
@@ -223,6 +237,9 @@ impl Account {
     pub(super) fn check(&self, a2: &str, now: UnixMillis) -> Result<(), Refused> {
         let state = self.state();
         match state.instances.iter().find(|instance| instance.a2 == a2) {
+            None if state.logged_out.iter().any(|ended| ended == a2) => {
+                Err(Refused::not_logged_in())
+            }
             None => Err(Refused::ticket()),
             Some(instance) if instance.expires_at <= now => Err(Refused::expired()),
             Some(_) => Ok(()),
@@ -231,7 +248,15 @@ impl Account {
 
     /// Ends the ticket at the client's wish.
     pub(super) fn log_out(&self, a2: &str) {
-        self.state().instances.retain(|instance| instance.a2 != a2);
+        let mut state = self.state();
+        let before = state.instances.len();
+        state.instances.retain(|instance| instance.a2 != a2);
+        if state.instances.len() < before {
+            state.logged_out.push_back(a2.to_owned());
+            if state.logged_out.len() > MAX_LOGGED_OUT {
+                state.logged_out.pop_front();
+            }
+        }
     }
 
     /// Notes that a connection is gone. The tickets live on.
@@ -469,8 +494,10 @@ mod tests {
             20002
         );
         assert_eq!(code(account.resume(&login.a2, id, seat(2).0, LATER)), 70001);
+        assert_eq!(code(account.check("x", NOW)), 20002);
         account.log_out(&login.a2);
         assert_eq!(code(account.resume(&login.a2, id, seat(2).0, NOW)), 20002);
+        assert_eq!(code(account.check(&login.a2, NOW)), 70003);
     }
 
     #[test]

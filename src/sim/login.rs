@@ -144,7 +144,7 @@ impl World {
         now: UnixMillis,
     ) -> Result<Arc<Account>, Refused> {
         if claim.a2.is_empty() {
-            return Err(Refused::new(70003, "not logged in"));
+            return Err(Refused::not_logged_in());
         }
         let account = self.find_tiny(claim.tiny_id).ok_or_else(Refused::ticket)?;
         account.check(claim.a2, now)?;

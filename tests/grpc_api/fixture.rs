@@ -85,6 +85,7 @@ pub(crate) async fn start(
         directory: Directory::new(tenants).unwrap(),
     };
     let health = server::start(listener, api, options, &tasks).await?;
+    health.set_serving(true).await;
     Ok(Served {
         address,
         store,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use redis::IntoConnectionInfo as _;
 
-use super::{HOUR, LONGEST_AGE, SECOND};
+use super::{HOUR, SECOND};
 use crate::config::load::Sources;
 use crate::config::options::{SealOptions, StoreKindOption, StoreOptions};
 use crate::config::setting::{SecretRef, Setting as _};
@@ -30,14 +30,11 @@ pub(super) fn store(options: StoreOptions, sources: &mut Sources<'_>) -> Store {
     }
     let retained = &options.retain_events;
     sources.within("store.retain_events", retained, &1, &100_000_000);
-    let age = &options.retain_age;
-    sources.within("store.retain_age", age, &SECOND, &LONGEST_AGE);
     Store {
         kind,
         operation_timeout: timeout,
         lease_ttl: ttl,
         retain_events: options.retain_events,
-        retain_age: options.retain_age,
     }
 }
 

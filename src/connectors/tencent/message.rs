@@ -1,8 +1,11 @@
 //! From the upstream's JSON of pushes and pages to events. Whatever has no type here is carried through as it came.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use crate::connectors::tencent::sync::fingerprint;
 use crate::proto::v1;
 
 /// The body of a push of events.
@@ -10,8 +13,8 @@ use crate::proto::v1;
 #[serde(rename_all = "PascalCase")]
 pub struct PushBody<'a> {
     /// One entry per kind of event.
-    #[serde(borrow, default)]
-    pub event_array: Vec<&'a RawValue>,
+    #[serde(borrow)]
+    pub event_array: Option<Vec<&'a RawValue>>,
     /// 1 if the push is to be acknowledged.
     #[serde(default)]
     pub need_ack: u8,
@@ -21,20 +24,6 @@ pub struct PushBody<'a> {
     /// 1 if there is more to fetch.
     #[serde(default)]
     pub flag: u8,
-}
-
-/// One entry of a push: the array's name says what it holds.
-#[derive(Debug, Deserialize)]
-pub struct EventEntry<'a> {
-    /// One-to-one messages.
-    #[serde(borrow, default, rename = "C2cMsgArray")]
-    pub c2c: Vec<&'a RawValue>,
-    /// Group messages.
-    #[serde(borrow, default, rename = "GroupMsgArray")]
-    pub group: Vec<&'a RawValue>,
-    /// Notices to the account, a kick among them.
-    #[serde(borrow, default, rename = "C2cNotifyMsgArray")]
-    pub notify: Vec<&'a RawValue>,
 }
 
 /// An entry of `C2cNotifyMsgArray`, if it is a kick.
@@ -142,37 +131,46 @@ pub fn text_or_number<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Strin
     })
 }
 
-/// Reads one entry of a push's `EventArray` into `out`.
+/// Reads one entry of a push's `EventArray` into `out`: the array's name says what it holds. What else there is in the
+/// entry makes a notice of the whole.
 pub fn parse_event(account: &str, servcmd: &str, entry: &RawValue, out: &mut Vec<Parsed>) {
-    let Ok(arrays) = serde_json::from_str::<EventEntry<'_>>(entry.get()) else {
+    let Ok(fields) = serde_json::from_str::<BTreeMap<String, &RawValue>>(entry.get()) else {
         out.push(notice(servcmd, entry));
         return;
     };
     let before = out.len();
-    out.extend(
-        arrays
-            .c2c
-            .iter()
-            .map(|item| parse_c2c(account, servcmd, item)),
-    );
-    out.extend(
-        arrays
-            .group
-            .iter()
-            .map(|item| parse_group(account, servcmd, item)),
-    );
-    for item in &arrays.notify {
-        match serde_json::from_str::<NotifyEntry>(item.get()) {
-            Ok(NotifyEntry {
-                kickout: Some(kick),
-            }) => out.push(Parsed::Kick(kick.kick_type)),
-            Ok(NotifyEntry { kickout: None }) | Err(_) => {
-                out.push(notice(&format!("{servcmd}/C2cNotifyMsgArray"), item));
+    let mut all_known = true;
+    for (name, value) in fields {
+        let items: Vec<&RawValue> = match (name.as_str(), serde_json::from_str(value.get())) {
+            ("Event", _) => continue,
+            (_, Ok(items)) => items,
+            (_, Err(_)) => {
+                all_known = false;
+                continue;
             }
+        };
+        match name.as_str() {
+            "C2cMsgArray" => out.extend(items.iter().map(|item| parse_c2c(account, servcmd, item))),
+            "GroupMsgArray" => {
+                out.extend(items.iter().map(|item| parse_group(account, servcmd, item)));
+            }
+            "C2cNotifyMsgArray" => out.extend(items.iter().map(|item| parse_notify(servcmd, item))),
+            _ => all_known &= items.is_empty(),
         }
     }
-    if out.len() == before {
+    if !all_known || out.len() == before {
         out.push(notice(servcmd, entry));
+    }
+}
+
+fn parse_notify(servcmd: &str, item: &RawValue) -> Parsed {
+    match serde_json::from_str::<NotifyEntry>(item.get()) {
+        Ok(NotifyEntry {
+            kickout: Some(kick),
+        }) => Parsed::Kick(kick.kick_type),
+        Ok(NotifyEntry { kickout: None }) | Err(_) => {
+            notice(&format!("{servcmd}/C2cNotifyMsgArray"), item)
+        }
     }
 }
 
@@ -185,6 +183,7 @@ pub fn parse_c2c(account: &str, servcmd: &str, raw: &RawValue) -> Parsed {
     // An echo names the peer as its sender: the vendor's SDKs turn it round, and so does this.
     let echo = item.is_sync_msg == 1;
     let own = echo || item.from == account;
+    let id = c2c_id(&item, raw);
     let (from, to) = if echo && item.from != account {
         (account.to_owned(), item.from)
     } else {
@@ -198,10 +197,7 @@ pub fn parse_c2c(account: &str, servcmd: &str, raw: &RawValue) -> Parsed {
         )
     };
     Parsed::C2c(v1::Message {
-        id: format!(
-            "{}-{}-{}",
-            item.tiny_id, item.msg_client_time, item.msg_random
-        ),
+        id,
         from,
         conversation: Some(v1::message::Conversation::To(to)),
         elements: item.msg_body.into_iter().map(element).collect(),
@@ -212,6 +208,25 @@ pub fn parse_c2c(account: &str, servcmd: &str, raw: &RawValue) -> Parsed {
         cloud_custom_data: item.cloud_custom_data,
         raw_json: raw.get().to_owned(),
     })
+}
+
+/// The identity that the vendor's SDKs give a message. What a server sent may lack the sender's marks, or bear the same
+/// ones each time: the upstream's are added then, and where there are none of these either, what it says.
+fn c2c_id(item: &C2cItem<'_>, raw: &RawValue) -> String {
+    let id = format!(
+        "{}-{}-{}",
+        item.tiny_id, item.msg_client_time, item.msg_random
+    );
+    if !item.tiny_id.is_empty() && item.msg_client_time > 0 {
+        return id;
+    }
+    if item.msg_seq == 0 && item.msg_random == 0 {
+        return format!("{id}-{:016x}", fingerprint(raw.get()));
+    }
+    format!(
+        "{id}-{}-{}-{}",
+        item.from, item.msg_seq, item.msg_time_stamp
+    )
 }
 
 /// Reads a group message. One that cannot be read is a notice.

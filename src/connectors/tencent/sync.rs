@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use crate::proto::record::TencentSync;
 
 /// How many message identities are remembered. It must exceed what can come between two moves of the cookie:
-/// [`super::catchup::PUSHES_PER_SYNC`] and what may be held back meanwhile.
+/// [`super::catchup::MESSAGES_PER_SYNC`] and what may be held back meanwhile.
 const REMEMBERED: usize = 256;
 
 /// A session's reading position.
@@ -78,6 +78,11 @@ impl Position {
         }
     }
 
+    /// A group is to be read from after `sequence` on, whatever has been read of it before.
+    pub fn begin_group(&mut self, group: &str, sequence: u64) {
+        self.groups.insert(group.to_owned(), sequence);
+    }
+
     /// A group has been read up to and with `sequence`.
     pub fn advance_group(&mut self, group: &str, sequence: u64) {
         match self.groups.get_mut(group) {
@@ -91,7 +96,7 @@ impl Position {
 
 /// FNV-1a, 64 bits: stable over versions, which a stored fingerprint has to be. With 256 remembered the odds of
 /// taking a new message for a seen one are one in 10^17.
-fn fingerprint(identity: &str) -> u64 {
+pub(super) fn fingerprint(identity: &str) -> u64 {
     identity.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
     })

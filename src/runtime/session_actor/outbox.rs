@@ -22,7 +22,8 @@ use crate::runtime::handle::CallError;
 use crate::runtime::metrics as names;
 use crate::runtime::record;
 use crate::runtime::sends::answer;
-use crate::runtime::session_actor::{LoginReply, ViewReply, login_result};
+use crate::runtime::session_actor::commands::{LoginReply, ViewReply};
+use crate::runtime::session_actor::login_result;
 use crate::session::Session;
 use crate::session::effect::LoginAnswer;
 use crate::session::input::Now;
@@ -161,10 +162,11 @@ impl Outbox {
     }
 
     /// Gives the answers that wait for nothing.
-    pub(super) fn answer_if_idle(&mut self, view: &v1::Session) {
-        if !self.save && self.waiting.is_none() {
+    pub(super) fn answer_if_idle(&mut self, view: impl FnOnce() -> v1::Session) {
+        if !self.deferred.is_empty() && !self.save && self.waiting.is_none() {
+            let view = view();
             for deferred in self.deferred.drain(..) {
-                deferred.give(view);
+                deferred.give(&view);
             }
         }
     }

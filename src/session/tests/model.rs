@@ -104,6 +104,9 @@ impl Model {
         fresh.until = (fresh.place == Place::Waiting).then_some(now.at + delay);
         if let Some(signature) = record.signature.clone() {
             fresh.take_up(now, signature);
+            if record.signature_refused {
+                (fresh.dead, fresh.ends_at) = (true, None);
+            }
             fresh.next.clone_from(&record.next_signature);
         }
         *self = fresh;

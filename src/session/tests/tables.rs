@@ -440,7 +440,7 @@ Refused | Renewed(two)           | Parked Refused           | Save
 Refused | Stop                   | Closed                   | Close, Answer(ended)
 Refused | LeaseLost              | Closed                   | Close
 
-GivenUp | Login()                | RenewingSignature        | Save, SignatureExpired(6206), Changed, Answer(6206)
+GivenUp | Login()                | RenewingSignature        | Save, SignatureExpired(70001), Changed, Answer(70001)
 GivenUp | Login(two)             | Connecting 0             | Connect, Save
 GivenUp | Login(ended)           | RenewingSignature        | Save, SignatureExpired(6206), Changed, Answer(6206)
 GivenUp | RenewSignature(two)    | Connecting 0             | Connect, Save

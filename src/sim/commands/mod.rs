@@ -99,8 +99,13 @@ impl Client {
                 let data = body.get("SessionData").and_then(Value::as_str);
                 Reply::Acknowledged(data.unwrap_or_default().to_owned())
             }
-            // These come before a login too, and then say nothing of who it is.
-            "heartbeat.alive" if claim.a2().is_empty() => Reply::Answer(ok(json!({}))),
+            // These come before a login and after a logout too, and then say nothing of who it is.
+            "heartbeat.alive" => match self.world.authenticate(claim, now) {
+                Err(refused) if refused.code != Refused::NOT_LOGGED_IN => {
+                    Reply::Answer(refusal(&refused))
+                }
+                Ok(_) | Err(_) => Reply::Answer(ok(json!({}))),
+            },
             command if command.starts_with("imopenstat.") => Reply::Answer(ok(json!({}))),
             command if command.starts_with("im_sdk_config_mgr.") && claim.a2().is_empty() => {
                 self.config(command)

@@ -1,0 +1,144 @@
+//! From the options of the configuration to what the parts are made of.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::AppError;
+use crate::config::{self, Config, Issuer, SealKeys, StoreKind};
+use crate::connectors::websocket::Dialer;
+use crate::runtime::pacer::Pacer;
+use crate::runtime::tenant::{LocalIssuer, Tenant};
+use crate::session::backoff::Backoff;
+use crate::session::keepalive::KeepalivePolicy;
+use crate::session::policy::{KickPolicy, Policy};
+use crate::store::Store;
+use crate::store::embedded::EmbeddedStore;
+use crate::store::memory::MemoryStore;
+use crate::store::metrics::{Backend, Measured};
+use crate::store::redis::{RedisOptions, RedisStore};
+use crate::store::seal::{KeyRing, KeyRingError, Sealer};
+use crate::tenants::auth::{KeyDigest, Scope};
+use crate::tenants::directory;
+use crate::types::Secret;
+
+/// How long a connection to an upstream may take.
+const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
+
+pub(super) async fn open_store(store: &config::Store) -> Result<Arc<dyn Store>, AppError> {
+    Ok(match &store.kind {
+        StoreKind::Embedded { path } => {
+            Arc::new(Measured::new(EmbeddedStore::open(path)?, Backend::Embedded))
+        }
+        StoreKind::Redis { url } => {
+            let options = RedisOptions {
+                response_timeout: store.operation_timeout,
+                ..RedisOptions::new(url.expose())
+            };
+            Arc::new(Measured::new(
+                RedisStore::connect(&options).await?,
+                Backend::Redis,
+            ))
+        }
+        StoreKind::Memory => Arc::new(Measured::new(MemoryStore::new(), Backend::Memory)),
+    })
+}
+
+pub(super) fn key_ring(keys: &SealKeys) -> Result<KeyRing, KeyRingError> {
+    let hex: Vec<(&str, Secret<String>)> = keys
+        .keys
+        .iter()
+        .map(|(id, key)| {
+            let text = key
+                .expose()
+                .iter()
+                .map(|byte| format!("{byte:02x}"))
+                .collect();
+            (id.as_str(), Secret::new(text))
+        })
+        .collect();
+    KeyRing::parse(&keys.active, hex.iter().map(|(id, key)| (*id, key)))
+}
+
+pub(super) fn directory_entry(tenant: &config::Tenant) -> directory::Tenant {
+    directory::Tenant {
+        id: tenant.id.clone(),
+        partitions: tenant.partitions,
+        keys: tenant
+            .api_keys
+            .iter()
+            .filter_map(|key| {
+                Some(directory::ApiKey {
+                    id: key.id.clone(),
+                    // Checked where the configuration was read.
+                    digest: KeyDigest::from_hex(&key.sha256)?,
+                    scopes: key
+                        .scopes
+                        .iter()
+                        .filter_map(|scope| Scope::parse(scope.as_str()))
+                        .collect(),
+                })
+            })
+            .collect(),
+        open: tenant.api_keys.is_empty(),
+    }
+}
+
+pub(super) fn runtime_tenant(
+    config: &Config,
+    tenant: &config::Tenant,
+    sealer: &Arc<Sealer>,
+) -> Result<Arc<Tenant>, AppError> {
+    let max_frame_bytes = tenant.limits.upstream_frame_bytes.0;
+    let roots = tenant.upstream_ca_pem.as_deref();
+    let dialer = Dialer::new(&tenant.upstream_url, roots, max_frame_bytes, DIAL_TIMEOUT).map_err(
+        |error| AppError::Upstream {
+            tenant: tenant.id.to_string(),
+            error,
+        },
+    )?;
+    let issuer = match (&tenant.secret_key, tenant.issuers.contains(&Issuer::Local)) {
+        (Some(key), true) => Some(LocalIssuer {
+            key: key.clone(),
+            lifetime: tenant.signature_lifetime,
+        }),
+        (Some(_) | None, _) => None,
+    };
+    Ok(Arc::new(Tenant {
+        id: tenant.id.clone(),
+        partitions: tenant.partitions,
+        sdk_app_id: tenant.sdk_app_id.into(),
+        dialer: Arc::new(dialer),
+        policy: Arc::new(policy(config, tenant, issuer.is_some())),
+        issuer,
+        pacer: Pacer::new(config.pacing.connects_per_second),
+        start_jitter: config.pacing.start_jitter,
+        sealer: Arc::clone(sealer),
+        max_sessions: usize::try_from(tenant.limits.sessions).unwrap_or(usize::MAX),
+        max_pending_sends: usize::try_from(tenant.limits.pending_sends_per_session)
+            .unwrap_or(usize::MAX),
+        max_frame_bytes,
+    }))
+}
+
+fn policy(config: &Config, tenant: &config::Tenant, can_issue: bool) -> Policy {
+    Policy {
+        backoff: Backoff {
+            first: config.backoff.first,
+            max: config.backoff.max,
+        },
+        keepalive: KeepalivePolicy {
+            idle: config.keepalive.heartbeat,
+            answer_timeout: config.keepalive.answer_timeout,
+        },
+        login_spacing: tenant.login_spacing,
+        can_issue,
+        renew_at: tenant.renew_at,
+        kick: match tenant.kick_policy {
+            config::KickPolicy::Yield => KickPolicy::Yield,
+            config::KickPolicy::Retake => KickPolicy::Retake {
+                delay: tenant.retake_delay,
+            },
+        },
+        ..Policy::default()
+    }
+}

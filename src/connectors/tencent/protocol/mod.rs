@@ -1,0 +1,252 @@
+//! One session's conversation with the upstream: frames in, reports out, and the other way round. Pure.
+
+mod answers;
+mod commands;
+mod fetching;
+mod pushes;
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use crate::connectors::tencent::catchup::CatchUp;
+use crate::connectors::tencent::frame;
+use crate::connectors::tencent::outgoing;
+use crate::connectors::tencent::requests::{Purpose, Requests};
+use crate::connectors::tencent::sync::Position;
+use crate::connectors::tencent::ticket::Ticket;
+use crate::connectors::{Output, Report};
+use crate::proto::record::TencentTicket;
+use crate::session::backoff::Jitter;
+use crate::session::input::Now;
+
+/// How often the session says hello where the upstream names no interval.
+const HELLO_INTERVAL: u32 = 120;
+/// Where request numbers start, at random below this.
+const FIRST_SEQ_BELOW: f64 = 100_000_000.0;
+
+/// Which account of which app.
+#[derive(Clone, Debug)]
+pub struct Identification {
+    /// The upstream user ID.
+    pub account: String,
+    /// The upstream app.
+    pub sdk_app_id: u64,
+    /// The largest frame that is read, in bytes, packed and unpacked.
+    pub max_frame_bytes: usize,
+}
+
+/// One session's conversation with the upstream. It outlives its connections.
+#[derive(Debug)]
+pub struct Protocol {
+    who: Identification,
+    jitter: Jitter,
+    instance_id: String,
+    ticket: Option<Ticket>,
+    position: Position,
+    phase: Phase,
+    requests: Requests,
+    /// Requests are numbered from after this.
+    first_seq: u64,
+    next_seq: u64,
+    next_message: u32,
+    hello_at: Option<Instant>,
+    messages_since_sync: u32,
+    overloads: HashMap<String, Instant>,
+    /// Nothing more can be stored for the moment.
+    stalled: bool,
+    /// How many pages have been reported.
+    pages: u64,
+    /// The last page that is in the log.
+    pages_stored: u64,
+    /// How many notices were left out that cannot be fetched, and nobody has been told yet.
+    left_out: u64,
+    /// Something got lost on its way to the log, and nobody has been told yet.
+    owes_gap: bool,
+    /// What is to be sent and what has happened.
+    pub out: Output,
+}
+
+/// Where the conversation stands.
+#[derive(Debug)]
+enum Phase {
+    Offline,
+    LoggingIn,
+    CatchingUp(CatchUp),
+    Live,
+}
+
+impl Protocol {
+    /// A session's conversation, from what its record holds.
+    pub fn new(who: Identification, seed: u64, ticket: &TencentTicket, position: Position) -> Self {
+        let mut jitter = Jitter::new(seed);
+        let instance_id = if ticket.instance_id.is_empty() {
+            (0..4)
+                .map(|_| format!("{:08x}", below(&mut jitter, f64::from(u32::MAX))))
+                .collect()
+        } else {
+            ticket.instance_id.clone()
+        };
+        let first_seq = below(&mut jitter, FIRST_SEQ_BELOW);
+        Self {
+            first_seq,
+            next_seq: first_seq,
+            next_message: u32::try_from(below(&mut jitter, f64::from(i32::MAX))).unwrap_or(1),
+            who,
+            jitter,
+            instance_id,
+            ticket: Ticket::from_record(ticket),
+            position,
+            phase: Phase::Offline,
+            requests: Requests::default(),
+            hello_at: None,
+            messages_since_sync: 0,
+            overloads: HashMap::new(),
+            stalled: false,
+            pages: 0,
+            pages_stored: 0,
+            left_out: 0,
+            owes_gap: false,
+            out: Output::default(),
+        }
+    }
+
+    /// The path and query of a new connection.
+    pub fn path(&mut self) -> String {
+        format!(
+            "/binfo?sdkappid={}&instanceid={}&random={}&platform=7&host=unknown&version=-1\
+             &sdkversion=3.6.6&compress=gzip",
+            self.who.sdk_app_id,
+            self.instance_id,
+            self.jitter.fraction(),
+        )
+    }
+
+    /// Whether there is a ticket to resume with.
+    pub const fn has_ticket(&self) -> bool {
+        self.ticket.is_some()
+    }
+
+    /// The ticket is of no use any more.
+    pub fn forget_ticket(&mut self) {
+        self.ticket = None;
+    }
+
+    /// The ticket, for the record. The connection's instance ID is kept even without one.
+    pub fn ticket_record(&self) -> TencentTicket {
+        let mut record = TencentTicket {
+            instance_id: self.instance_id.clone(),
+            ..TencentTicket::default()
+        };
+        if let Some(ticket) = &self.ticket {
+            record.a2.clone_from(ticket.a2.expose());
+            record.tiny_id.clone_from(&ticket.tiny_id);
+            record.inst_id = ticket.inst_id;
+            record.hello_interval = ticket.hello_interval;
+        }
+        record
+    }
+
+    /// How far the session has read, for the record.
+    pub const fn position(&self) -> &Position {
+        &self.position
+    }
+
+    /// While stalled, pushes are left out unacknowledged; afterwards they are fetched.
+    pub fn set_stalled(&mut self, now: Now, stalled: bool) {
+        self.stalled = stalled;
+        self.go_on(now);
+    }
+
+    /// The connection is gone.
+    pub fn disconnected(&mut self) {
+        self.phase = Phase::Offline;
+        self.hello_at = None;
+        let lost = self.requests.disconnected();
+        self.out.frames.clear();
+        self.out
+            .reports
+            .extend(lost.into_iter().map(Report::Unanswered));
+    }
+
+    /// When [`Protocol::timeout`] is next due.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        [self.hello_at, self.requests.next_deadline()]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    /// Time has passed.
+    pub fn timeout(&mut self, now: Now) {
+        for pending in self.requests.overdue(now.at) {
+            match pending.purpose {
+                Purpose::Send { id, .. } | Purpose::Invoke(id) => {
+                    self.out.reports.push_back(Report::Unanswered(id));
+                }
+                Purpose::CatchUp => {
+                    self.out
+                        .reports
+                        .push_back(Report::Dead("catch-up unanswered"));
+                }
+                Purpose::Reassert => {
+                    self.out.reports.push_back(Report::Dead("login unanswered"));
+                }
+                Purpose::Login | Purpose::Logout | Purpose::Heartbeat | Purpose::Hello => {}
+            }
+        }
+        if self.hello_at.is_some_and(|at| at <= now.at) {
+            self.request(
+                now,
+                "im_open_status.wshello",
+                outgoing::HELLO.into(),
+                Purpose::Hello,
+            );
+            self.schedule_hello(now);
+        }
+    }
+
+    /// Takes in one frame.
+    pub fn receive(&mut self, now: Now, bytes: &[u8]) {
+        let incoming = match frame::decode(bytes, self.who.max_frame_bytes) {
+            Ok(incoming) => incoming,
+            Err(error) => {
+                self.out
+                    .reports
+                    .push_back(Report::BadFrame(error.to_string()));
+                return;
+            }
+        };
+        if let Some(pending) = self.requests.answered(incoming.seq, &incoming.servcmd) {
+            self.answered(now, incoming.seq, pending, &incoming.body);
+        } else if !self.was_asked(incoming.seq) || pushes::is_push(&incoming.servcmd) {
+            // Some pushes carry a number of their own.
+            self.pushed(now, &incoming);
+        }
+        // Else it answers something that is not waited for any longer.
+    }
+
+    const fn was_asked(&self, seq: u64) -> bool {
+        self.first_seq < seq && seq <= self.next_seq
+    }
+
+    const fn is_online(&self) -> bool {
+        matches!(self.phase, Phase::CatchingUp(_) | Phase::Live)
+    }
+
+    fn schedule_hello(&mut self, now: Now) {
+        let seconds = match &self.ticket {
+            Some(ticket) if ticket.hello_interval > 0 => ticket.hello_interval,
+            Some(_) | None => HELLO_INTERVAL,
+        };
+        self.hello_at = Some(now.at + Duration::from_secs(seconds.into()));
+    }
+}
+
+/// A random whole number below `bound`.
+fn below(jitter: &mut Jitter, bound: f64) -> u64 {
+    // Within 2^53 by its callers, and never negative.
+    Duration::from_secs_f64(jitter.fraction() * bound).as_secs()
+}
+
+#[cfg(test)]
+mod tests;

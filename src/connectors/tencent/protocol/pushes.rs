@@ -1,0 +1,227 @@
+//! Pushes: what each means, and the order in which they are passed on.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use super::{Phase, Protocol};
+use crate::connectors::tencent::catchup::{CatchUp, Held, MESSAGES_PER_SYNC, Step, bound_backfill};
+use crate::connectors::tencent::frame::Incoming;
+use crate::connectors::tencent::message::{self, Parsed, PushBody};
+use crate::connectors::tencent::outgoing;
+use crate::connectors::tencent::requests::Purpose;
+use crate::connectors::tencent::sync::GroupOrder;
+use crate::connectors::{Delivery, PushAck, Report};
+use crate::proto::v1;
+use crate::session::input::Now;
+
+/// An announced overload is believed for this long at the most.
+const MAX_OVERLOAD: Duration = Duration::from_secs(60);
+/// Pushes that concern only what a user interface shows.
+const IRRELEVANT_PUSHES: [&str; 1] = ["im_sdk_config_mgr.push_imsdk_purchase_bitsv2"];
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Overload {
+    over_load_serv_cmd: String,
+    #[serde(default)]
+    delay_secs: u64,
+}
+
+impl Protocol {
+    pub(super) fn pushed(&mut self, now: Now, incoming: &Incoming) {
+        let servcmd = incoming.servcmd.as_str();
+        if IRRELEVANT_PUSHES.contains(&servcmd) {
+            return;
+        }
+        let mut entries = Vec::new();
+        let mut ack = None;
+        let mut more = false;
+        match (
+            is_event_push(servcmd),
+            serde_json::from_str::<PushBody<'_>>(incoming.body.get()),
+        ) {
+            (true, Ok(push)) => {
+                match push.event_array {
+                    Some(array) => array.into_iter().for_each(|entry| {
+                        message::parse_event(&self.who.account, servcmd, entry, &mut entries);
+                    }),
+                    None => entries.push(message::notice(servcmd, &incoming.body)),
+                }
+                ack = (push.need_ack == 1).then_some(PushAck::Push(push.session_data));
+                more = push.flag == 1;
+            }
+            (true, Err(_)) | (false, _) => {
+                entries.push(message::notice(servcmd, &incoming.body));
+            }
+        }
+        self.react(now, incoming);
+        for entry in &entries {
+            if let Parsed::Kick(kick_type) = entry {
+                let desc = format!("another login took the account (kick type {kick_type})");
+                self.out.reports.push_back(Report::Kicked {
+                    kick_type: *kick_type,
+                    desc,
+                });
+            }
+        }
+        entries.retain(|entry| !matches!(entry, Parsed::Kick(_)));
+        if more && self.is_online() {
+            // It lies before what the push brings, which waits for it.
+            let step = Step::C2c {
+                sync_flag: 0,
+                online: true,
+            };
+            self.catch_up(now, CatchUp::of([step]));
+        }
+        if !entries.is_empty() || ack.is_some() {
+            self.take_push(
+                now,
+                Held {
+                    entries: entries.into(),
+                    ack,
+                    bytes: incoming.body.get().len(),
+                },
+            );
+        }
+    }
+
+    /// What pushes ask of the connector itself.
+    fn react(&mut self, now: Now, incoming: &Incoming) {
+        match incoming.servcmd.as_str() {
+            "OverLoadPush.notify2" => {
+                if let Ok(overload) = serde_json::from_str::<Overload>(incoming.body.get()) {
+                    let delay = Duration::from_secs(overload.delay_secs).min(MAX_OVERLOAD);
+                    self.overloads.retain(|_, until| *until > now.at);
+                    self.overloads
+                        .insert(overload.over_load_serv_cmd, now.at + delay);
+                }
+            }
+            "StatSvc.KickOther" if self.is_online() => {
+                self.request(
+                    now,
+                    "im_open_status.wslogin",
+                    outgoing::LOGIN.into(),
+                    Purpose::Reassert,
+                );
+            }
+            _ => {}
+        }
+    }
+
+    /// Passes a push on, or keeps it until what came before it has been fetched.
+    fn take_push(&mut self, now: Now, push: Held) {
+        let messages = u32::try_from(push.entries.len()).unwrap_or(u32::MAX);
+        self.messages_since_sync = self.messages_since_sync.saturating_add(messages);
+        match &mut self.phase {
+            Phase::CatchingUp(round) if self.stalled => self.left_out += round.leave_out(&push),
+            Phase::CatchingUp(round) => self.left_out += round.hold(push),
+            Phase::Live if self.stalled => {
+                let mut round = CatchUp::default();
+                self.left_out += round.leave_out(&push);
+                self.phase = Phase::CatchingUp(round);
+            }
+            Phase::Live => {
+                self.deliver(now, VecDeque::from([push]));
+                if self.messages_since_sync >= MESSAGES_PER_SYNC {
+                    let step = Step::C2c {
+                        sync_flag: 0,
+                        online: false,
+                    };
+                    self.catch_up(now, CatchUp::of([step]));
+                }
+            }
+            // Without a login there is nothing that could be missed.
+            Phase::Offline | Phase::LoggingIn => {}
+        }
+    }
+
+    /// Reports pushes as one delivery, up to the first that shows a gap in a group.
+    pub(super) fn deliver(&mut self, now: Now, mut pushes: VecDeque<Held>) {
+        let mut delivery = Delivery::default();
+        let mut gap = None;
+        while let Some(mut push) = pushes.pop_front() {
+            gap = self.deliver_one(&mut push, &mut delivery);
+            if gap.is_some() {
+                pushes.push_front(push);
+                break;
+            }
+            delivery.acks.extend(push.ack);
+        }
+        if !delivery.events.is_empty() || !delivery.acks.is_empty() {
+            self.report_events(delivery);
+        }
+        if let Some(step) = gap {
+            let mut round = CatchUp::of([step]);
+            while let Some(push) = pushes.pop_back() {
+                round.hold_first(push);
+            }
+            self.catch_up(now, round);
+        }
+    }
+
+    fn deliver_one(&mut self, push: &mut Held, delivery: &mut Delivery) -> Option<Step> {
+        while let Some(entry) = push.entries.pop_front() {
+            match entry {
+                Parsed::C2c(message) => {
+                    if self.position.remember(&message.id) {
+                        delivery.events.push(v1::event::Kind::Message(message));
+                    }
+                }
+                Parsed::Group {
+                    group,
+                    sequence,
+                    message,
+                } => {
+                    let new = match (sequence, self.position.group_order(&group, sequence)) {
+                        (0, _) => self.position.remember(&message.id),
+                        (_, GroupOrder::Seen) => false,
+                        (_, GroupOrder::Next) => true,
+                        (_, GroupOrder::GapAfter(_)) => {
+                            let given_up = bound_backfill(&mut self.position, &group, sequence - 1);
+                            delivery.events.extend(given_up);
+                            let step = Step::Group {
+                                group: group.clone(),
+                                upto: sequence - 1,
+                            };
+                            push.entries.push_front(Parsed::Group {
+                                group,
+                                sequence,
+                                message,
+                            });
+                            return Some(step);
+                        }
+                    };
+                    if new {
+                        if sequence > 0 {
+                            self.position.advance_group(&group, sequence);
+                        }
+                        delivery.events.push(v1::event::Kind::Message(message));
+                    }
+                }
+                Parsed::Notice(notice) => {
+                    delivery
+                        .events
+                        .push(v1::event::Kind::UpstreamNotice(notice));
+                }
+                Parsed::Kick(_) => {}
+            }
+        }
+        None
+    }
+}
+
+fn is_event_push(servcmd: &str) -> bool {
+    matches!(
+        servcmd,
+        "im_open_push.msg_push"
+            | "im_open_push.multi_msg_push_ws"
+            | "im_open_status.stat_forceoffline"
+    )
+}
+
+/// Whether it is a push whatever its number.
+pub(super) fn is_push(servcmd: &str) -> bool {
+    is_event_push(servcmd) || servcmd == "OverLoadPush.notify2" || servcmd == "StatSvc.KickOther"
+}

@@ -1,0 +1,106 @@
+//! What can be asked of a running session, and what it does about it.
+
+use metrics::counter;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use crate::connectors::OutgoingMessage;
+use crate::proto::v1;
+use crate::runtime::handle::{CallError, Outcome};
+use crate::runtime::metrics as names;
+use crate::runtime::sends::{InvokeReply, SendReply, answer};
+use crate::runtime::session_actor::SessionActor;
+use crate::runtime::session_actor::outbox::Deferred;
+use crate::session::input::{Input, Now, Signature};
+use crate::session::state::Phase;
+
+/// Who waits for the outcome of a login.
+pub(in crate::runtime) type LoginReply = oneshot::Sender<Result<(Outcome, v1::Session), CallError>>;
+/// Who waits for a session's new state.
+pub(in crate::runtime) type ViewReply = oneshot::Sender<Result<v1::Session, CallError>>;
+
+/// What can be asked of a running session.
+#[derive(Debug)]
+pub(in crate::runtime) enum Command {
+    /// Keep it logged in.
+    Login(Option<Signature>, LoginReply),
+    /// Log it out.
+    Logout(ViewReply),
+    /// A fresh signature.
+    RenewSignature(Signature, ViewReply),
+    /// Send a message before the deadline.
+    Send(OutgoingMessage, Instant, SendReply),
+    /// Send a raw command with its body.
+    Invoke(String, String, InvokeReply),
+    /// Store the record again: the store has lost it.
+    Save,
+}
+
+impl SessionActor {
+    pub(super) fn command(&mut self, now: Now, command: Command) {
+        match command {
+            Command::Login(signature, reply) => {
+                self.login_waiters.push(reply);
+                // The first signature is no renewal, and nothing that subscribers need to hear of.
+                let none = signature.is_none() && self.session.durable().signature.is_none();
+                let issued = if none {
+                    self.tenant.issue(&self.key.account, now)
+                } else {
+                    None
+                };
+                let signature = signature.or(issued);
+                self.inputs.push_back(Input::Login(signature));
+            }
+            Command::Logout(reply) => {
+                self.logout_waiters.push(reply);
+                self.inputs.push_back(Input::Logout);
+            }
+            Command::RenewSignature(signature, reply) => {
+                if self.session.state().phase() == Phase::LoggedOut {
+                    answer(reply, Err(self.not_logged_in()));
+                } else {
+                    counter!(names::RENEWALS, "outcome" => "ok").increment(1);
+                    self.outbox.defer(Deferred::View(vec![reply]));
+                    self.inputs.push_back(Input::RenewSignature(signature));
+                }
+            }
+            Command::Send(message, deadline, reply) => {
+                if self.may_send() {
+                    if let Some(id) = self.sends.admit(&message.client_message_id, reply) {
+                        self.protocol.send(now, id, &message, deadline.into_std());
+                    }
+                } else {
+                    answer(reply, Err(self.not_logged_in()));
+                }
+            }
+            Command::Invoke(command, body, reply) => {
+                if self.may_send() {
+                    if let Some(id) = self.sends.admit_invoke(reply) {
+                        self.protocol.invoke(now, id, &command, body);
+                    }
+                } else {
+                    answer(reply, Err(self.not_logged_in()));
+                }
+            }
+            Command::Save => self.outbox.save(),
+        }
+    }
+
+    fn may_send(&self) -> bool {
+        match self.session.state().phase() {
+            Phase::Connecting | Phase::Online | Phase::BackingOff | Phase::RenewingSignature => {
+                true
+            }
+            Phase::LoggedOut | Phase::Parked => false,
+        }
+    }
+
+    fn not_logged_in(&self) -> CallError {
+        let durable = self.session.durable();
+        let phase = self.session.state().phase().label();
+        CallError::NotLoggedIn(match durable.code {
+            0 => phase.to_owned(),
+            code => format!("{phase}, code {code}: {}", durable.desc),
+        })
+    }
+}

@@ -1,0 +1,114 @@
+//! What the session asks for, done.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use metrics::counter;
+use tracing::debug;
+
+use crate::proto::v1;
+use crate::runtime::metrics as names;
+use crate::runtime::record;
+use crate::runtime::session_actor::outbox::Deferred;
+use crate::runtime::session_actor::{SessionActor, Socket};
+use crate::session::effect::{Credential, Effect, Notice};
+use crate::session::input::{Input, Now};
+use crate::session::state::State;
+
+impl SessionActor {
+    pub(super) async fn perform(&mut self, now: Now, effect: Effect) {
+        match effect {
+            Effect::Connect => {
+                let tenant = Arc::clone(&self.tenant);
+                let path = self.protocol.path();
+                self.socket = Socket::Dialling(Box::pin(async move {
+                    tenant.pacer.turn().await;
+                    tenant.dialer.dial(&path).await
+                }));
+            }
+            Effect::LogIn(credential) => {
+                self.resuming = credential == Credential::Ticket;
+                self.protocol.log_in(now, &credential);
+            }
+            Effect::LogOut => self.protocol.log_out(now),
+            Effect::CloseSocket => self.close_socket().await,
+            Effect::Heartbeat => self.protocol.heartbeat(now),
+            Effect::RenewSignature { reason, attempt } => {
+                debug!(?reason, attempt, "a fresh signature is needed");
+                self.inputs.push_back(self.issue(now));
+            }
+            Effect::ForgetTicket => self.protocol.forget_ticket(),
+            Effect::Save => self.outbox.save(),
+            Effect::Tell(notice) => {
+                let view = record::view(&self.key, &self.session);
+                self.outbox.tell(tell(notice, view), now);
+            }
+            Effect::AnswerLogin(login) => {
+                let waiters = std::mem::take(&mut self.login_waiters);
+                // The end of the session is no outcome of the login: the gateway, which sees its call unanswered,
+                // knows whether it is stopping or has given the partition away.
+                if *self.session.state() != State::Closed {
+                    self.outbox.defer(Deferred::Login(login, waiters));
+                }
+            }
+            Effect::AnswerLogout => {
+                let waiters = std::mem::take(&mut self.logout_waiters);
+                self.outbox.defer(Deferred::View(waiters));
+            }
+        }
+    }
+
+    fn issue(&self, now: Now) -> Input {
+        match self.tenant.issue(&self.key.account, now) {
+            Some(signature) => {
+                counter!(names::RENEWALS, "outcome" => "ok").increment(1);
+                Input::Renewed(signature)
+            }
+            None => {
+                counter!(names::RENEWALS, "outcome" => "failed").increment(1);
+                Input::RenewalFailed {
+                    reason: "the tenant has no issuer".into(),
+                    retry_after: Duration::from_secs(60),
+                }
+            }
+        }
+    }
+
+    async fn close_socket(&mut self) {
+        if let Socket::Open(mut connection) = std::mem::replace(&mut self.socket, Socket::None) {
+            // A peer that does not read is not waited for.
+            let _late = tokio::time::timeout(Duration::from_secs(1), connection.close()).await;
+        }
+        self.protocol.disconnected();
+    }
+}
+
+fn tell(notice: Notice, view: v1::Session) -> v1::event::Kind {
+    use v1::event::Kind;
+    match notice {
+        Notice::Changed => Kind::SessionChanged(v1::SessionChanged {
+            session: Some(view),
+        }),
+        Notice::SignatureExpired {
+            code,
+            desc,
+            expires_at,
+        } => {
+            let expires_at = expires_at.map(record::timestamp);
+            Kind::SignatureExpired(v1::SignatureExpired {
+                code,
+                desc,
+                expires_at,
+            })
+        }
+        Notice::Kicked {
+            kick_type,
+            desc,
+            retaking,
+        } => Kind::KickedOffline(v1::KickedOffline {
+            kick_type,
+            desc,
+            retaking,
+        }),
+    }
+}
