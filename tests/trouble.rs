@@ -11,6 +11,8 @@
 
 #[path = "trouble/calls.rs"]
 mod calls;
+#[path = "trouble/client.rs"]
+mod client;
 #[path = "trouble/concurrency.rs"]
 mod concurrency;
 #[path = "trouble/credentials.rs"]
@@ -23,6 +25,8 @@ mod fixture;
 mod frames;
 #[path = "trouble/network.rs"]
 mod network;
+#[path = "trouble/ownership.rs"]
+mod ownership;
 #[path = "trouble/process.rs"]
 mod process;
 #[path = "trouble/proxy.rs"]

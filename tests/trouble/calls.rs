@@ -36,6 +36,82 @@ async fn a_message_that_is_sent_while_the_session_reconnects_goes_out_after() {
 }
 
 #[tokio::test]
+async fn messages_that_wait_go_out_in_order_and_no_more_than_may_wait_and_none_too_late() {
+    let upstream = Upstream::start().await;
+    let proxy = Proxy::start(upstream.sim.listen_addr(), None).await;
+    let mut tenant = tenant("acme", proxy.url());
+    tenant.limits.pending_sends_per_session = 4;
+    let gateway = Gateway::with(vec![tenant]).await;
+    let client = gateway.client().await;
+    let mut events = client.subscribe().await;
+    client.online("bot").await;
+    client.online("friend").await;
+    proxy.hold();
+    upstream.sim.drop_connections(Some("bot")).unwrap();
+    client
+        .until("bot", |bot| bot.state() != SessionState::Online)
+        .await;
+    let short = std::time::Duration::from_millis(300);
+    assert_late(
+        client
+            .send_within(short, "bot", "friend", "too late", "")
+            .await,
+    );
+
+    let texts = numbered("text", 4);
+    let send = async |text: &String| client.send("bot", "friend", text, "").await;
+    // Polled in order, on one connection.
+    let waiting = futures_util::future::join_all(texts.iter().map(send));
+    let then = async {
+        let one_more = poll(async || {
+            let refused = client
+                .send_within(short, "bot", "friend", "too many", "")
+                .await;
+            refused
+                .err()
+                .filter(|status| status.code() == Code::ResourceExhausted)
+        });
+        let refused = refusal(Err::<(), _>(one_more.await.unwrap()));
+        assert_eq!(refused.1, "SENDS_PENDING");
+        proxy.release();
+    };
+    let (sent, ()) = tokio::join!(waiting, then);
+    for sent in sent {
+        assert_eq!(sent.unwrap().code, 0);
+    }
+    assert_eq!(events.texts_until("friend", "text-3").await, texts);
+    assert_eq!(upstream.user("bot").sent, 4);
+}
+
+#[tokio::test]
+async fn a_tenant_has_no_more_sessions_than_it_may_also_when_they_come_at_once() {
+    let upstream = Upstream::start().await;
+    let mut tenant = tenant("acme", upstream.url());
+    tenant.limits.sessions = 3;
+    let gateway = Gateway::with(vec![tenant]).await;
+    let client = gateway.client().await;
+    let accounts = numbered("bot", 10);
+    let login = async |account: &String| client.login(account, &sig(account)).await;
+    let answers = futures_util::future::join_all(accounts.iter().map(login)).await;
+    let (good, bad): (Vec<_>, Vec<_>) = answers.into_iter().partition(Result::is_ok);
+    assert_eq!((good.len(), bad.len()), (3, 7));
+    for refused in bad {
+        let (code, reason, _) = refusal(refused);
+        assert_eq!(
+            (code, reason.as_str()),
+            (Code::ResourceExhausted, "SESSIONS")
+        );
+    }
+    assert_eq!(upstream.sim.stats().logins, 3);
+    // One that leaves makes room for one other.
+    let held = client.list(0, "").await.unwrap().sessions;
+    client.logout(&held[0].account).await.unwrap();
+    client.online("another").await;
+    let refused = client.login("one-more", &sig("one-more")).await;
+    assert_eq!(refusal(refused).1, "SESSIONS");
+}
+
+#[tokio::test]
 async fn a_repeated_message_is_sent_once() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::with(vec![tenant("acme", upstream.url())]).await;

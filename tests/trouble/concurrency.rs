@@ -7,6 +7,7 @@ use tokio::net::TcpListener;
 use tonic::Code;
 
 use crate::fixture::*;
+use crate::process::{Process, write_config};
 use crate::proxy::Proxy;
 
 const SHORT: Duration = Duration::from_millis(300);
@@ -94,7 +95,7 @@ async fn a_logout_during_a_login_ends_it() {
     let (code, reason, _) = refusal(login);
     assert_eq!(code, Code::FailedPrecondition);
     assert_eq!(reason, "LOGGED_OUT");
-    proxy.release();
+    proxy.release_emptied().await;
 
     // Another login through the same proxy comes after anything that was still under way.
     client.online("other").await;
@@ -152,7 +153,7 @@ async fn a_stop_in_the_middle_of_a_login_is_made_good_by_the_restart() {
     let (login, config) = tokio::join!(client.login("bot", &signature), stop);
     let (code, reason, _) = refusal(login);
     assert_eq!((code, reason.as_str()), (Code::Unavailable, "DRAINING"));
-    proxy.release();
+    proxy.release_emptied().await;
 
     let gateway = Gateway::start(config).await.ready().await;
     let client = gateway.client().await;
@@ -161,4 +162,69 @@ async fn a_stop_in_the_middle_of_a_login_is_made_good_by_the_restart() {
         assert_eq!(upstream.user(account).logins, 1, "{account}");
     }
     assert_eq!(upstream.user("before").resumes, 1);
+}
+
+#[tokio::test]
+async fn a_kill_in_the_middle_of_a_login_is_made_good_by_the_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let upstream = Upstream::start().await;
+    let proxy = Proxy::start(upstream.sim.listen_addr(), None).await;
+    let config = write_config(folder.path(), proxy.url());
+    let gateway = Process::start(&config);
+    gateway.ready().await;
+    let client = Client::connect(gateway.grpc, "acme").await;
+    proxy.hold();
+    let signature = sig("bot");
+    let kill = async {
+        until("no login is sent", || proxy.kept() > 0).await;
+        drop(gateway);
+    };
+    let (login, ()) = tokio::join!(client.login("bot", &signature), kill);
+    login.unwrap_err();
+    proxy.release_emptied().await;
+
+    let gateway = Process::start(&config);
+    gateway.ready().await;
+    let client = Client::connect(gateway.grpc, "acme").await;
+    let online = client.until_state("bot", SessionState::Online).await;
+    assert_eq!((online.logins, online.resumes), (1, 0));
+    let user = upstream.user("bot");
+    assert_eq!((user.logins, user.refused), (1, 0));
+}
+
+#[tokio::test]
+async fn calls_in_any_order_at_once_leave_the_session_as_the_last_one_wants_it() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::with(vec![tenant("acme", upstream.url())]).await;
+    let client = gateway.client().await;
+    for round in 0..4 {
+        let call = async |number: u64| {
+            let fresh = sig_for("bot", Duration::from_secs(3600 + number));
+            // Each may be overtaken by another, which its answer then says.
+            match number % 4 {
+                0 => drop(client.logout("bot").await),
+                1 => drop(client.renew("bot", &fresh).await),
+                _ => drop(client.login("bot", &fresh).await),
+            }
+        };
+        let calls = (0..20).map(|number| call(round * 20 + number));
+        let all = within(futures_util::future::join_all(calls));
+        let cut = async {
+            until("nothing comes online", || {
+                upstream.sim.stats().logins > round
+            })
+            .await;
+            let _none_to_cut = upstream.sim.drop_connections(None);
+        };
+        tokio::join!(all, cut);
+        let last = sig_for("bot", Duration::from_secs(10_000 + round));
+        assert_eq!(client.login("bot", &last).await.unwrap().code, 0);
+        until("the upstream does not know", || upstream.user("bot").online).await;
+        assert_eq!(upstream.sim.stats().connections, 1);
+    }
+    client.logout("bot").await.unwrap();
+    until("it stays", || upstream.sim.stats().connections == 0).await;
+    // Not once was a login sent too soon after the one before, or after the account had been logged out.
+    let user = upstream.user("bot");
+    assert_eq!((user.refused, user.kicked, user.online), (0, 0, false));
 }

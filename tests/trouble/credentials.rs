@@ -218,23 +218,38 @@ async fn messages_come_in_order_while_the_gateway_renews_signatures_that_end_wit
     let mut events = client.subscribe().await;
     assert_eq!(client.login("bot", "").await.unwrap().code, 0);
 
-    // One message each time that something is seen of the session, until it has lived through three signatures.
-    upstream.sim.account("friend").unwrap();
+    // A steady stream, until the session has lived through three signatures.
+    let mut pace = tokio::time::interval(Duration::from_millis(50));
     let mut sent = Vec::new();
     while upstream.user("bot").logins < 4 {
+        pace.tick().await;
+        assert!(sent.len() < 1000, "the signatures do not end");
         let text = format!("text-{}", sent.len());
         upstream.texts("friend", "bot", [text.clone()]);
         sent.push(text);
-        client
-            .until("bot", |bot| bot.logins > 0 && bot.desired)
-            .await;
-        let pace = Duration::from_millis(50);
-        let _none = tokio::time::timeout(pace, std::future::pending::<()>()).await;
     }
     let last = sent.last().unwrap();
     assert_eq!(events.texts_until("bot", last).await, sent);
     assert_eq!(upstream.sim.stats().refused, 0);
     assert_eq!(client.session("bot").await.unwrap().code, 0);
+}
+
+#[tokio::test]
+async fn a_bot_that_brings_one_bad_signature_after_the_other_is_paced() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::with(vec![tenant("acme", upstream.url())]).await;
+    let client = gateway.client().await;
+    let began = tokio::time::Instant::now();
+    for number in 0..3 {
+        let damaged = client.login("bot", &format!("damaged-{number}")).await;
+        assert_eq!(damaged.unwrap().code, 70003);
+        let foreign = sig_of(APP, &format!("key-{number}"), "bot", HOUR);
+        assert_eq!(client.login("bot", &foreign).await.unwrap().code, 70009);
+    }
+    client.online("bot").await;
+    assert!(began.elapsed() >= Duration::from_millis(6 * 300));
+    let stats = upstream.sim.stats();
+    assert_eq!((stats.refused, stats.logins), (6, 1));
 }
 
 #[tokio::test]

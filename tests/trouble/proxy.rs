@@ -10,9 +10,12 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 
+use crate::fixture::until;
+
 #[derive(Default)]
 struct Counts {
     accepted: AtomicU64,
+    ended: AtomicU64,
     kept: AtomicU64,
     answered: AtomicU64,
 }
@@ -47,6 +50,7 @@ impl Proxy {
                 let (tls, stop) = (tls.clone(), tasks.clone());
                 tasks.spawn("proxied", TaskKind::Work, async move {
                     stop.stop_or(link.forward(stream, tls)).await;
+                    link.counts.ended.fetch_add(1, Ordering::Relaxed);
                 });
             }
         });
@@ -76,6 +80,14 @@ impl Proxy {
     /// kept, and thrown away if the connection closes meanwhile.
     pub(crate) fn hold(&self) {
         self.flowing.send_replace(false);
+    }
+
+    /// Waits until all connections have ended, so that what was kept of them is gone, and lets everything through
+    /// again.
+    pub(crate) async fn release_emptied(&self) {
+        let ended = || self.counts.ended.load(Ordering::Relaxed);
+        until("a connection stays open", || ended() == self.accepted()).await;
+        self.release();
     }
 
     /// Lets everything through again.
@@ -111,7 +123,7 @@ struct Link {
 }
 
 impl Link {
-    async fn forward(self, stream: TcpStream, tls: Option<TlsAcceptor>) {
+    async fn forward(&self, stream: TcpStream, tls: Option<TlsAcceptor>) {
         let Ok(upstream) = TcpStream::connect(self.to).await else {
             return;
         };

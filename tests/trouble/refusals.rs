@@ -52,7 +52,7 @@ async fn a_kicked_session_yields() {
     let parked = client.until_state("bot", SessionState::Parked).await;
     assert_eq!(parked.park_reason(), ParkReason::Kicked);
 
-    // Also after a restart of everything else: it stays where it is until the bot wants it back.
+    // It stays where it is until the bot wants it back.
     let waiting = client.session("bot").await.unwrap();
     assert_eq!((waiting.desired, waiting.logins), (true, 1));
     client.online("bot").await;

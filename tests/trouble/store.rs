@@ -3,19 +3,19 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use imgate::config::{Config, Seal, StoreKind};
+use imgate::config::{Config, StoreKind};
 use imgate::proto::v1;
 use imgate::proto::v1::event::Kind;
+use imgate::store::Store as _;
 use imgate::store::redis::{RedisOptions, RedisStore};
-use imgate::store::{Batch, Claim, Lease, Store, StoredSession};
-use imgate::types::{AccountId, Epoch, PartitionId, ReplicaId, TenantId, WallClock};
+use imgate::types::{PartitionId, TenantId};
 use redis::Commands as _;
 
 use crate::fixture::*;
 use crate::redis_server::{Data, RedisServer};
 
 /// One partition, whose keys are easily named.
-fn on_redis(redis: &RedisServer, upstream: &Upstream) -> Config {
+pub(crate) fn on_redis(redis: &RedisServer, upstream: &Upstream) -> Config {
     let mut tenant = tenant("acme", upstream.url());
     tenant.partitions = 1;
     config(
@@ -26,7 +26,7 @@ fn on_redis(redis: &RedisServer, upstream: &Upstream) -> Config {
     )
 }
 
-fn partition() -> PartitionId {
+pub(crate) fn partition() -> PartitionId {
     PartitionId {
         tenant: TenantId::new("acme"),
         number: 0,
@@ -34,28 +34,14 @@ fn partition() -> PartitionId {
 }
 
 /// The names of the partition's keys.
-fn key(part: &str) -> String {
+pub(crate) fn key(part: &str) -> String {
     format!("imgate:{{acme:0}}:{part}")
 }
 
-async fn raw_store(redis: &RedisServer) -> RedisStore {
+pub(crate) async fn raw_store(redis: &RedisServer) -> RedisStore {
     RedisStore::connect(&RedisOptions::new(redis.url()))
         .await
         .unwrap()
-}
-
-/// Takes the partition away from whoever has it.
-async fn seize(redis: &RedisServer, store: &RedisStore) -> Lease {
-    let mut connection = redis.client();
-    let other = ReplicaId::new("second");
-    loop {
-        // As if the lease had run out.
-        let _: () = connection.del(key("lease")).unwrap();
-        let claim = store.claim(&partition(), &other, PATIENCE, Epoch(0)).await;
-        if let Claim::Granted(lease) = claim.unwrap() {
-            return lease;
-        }
-    }
 }
 
 #[tokio::test]
@@ -184,6 +170,37 @@ async fn a_store_that_is_killed_and_comes_back_with_its_data_costs_nothing() {
 }
 
 #[tokio::test]
+async fn more_messages_than_can_wait_for_the_store_are_fetched_when_it_is_back() {
+    let redis = RedisServer::start();
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::start(on_redis(&redis, &upstream))
+        .await
+        .ready()
+        .await;
+    let client = gateway.client().await;
+    let mut events = client.subscribe().await;
+    client.online("bot").await;
+    redis.pause();
+    let texts = numbered("text", 3000);
+    for some in texts.chunks(20) {
+        upstream.texts("friend", "bot", some.iter().cloned());
+        // Lets the gateway take them in.
+        client.session("bot").await.unwrap();
+    }
+    let dropped = "imgate_events_append_failures_total";
+    until("there is room for all", || {
+        gateway.metrics.sum(dropped, "reason=\"queue_full\"") > 0.0
+    })
+    .await;
+    assert_eq!(upstream.user("bot").acked, 0);
+    redis.resume();
+    let seen = events.texts_until("bot", "text-2999").await;
+    assert!(seen == texts, "{} of {}", seen.len(), texts.len());
+    let user = upstream.user("bot");
+    assert_eq!((user.logins, user.resumes), (1, 0));
+}
+
+#[tokio::test]
 async fn a_store_that_comes_back_empty_is_filled_again_and_the_gap_is_told() {
     let mut redis = RedisServer::start();
     let upstream = Upstream::start().await;
@@ -225,118 +242,6 @@ async fn a_store_that_comes_back_empty_is_filled_again_and_the_gap_is_told() {
         let user = upstream.user(account);
         assert_eq!((user.logins, user.resumes), (1, 1), "{account}");
     }
-}
-
-#[tokio::test]
-async fn a_record_that_cannot_be_read_parks_its_session_alone_until_a_login() {
-    let redis = RedisServer::start();
-    let upstream = Upstream::start().await;
-    let gateway = Gateway::start(on_redis(&redis, &upstream))
-        .await
-        .ready()
-        .await;
-    let client = gateway.client().await;
-    for account in ["garbage", "good", "short"] {
-        client.online(account).await;
-    }
-    let mut config = gateway.stop().await;
-    // One record of another key: by a gateway that cannot read the others'.
-    config.seal = Seal::Keys(seal_keys(9));
-    let gateway = Gateway::start(config).await.ready().await;
-    let client = gateway.client().await;
-    let listed = client.list(0, "").await.unwrap().sessions;
-    assert_eq!(listed.len(), 3);
-    for session in listed {
-        assert_eq!(session.park_reason(), ParkReason::CorruptRecord);
-    }
-    client.online("foreign").await;
-    let mut config = gateway.stop().await;
-    let mut connection = redis.client();
-    let sessions = key("sessions");
-    let _: () = connection
-        .hset(&sessions, "garbage", b"\xff\x00garbage")
-        .unwrap();
-    let short: Vec<u8> = connection.hget(&sessions, "short").unwrap();
-    let _: () = connection
-        .hset(&sessions, "short", &short[..short.len() / 2])
-        .unwrap();
-
-    config.seal = Seal::Keys(seal_keys(7));
-    let gateway = Gateway::start(config).await.ready().await;
-    let client = gateway.client().await;
-    client.until_state("good", SessionState::Online).await;
-    let before = upstream.sim.stats();
-    for account in ["garbage", "short", "foreign"] {
-        let session = client.session(account).await.unwrap();
-        assert_eq!(session.state(), SessionState::Parked, "{account}");
-        assert_eq!(session.park_reason(), ParkReason::CorruptRecord);
-        assert!(!session.desc.is_empty());
-    }
-    assert_eq!(before.logins, 4);
-    let corrupt = "imgate_session_corrupt_records_total";
-    assert_eq!(gateway.metrics.sum(corrupt, ""), 3.0 + 3.0);
-    for account in ["garbage", "short", "foreign"] {
-        client.online(account).await;
-    }
-    let gateway = gateway.restart().await;
-    let client = gateway.client().await;
-    for account in ["garbage", "short", "foreign", "good"] {
-        client.until_state(account, SessionState::Online).await;
-    }
-    assert_eq!(upstream.sim.stats().logins, 7);
-}
-
-#[tokio::test]
-async fn a_partition_that_another_replica_takes_is_let_go_at_once() {
-    let redis = RedisServer::start();
-    let upstream = Upstream::start().await;
-    let mut config = on_redis(&redis, &upstream);
-    config.tenants.push(tenant("other", upstream.url()));
-    let gateway = Gateway::start(config).await.ready().await;
-    let client = gateway.client().await;
-    let other = gateway.client_of("other").await;
-    let mut events = client.subscribe().await;
-    client.online("bot").await;
-    other.online("theirs").await;
-    upstream.texts("friend", "bot", ["before".into()]);
-    assert_eq!(events.text("bot").await, "before");
-
-    let store = raw_store(&redis).await;
-    let lease = seize(&redis, &store).await;
-    let noted = StoredSession {
-        account: AccountId::new("mark"),
-        record: b"the second replica's".to_vec(),
-    };
-    let mark = Batch {
-        now: WallClock.now(),
-        records: vec![noted],
-        events: vec![],
-    };
-    store.commit(&lease, &mark).await.unwrap();
-    let bounds = store.log_bounds(&partition()).await.unwrap();
-    let records = store.sessions(&partition()).await.unwrap();
-    upstream.texts("friend", "bot", ["meanwhile".into()]);
-    until("its socket stays open", || !upstream.user("bot").online).await;
-    assert_store_away(client.session("bot").await);
-    assert_store_away(client.login("bot", &sig("bot")).await);
-    assert_store_away(client.list(0, "").await);
-    assert_eq!(
-        gateway.metrics.sum("imgate_cluster_leases_lost_total", ""),
-        1.0
-    );
-    assert!(upstream.user("theirs").online);
-    assert_eq!(upstream.user("theirs").connections, 1);
-    // Nothing more was written, and what was not written was not acknowledged.
-    assert_eq!(store.log_bounds(&partition()).await.unwrap(), bounds);
-    assert_eq!(store.sessions(&partition()).await.unwrap(), records);
-    assert_eq!(upstream.user("bot").acked, 1);
-
-    store.release(&lease).await.unwrap();
-    assert_eq!(events.text("bot").await, "meanwhile");
-    let user = upstream.user("bot");
-    assert_eq!((user.logins, user.resumes), (1, 1));
-    let mark = client.session("mark").await.unwrap();
-    assert_eq!(mark.park_reason(), ParkReason::CorruptRecord);
 }
 
 #[tokio::test]
@@ -405,7 +310,6 @@ async fn a_connection_to_the_store_that_is_cut_is_made_anew() {
     assert!(log.last_sequence >= 6);
 }
 
-/// How long the whole of this may hold up a stop.
 #[tokio::test]
 async fn a_gateway_whose_store_is_away_still_stops_within_its_grace() {
     let redis = RedisServer::start();
