@@ -15,7 +15,7 @@ use super::hub::Hub;
 use super::metrics as names;
 use crate::error::{Classified, ErrorKind};
 use crate::runtime::supervisor::{TaskKind, Tasks};
-use crate::store::{Lease, Store};
+use crate::store::{Lease, Store, StoreError};
 use crate::types::{AccountId, PartitionId};
 
 mod writer;
@@ -155,6 +155,16 @@ impl Default for LogOptions {
 #[derive(Clone, Debug)]
 pub struct LogWriter {
     queue: mpsc::Sender<Append>,
+    stuck: watch::Receiver<Option<Stuck>>,
+}
+
+/// Why the writer tries the same group again and again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stuck {
+    /// The store does not answer.
+    Away,
+    /// The store takes no more.
+    Full,
 }
 
 impl LogWriter {
@@ -170,11 +180,24 @@ impl LogWriter {
         tasks: &Tasks,
     ) -> Self {
         let (queue, appends) = mpsc::channel(options.queue.max(1));
+        let (is_stuck, stuck) = watch::channel(None);
         let span = info_span!("log", %partition);
-        let writer = writer::Writer::new(partition, store, lease, hub, fenced, options, appends);
+        let writer = writer::Writer::new(
+            partition, store, lease, hub, fenced, options, appends, is_stuck,
+        );
         let task = writer.run(tasks.clone()).instrument(span);
         tasks.spawn("log writer", TaskKind::Work, task);
-        Self { queue }
+        Self { queue, stuck }
+    }
+
+    /// Whether what is handed over now is written soon: an error while the writer waits for the store.
+    pub fn accepts(&self) -> Result<(), StoreError> {
+        let kept = "what came before is still waiting to be written".to_owned();
+        match *self.stuck.borrow() {
+            None => Ok(()),
+            Some(Stuck::Away) => Err(StoreError::Unavailable(kept)),
+            Some(Stuck::Full) => Err(StoreError::Full(kept)),
+        }
     }
 
     /// Hands something over without waiting. On an error the append comes back.

@@ -80,7 +80,7 @@ impl Gateway {
 
     /// Logs an account out and keeps it out. Says so only when that is stored, and so not while the store is away.
     pub async fn logout(&self, key: &SessionKey) -> Result<v1::Session, CallError> {
-        self.store.ping().await?;
+        self.can_store(self.tenant(&key.tenant)?).await?;
         self.ask(key, Command::Logout, Some).await
     }
 
@@ -93,7 +93,7 @@ impl Gateway {
         let sessions = self.tenant(&key.tenant)?;
         check_signature(&sessions.tenant, key, signature.expose())?;
         let signature = record::signature(signature);
-        self.store.ping().await?;
+        self.can_store(sessions).await?;
         self.ask(
             key,
             |reply| Command::RenewSignature(signature.clone(), reply),
@@ -201,16 +201,23 @@ impl Gateway {
             if !online || brings_signature {
                 // A login whose outcome cannot be stored would be forgotten by the next restart, and a signature
                 // that is to be kept would have its caller wait until the store is back.
-                self.store.ping().await?;
+                self.can_store(sessions).await?;
             }
             return Ok(mailbox);
         }
         if sessions.is_full() {
             return Err(CallError::TooManySessions(sessions.tenant.max_sessions));
         }
+        sessions.accept()?;
         let partition = key.partition(sessions.tenant.partitions);
         let stored = self.store.session(&partition, &key.account).await?;
         sessions.start(&key.account, stored.as_deref())
+    }
+
+    /// Whether a call that is to be stored before it is answered can be: else it would wait until its deadline.
+    async fn can_store(&self, sessions: &TenantSessions) -> Result<(), CallError> {
+        sessions.accept()?;
+        Ok(self.store.ping().await?)
     }
 
     /// Asks a running session. One that is not running answers what `at_rest` makes of its view, if anything.

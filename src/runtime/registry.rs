@@ -169,6 +169,14 @@ impl TenantSessions {
         self.slots().running >= self.tenant.max_sessions
     }
 
+    /// Whether what sessions have to store is stored soon. The partitions share a store: one that waits for it
+    /// speaks for all.
+    pub(super) fn accept(&self) -> Result<(), StoreError> {
+        self.partitions
+            .iter()
+            .try_for_each(|partition| partition.writer.accepts())
+    }
+
     /// Asks every session of a partition to store its record again.
     pub(super) fn save_all(&self, number: u16) {
         let slots = self.slots();

@@ -8,7 +8,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 
-use super::{Append, AppendError, LogOptions};
+use super::{Append, AppendError, LogOptions, Stuck};
 use crate::events::hub::Hub;
 use crate::events::metrics as names;
 use crate::runtime::supervisor::Tasks;
@@ -24,6 +24,7 @@ pub(super) struct Writer {
     fenced: mpsc::Sender<PartitionId>,
     options: LogOptions,
     appends: mpsc::Receiver<Append>,
+    stuck: watch::Sender<Option<Stuck>>,
     /// The epoch that the store refused: nothing is written under it again.
     refused: Option<Epoch>,
     trim: Trim,
@@ -50,6 +51,7 @@ enum Flushed {
 type StopBy<'a> = Pin<&'a mut (dyn Future<Output = ()> + Send)>;
 
 impl Writer {
+    #[expect(clippy::too_many_arguments, reason = "the parts of one private struct")]
     pub(super) fn new(
         partition: PartitionId,
         store: Arc<dyn Store>,
@@ -58,6 +60,7 @@ impl Writer {
         fenced: mpsc::Sender<PartitionId>,
         options: LogOptions,
         appends: mpsc::Receiver<Append>,
+        stuck: watch::Sender<Option<Stuck>>,
     ) -> Self {
         let trim = Trim {
             last: 0,
@@ -73,6 +76,7 @@ impl Writer {
             fenced,
             options,
             appends,
+            stuck,
             refused: None,
             trim,
         }
@@ -161,21 +165,23 @@ impl Writer {
             let refusal = match self.store.commit(&lease, &batch).await {
                 Ok(committed) => {
                     if attempt > 0 {
+                        self.stuck.send_replace(None);
                         info!(attempt, "the store takes appends again");
                     }
                     return Flushed::Done(committed);
                 }
                 Err(refusal) => refusal,
             };
-            let reason = match &refusal {
-                StoreError::Unavailable(_) => "unavailable",
-                StoreError::Full(_) => "full",
+            let (stuck, reason) = match &refusal {
+                StoreError::Unavailable(_) => (Stuck::Away, "unavailable"),
+                StoreError::Full(_) => (Stuck::Full, "full"),
                 // A store that lost its data gives a new lease; another replica's lease comes back as none.
                 StoreError::Fenced { .. } => {
                     self.report_fenced(&lease, &refusal).await;
                     continue;
                 }
                 StoreError::Corrupt { .. } => {
+                    self.stuck.send_replace(None);
                     error!(error = %refusal, "a group of appends is lost");
                     return Flushed::Failed(AppendError::Corrupt);
                 }
@@ -183,6 +189,7 @@ impl Writer {
             if attempt == 0 {
                 warn!(error = %refusal, "the store does not take appends; trying again");
             }
+            self.stuck.send_replace(Some(stuck));
             metrics::counter!(names::APPEND_RETRIES, "reason" => reason).increment(1);
             attempt += 1;
             tokio::time::sleep(self.pause(attempt)).await;
