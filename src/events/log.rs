@@ -168,8 +168,8 @@ pub(crate) enum Stuck {
 }
 
 impl LogWriter {
-    /// Starts the writer of `partition`. It writes under the lease that `lease` shows, and waits while that
-    /// shows none. `fenced` is told, once per epoch, when the store refuses the lease.
+    /// Starts the writer of `partition`. It writes under the lease that `lease` shows, and fails what
+    /// it is given while that shows none. `fenced` is told, once per epoch, when the store refuses the lease.
     pub fn start(
         partition: PartitionId,
         store: Arc<dyn Store>,

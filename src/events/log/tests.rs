@@ -170,14 +170,20 @@ async fn a_full_queue_refuses_at_once_and_serves_what_it_took() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn without_a_lease_it_waits_for_one() {
+async fn what_belongs_to_a_hold_that_has_ended_is_not_written_in_the_next() {
     let world = world(LogOptions::default()).await;
-    let lease = world.lease.send_replace(None);
-    let mut done = world.push("a");
+    world.store.inner.set_available(false);
+    let waiting = [world.push("a"), world.push("b")];
     tokio::time::sleep(Duration::from_secs(60)).await;
-    assert!((&mut done).now_or_never().is_none());
+    let lease = world.lease.send_replace(None);
+    for done in waiting {
+        assert_eq!(done.await.unwrap(), Err(AppendError::Fenced));
+    }
+    world.store.inner.set_available(true);
     world.lease.send_replace(lease);
-    done.await.unwrap().unwrap();
+    world.push("c").await.unwrap().unwrap();
+    assert_eq!(world.texts().await, ["c"]);
+    assert!(world.writer.accepts().is_ok());
 }
 
 #[tokio::test(start_paused = true)]

@@ -159,6 +159,7 @@ impl Writer {
         let mut attempt = 0;
         loop {
             let Some(lease) = self.held_lease().await else {
+                self.stuck.send_replace(None);
                 return Flushed::Failed(AppendError::Fenced);
             };
             batch.now = WallClock.now();
@@ -196,14 +197,18 @@ impl Writer {
         }
     }
 
-    /// Waits for a lease that has not been refused; `None` when the one that was is given up.
+    /// The lease, if it has not been refused; waits for another one if it has. `None` when there is none: what was
+    /// to be written belongs to a hold of the partition that has ended, and must not be written in the next.
     async fn held_lease(&mut self) -> Option<Lease> {
         loop {
             let lease = self.lease.borrow_and_update().clone();
             match lease {
                 Some(lease) if self.refused != Some(lease.epoch) => return Some(lease),
-                None if self.refused.take().is_some() => return None,
-                Some(_) | None => {
+                None => {
+                    self.refused = None;
+                    return None;
+                }
+                Some(_) => {
                     if self.lease.changed().await.is_err() {
                         // Whoever kept the lease is gone, and no other will come.
                         return None;

@@ -138,6 +138,7 @@ struct World {
     store: Arc<MemoryStore>,
     gateway: Gateway,
     lease: Lease,
+    keeper: watch::Sender<Option<Lease>>,
     tasks: Tasks,
 }
 
@@ -167,7 +168,7 @@ impl World {
             acks,
         });
         let store = Arc::new(MemoryStore::new());
-        let (gateway, lease) = gateway(&upstream, &store, &tasks).await;
+        let (gateway, lease, keeper) = gateway(&upstream, &store, &tasks).await;
         gateway.adopt(&lease.partition, Vec::new());
         Self {
             upstream,
@@ -175,6 +176,7 @@ impl World {
             store,
             gateway,
             lease,
+            keeper,
             tasks,
         }
     }
@@ -225,10 +227,10 @@ impl World {
 
     /// The gateway of another process, with what is stored.
     async fn restart(&mut self) {
-        let (gateway, lease) = gateway(&self.upstream, &self.store, &self.tasks).await;
+        let (gateway, lease, keeper) = gateway(&self.upstream, &self.store, &self.tasks).await;
         let stored = self.store.sessions(&lease.partition).await.unwrap();
         gateway.adopt(&lease.partition, stored);
-        (self.gateway, self.lease) = (gateway, lease);
+        (self.gateway, self.lease, self.keeper) = (gateway, lease, keeper);
     }
 }
 
@@ -236,7 +238,7 @@ async fn gateway(
     upstream: &Arc<Upstream>,
     store: &Arc<MemoryStore>,
     tasks: &Tasks,
-) -> (Gateway, Lease) {
+) -> (Gateway, Lease, watch::Sender<Option<Lease>>) {
     let partition = PartitionId {
         tenant: TenantId::new("t"),
         number: 0,
@@ -250,10 +252,11 @@ async fn gateway(
         panic!("{claim:?}")
     };
     let shared: Arc<dyn Store> = Arc::clone(store) as Arc<dyn Store>;
+    let (keeper, kept) = watch::channel(Some(lease.clone()));
     let writer = LogWriter::start(
         partition,
         Arc::clone(&shared),
-        watch::channel(Some(lease.clone())).1,
+        kept,
         Hub::new(),
         mpsc::channel(8).0,
         LogOptions::default(),
@@ -282,7 +285,7 @@ async fn gateway(
         max_frame_bytes: 1 << 20,
     };
     let gateway = Gateway::new(vec![(Arc::new(tenant), vec![writer])], shared, tasks);
-    (gateway, lease)
+    (gateway, lease, keeper)
 }
 
 const DAY: Duration = Duration::from_secs(86_400);
@@ -385,6 +388,29 @@ async fn a_lost_lease_closes_the_session_and_stores_nothing_more() {
     assert_eq!(world.upstream.dials.load(Ordering::SeqCst), dials);
     assert_eq!(world.upstream.logouts.load(Ordering::SeqCst), 0);
     assert!(world.gateway.session(&World::key()).is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_lost_while_the_store_is_away_does_not_hold_anybody_up() {
+    let world = World::new().await;
+    world.log_in().await;
+    let events = world.events().await;
+    world.store.set_available(false);
+    world.push(1);
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    world.keeper.send_replace(None);
+    let losing = world.gateway.lose(&world.lease.partition);
+    tokio::time::timeout(Duration::from_secs(10), losing)
+        .await
+        .expect("the session waits for a store that is not its own any more");
+    world.store.set_available(true);
+    world.keeper.send_replace(Some(world.lease.clone()));
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(
+        world.events().await,
+        events,
+        "written after the lease was lost"
+    );
 }
 
 #[tokio::test(start_paused = true)]
