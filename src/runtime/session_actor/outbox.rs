@@ -31,9 +31,9 @@ use crate::store::StoreError;
 use crate::store::seal::Sealer;
 use crate::types::SessionKey;
 
-/// How many events may gather while nothing can be stored. Policy when full: the oldest notice of the session's
-/// own state is given up and counted; messages never gather here.
-const MAX_GATHERED: usize = 256;
+/// How many notices of the session's own state may gather while nothing can be stored. Policy when full: the oldest is
+/// given up and counted. What the connector brings is bounded by the connector, which is told to stop.
+const MAX_NOTICES: usize = 256;
 
 pub(super) struct Outbox {
     key: SessionKey,
@@ -41,13 +41,20 @@ pub(super) struct Outbox {
     writer: LogWriter,
     /// What the next append holds.
     save: bool,
-    events: Vec<Vec<u8>>,
+    events: Vec<Gathered>,
     acks: Vec<PushAck>,
     deferred: Vec<Deferred>,
     /// Appends handed over, oldest first.
     in_flight: VecDeque<InFlight>,
     /// An append that waits for room in the queue.
     waiting: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+}
+
+/// An event that is to be appended.
+struct Gathered {
+    /// It tells of the session's own state.
+    is_notice: bool,
+    encoded: Vec<u8>,
 }
 
 /// An answer that waits until what it says is stored.
@@ -99,18 +106,20 @@ impl Outbox {
 
     /// Subscribers are to be told.
     pub(super) fn tell(&mut self, kind: v1::event::Kind, now: Now) {
-        if self.events.len() >= MAX_GATHERED {
-            self.events.remove(0);
+        if self.events.iter().filter(|event| event.is_notice).count() >= MAX_NOTICES
+            && let Some(oldest) = self.events.iter().position(|event| event.is_notice)
+        {
+            self.events.remove(oldest);
             counter!(names::NOTICES_DROPPED).increment(1);
         }
-        self.push(kind, now);
+        self.push(kind, now, true);
         self.save = true;
     }
 
     /// The connector has brought something; it moved its position.
     pub(super) fn deliver(&mut self, delivery: Delivery, now: Now) {
         for kind in delivery.events {
-            self.push(kind, now);
+            self.push(kind, now, false);
         }
         self.acks.extend(delivery.acks);
         self.save = true;
@@ -138,7 +147,7 @@ impl Outbox {
         let append = Append {
             account: self.key.account.clone(),
             record: Some(record),
-            events: std::mem::take(&mut self.events),
+            events: self.events.drain(..).map(|event| event.encoded).collect(),
             done,
         };
         let stored = Stored {
@@ -211,14 +220,17 @@ impl Outbox {
         self.in_flight.is_empty() && self.waiting.is_none() && !self.save
     }
 
-    fn push(&mut self, kind: v1::event::Kind, now: Now) {
+    fn push(&mut self, kind: v1::event::Kind, now: Now, is_notice: bool) {
         let event = v1::Event {
             account: self.key.account.as_str().to_owned(),
             sequence: 0,
             received_at: Some(record::timestamp(now.wall)),
             kind: Some(kind),
         };
-        self.events.push(event.encode_to_vec());
+        self.events.push(Gathered {
+            is_notice,
+            encoded: event.encode_to_vec(),
+        });
     }
 }
 
