@@ -12,7 +12,7 @@ use super::{Append, AppendError, LogOptions, Stuck};
 use crate::events::hub::Hub;
 use crate::events::metrics as names;
 use crate::runtime::supervisor::Tasks;
-use crate::store::{Batch, Committed, Lease, Position, Store, StoreError, StoredSession};
+use crate::store::{Batch, Committed, Lease, LogId, Position, Store, StoreError, StoredSession};
 use crate::types::{Epoch, PartitionId, WallClock};
 
 /// Owns a partition's log while its replica owns the partition.
@@ -32,6 +32,8 @@ pub(super) struct Writer {
 
 /// How far the log was trimmed, and when it is due again.
 struct Trim {
+    /// Which log this is about; another one begins anew.
+    log: LogId,
     /// The last sequence known.
     last: u64,
     /// The first sequence that is kept, as far as this writer has seen to it.
@@ -63,6 +65,7 @@ impl Writer {
         stuck: watch::Sender<Option<Stuck>>,
     ) -> Self {
         let trim = Trim {
+            log: LogId::default(),
             last: 0,
             first_kept: 0,
             appended: 0,
@@ -240,6 +243,10 @@ impl Writer {
         let events: usize = group.iter().map(|append| append.events.len()).sum();
         let events = u64::try_from(events).unwrap_or(u64::MAX);
         metrics::counter!(names::APPENDED).increment(events);
+        if self.trim.log != committed.log {
+            self.trim.log = committed.log;
+            self.trim.first_kept = 0;
+        }
         self.trim.last = committed.last_sequence;
         self.trim.appended = self.trim.appended.saturating_add(events);
         if events > 0 {
