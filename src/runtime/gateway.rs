@@ -16,7 +16,7 @@ use crate::runtime::registry::{Registry, TenantSessions};
 use crate::runtime::session_actor::Command;
 use crate::runtime::supervisor::Tasks;
 use crate::runtime::tenant::Tenant;
-use crate::store::{Store, StoredSession};
+use crate::store::{Store, StoreError, StoredSession};
 use crate::types::{PartitionId, Secret, SessionKey, TenantId, WallClock};
 
 /// How often a call is put to a session whose task ends just then.
@@ -81,7 +81,9 @@ impl Gateway {
     /// Logs an account out and keeps it out. Says so only when that is stored, and so not while the store is away.
     pub async fn logout(&self, key: &SessionKey) -> Result<v1::Session, CallError> {
         self.can_store(self.tenant(&key.tenant)?).await?;
-        self.ask(key, Command::Logout, Some).await
+        // A record that cannot be read cannot be written either: a later start might find it desired.
+        let at_rest = |view: v1::Session| (!view.desired).then_some(view);
+        self.ask(key, Command::Logout, at_rest).await
     }
 
     /// Hands a session a fresh signature. As with a logout, not while the store is away.
@@ -175,6 +177,13 @@ impl Gateway {
         }
     }
 
+    /// Whether what sessions have to store is stored soon.
+    pub fn accepts(&self) -> Result<(), StoreError> {
+        self.registry
+            .values()
+            .try_for_each(|sessions| sessions.accept())
+    }
+
     /// Closes all sessions without logging them out, and waits until what they have is stored.
     pub async fn stop(&self) {
         self.sessions.stop();
@@ -236,7 +245,11 @@ impl Gateway {
                 .view(&key.account)?
                 .ok_or(CallError::UnknownAccount)?;
             let Some(mailbox) = sessions.running(&key.account) else {
-                let refused = CallError::NotLoggedIn("logged out".into());
+                let refused = CallError::NotLoggedIn(if view.desired {
+                    view.desc.clone()
+                } else {
+                    "logged out".into()
+                });
                 return at_rest(view).ok_or(refused);
             };
             let (reply, answer) = oneshot::channel();

@@ -233,6 +233,10 @@ impl TenantSessions {
         if let Some(mailbox) = slots.mailbox(account) {
             return Ok(mailbox);
         }
+        // The hold of the partition may have ended since the caller looked.
+        if term.tasks.is_stopping() {
+            return Err(not_held());
+        }
         // Decided under the lock: of many logins at once only as many go through as there is room for.
         if slots.running >= limit {
             return Err(CallError::TooManySessions(limit));
@@ -261,15 +265,18 @@ impl TenantSessions {
         let sessions = Arc::clone(self);
         let name = account.clone();
         let task = async move {
-            actor.run(|mailbox| sessions.retire(&name, mailbox)).await;
+            actor
+                .run(|mailbox, known| sessions.retire(&name, mailbox, known))
+                .await;
         };
         term.tasks
             .spawn("session", TaskKind::Work, task.instrument(span));
         Ok(mailbox)
     }
 
-    /// Lets a session's task end, unless a command is waiting for it.
-    fn retire(&self, account: &AccountId, mailbox: &mpsc::Receiver<Command>) -> bool {
+    /// Lets a session's task end, unless a command is waiting for it. An account of which nothing is known is
+    /// forgotten, or calls for made-up ones would fill the memory.
+    fn retire(&self, account: &AccountId, mailbox: &mpsc::Receiver<Command>, known: bool) -> bool {
         let mut slots = self.slots();
         if !mailbox.is_empty() {
             return false;
@@ -278,6 +285,9 @@ impl TenantSessions {
             && slot.mailbox.take().is_some()
         {
             slots.running -= 1;
+        }
+        if !known {
+            slots.by_account.remove(account);
         }
         true
     }

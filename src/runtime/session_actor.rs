@@ -39,7 +39,7 @@ use crate::runtime::session_actor::outbox::{Outbox, Progress, Stored};
 use crate::runtime::supervisor::Tasks;
 use crate::runtime::tenant::Tenant;
 use crate::session::Session;
-use crate::session::effect::LoginAnswer;
+use crate::session::effect::{Durable, LoginAnswer};
 use crate::session::input::{Input, Now};
 use crate::session::state::{Phase, State};
 use crate::types::{SessionKey, WallClock};
@@ -70,6 +70,8 @@ pub(super) struct SessionActor {
     resuming: bool,
     /// What others see is older than what is.
     changed: bool,
+    /// There was a record of the session before.
+    known: bool,
     /// A frame has just been taken before a timer that was due.
     frame_went_first: bool,
 }
@@ -123,6 +125,7 @@ impl SessionActor {
         let who = tenant.identification(&key.account);
         let protocol = record::protocol(who, seed, &restored);
         let policy = Arc::clone(&tenant.policy);
+        let known = restored.durable != Durable::default();
         let session = Session::restore(policy, seed, restored.durable, now(), delay);
         Self {
             gauge: SessionGauge::new(session.state().phase()),
@@ -134,6 +137,7 @@ impl SessionActor {
             logout_waiters: Vec::new(),
             resuming: false,
             changed: false,
+            known,
             frame_went_first: false,
             key,
             tenant,
@@ -147,8 +151,8 @@ impl SessionActor {
     }
 
     /// Runs until the session is closed, or logged out with nothing left to do. `retire` says whether the task may
-    /// end: it may not while commands are on their way to it.
-    pub(super) async fn run(mut self, retire: impl Fn(&mpsc::Receiver<Command>) -> bool) {
+    /// end: it may not while commands are on their way to it. It is told whether there is anything to remember.
+    pub(super) async fn run(mut self, retire: impl Fn(&mpsc::Receiver<Command>, bool) -> bool) {
         self.publish();
         loop {
             let happened = self.next().await;
@@ -156,7 +160,10 @@ impl SessionActor {
             self.work().await;
             let done = match self.session.state() {
                 State::Closed => self.outbox.is_idle(),
-                State::LoggedOut => self.outbox.is_idle() && retire(&self.mailbox),
+                State::LoggedOut => {
+                    let known = self.known || self.outbox.is_used();
+                    self.outbox.is_stored() && retire(&self.mailbox, known)
+                }
                 State::Connecting { .. }
                 | State::LoggingIn { .. }
                 | State::Online { .. }

@@ -38,8 +38,11 @@ pub(in crate::runtime) enum Command {
 
 impl SessionActor {
     pub(super) fn command(&mut self, now: Now, command: Command) {
+        self.outbox.save_if_unsaved();
         match command {
             Command::Login(signature, reply) => {
+                // Callers whose deadline has passed are not kept for a login that may take long.
+                self.login_waiters.retain(|reply| !reply.is_closed());
                 self.login_waiters.push(reply);
                 // The first signature is no renewal, and nothing that subscribers need to hear of.
                 let none = signature.is_none() && self.session.durable().signature.is_none();

@@ -41,6 +41,12 @@ pub(super) struct Outbox {
     writer: LogWriter,
     /// What the next append holds.
     save: bool,
+    /// It holds more than what the connector has brought: something that an answer may speak of.
+    has_news: bool,
+    /// An append has failed: what is stored is older than the session.
+    unsaved: bool,
+    /// Whether the session has ever had something to store.
+    used: bool,
     events: Vec<Gathered>,
     acks: Vec<PushAck>,
     deferred: Vec<Deferred>,
@@ -74,6 +80,7 @@ pub(super) enum Progress {
 }
 
 struct InFlight {
+    has_news: bool,
     done: oneshot::Receiver<Result<(), AppendError>>,
     stored: Stored,
 }
@@ -91,6 +98,9 @@ impl Outbox {
             sealer,
             writer,
             save: false,
+            has_news: false,
+            unsaved: false,
+            used: false,
             events: Vec::new(),
             acks: Vec::new(),
             deferred: Vec::new(),
@@ -102,6 +112,19 @@ impl Outbox {
     /// The record is to be stored.
     pub(super) const fn save(&mut self) {
         self.save = true;
+        self.has_news = true;
+    }
+
+    /// The record is to be stored if the last attempt at that has failed.
+    pub(super) const fn save_if_unsaved(&mut self) {
+        if self.unsaved {
+            self.save();
+        }
+    }
+
+    /// Whether the session has ever had something to store.
+    pub(super) const fn is_used(&self) -> bool {
+        self.used
     }
 
     /// Subscribers are to be told.
@@ -113,7 +136,7 @@ impl Outbox {
             counter!(names::NOTICES_DROPPED).increment(1);
         }
         self.push(kind, now, true);
-        self.save = true;
+        self.save();
     }
 
     /// The connector has brought something; it moved its position.
@@ -143,6 +166,8 @@ impl Outbox {
             }
         };
         self.save = false;
+        self.unsaved = false;
+        self.used = true;
         let (done, outcome) = oneshot::channel();
         let append = Append {
             account: self.key.account.clone(),
@@ -156,6 +181,7 @@ impl Outbox {
         };
         self.in_flight.push_back(InFlight {
             done: outcome,
+            has_news: std::mem::take(&mut self.has_news),
             stored,
         });
         match self.writer.try_append(append) {
@@ -170,13 +196,20 @@ impl Outbox {
         }
     }
 
-    /// Gives the answers that wait for nothing.
+    /// Gives the answers that wait for nothing. What has been handed over and is not stored yet may be what an answer
+    /// says, so it waits for that.
     pub(super) fn answer_if_idle(&mut self, view: impl FnOnce() -> v1::Session) {
-        if !self.deferred.is_empty() && !self.save && self.waiting.is_none() {
-            let view = view();
-            for deferred in self.deferred.drain(..) {
-                deferred.give(&view);
-            }
+        if self.deferred.is_empty() || self.save || self.waiting.is_some() {
+            return;
+        }
+        let mut newest_first = self.in_flight.iter_mut().rev();
+        if let Some(newest) = newest_first.find(|append| append.has_news) {
+            newest.stored.deferred.append(&mut self.deferred);
+            return;
+        }
+        let view = view();
+        for deferred in self.deferred.drain(..) {
+            deferred.give(&view);
         }
     }
 
@@ -208,6 +241,7 @@ impl Outbox {
         match (self.in_flight.pop_front(), outcome) {
             (Some(InFlight { stored, .. }), Ok(())) => Progress::Stored(stored),
             (Some(InFlight { stored, .. }), Err(error)) => {
+                self.unsaved = true;
                 stored.fail(error);
                 Progress::Failed(error)
             }
@@ -218,6 +252,11 @@ impl Outbox {
     /// Whether all that was handed over is stored or failed.
     pub(super) fn is_idle(&self) -> bool {
         self.in_flight.is_empty() && self.waiting.is_none() && !self.save
+    }
+
+    /// Whether the session is stored as it is.
+    pub(super) fn is_stored(&self) -> bool {
+        self.is_idle() && !self.unsaved
     }
 
     fn push(&mut self, kind: v1::event::Kind, now: Now, is_notice: bool) {
