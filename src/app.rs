@@ -133,20 +133,21 @@ impl App {
         ops_server::serve(&services, ops_listener, metrics, readiness.clone());
 
         let store = parts::open_store(&config.store).await?;
+
+        let hub = Hub::new();
+        let events = Events::new(Arc::clone(&store), hub.clone(), api.clone());
+        let (gateway, keeper, complete) = start_sessions(&config, tenants, &store, &hub, &writers);
         services.spawn(
             "store check",
             TaskKind::Work,
             check_store(
                 Arc::clone(&store),
+                gateway.clone(),
                 readiness.clone(),
                 config.store.lease_ttl,
                 services.clone(),
             ),
         );
-
-        let hub = Hub::new();
-        let events = Events::new(Arc::clone(&store), hub.clone(), api.clone());
-        let (gateway, keeper, complete) = start_sessions(&config, tenants, &store, &hub, &writers);
         keep_leases(keeper, &ownership);
         follow_restore(complete, &readiness, &services);
 
@@ -224,7 +225,8 @@ impl App {
             // Calls may come to their end; what still waits for a session then is answered by the stop of it, while
             // the API can yet carry the answer.
             let _in_time = tokio::time::timeout(grace / 4, self.api.ended()).await;
-            self.gateway.stop().await;
+            // While the store is away the sessions wait for it; the stop of the writers ends that.
+            let _in_time = tokio::time::timeout(grace / 4, self.gateway.stop()).await;
             self.api.ended().await;
             self.writers.stop();
             self.writers.ended().await;
@@ -358,11 +360,18 @@ async fn follow_readiness(health: Health, readiness: Readiness, tasks: Tasks) {
     }
 }
 
-/// Keeps the readiness of the store true: away for longer than `grace`, and the gateway is not ready.
-async fn check_store(store: Arc<dyn Store>, readiness: Readiness, grace: Duration, tasks: Tasks) {
+/// Keeps the readiness of the store true: away or full for longer than `grace`, and the gateway is not ready.
+async fn check_store(
+    store: Arc<dyn Store>,
+    gateway: Gateway,
+    readiness: Readiness,
+    grace: Duration,
+    tasks: Tasks,
+) {
     let mut last_answer = None;
     loop {
-        match store.ping().await {
+        // A full store answers, and takes nothing.
+        match store.ping().await.and_then(|()| gateway.accepts()) {
             Ok(()) => {
                 last_answer = Some(tokio::time::Instant::now());
                 readiness.met(Condition::Store);
