@@ -115,7 +115,9 @@ fn python_bot(gateway: &str) -> Command {
     let mut command = Command::new(python);
     command
         .arg(checkout("examples/python/echo_bot.py"))
-        .args(["--gateway", gateway]);
+        .args(["--gateway", gateway])
+        // A proxy of the machine's is not for this machine.
+        .env("no_proxy", "127.0.0.1");
     command
 }
 

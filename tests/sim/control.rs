@@ -160,8 +160,8 @@ async fn the_binary_prints_where_it_is_and_stops_on_sigterm() {
         (200, &json!(true))
     );
     let pid = child.id().unwrap().to_string();
-    let killed = tokio::process::Command::new("kill")
-        .args(["-TERM", &pid])
+    let killed = tokio::process::Command::new("sh")
+        .args(["-c", "kill -TERM \"$0\"", &pid])
         .status()
         .await;
     assert!(killed.unwrap().success());
