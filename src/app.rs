@@ -3,7 +3,7 @@
 
 mod parts;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -308,6 +308,7 @@ fn start_sessions(
         ttl: config.store.lease_ttl,
         gateway: gateway.clone(),
         partitions,
+        unsure: HashSet::new(),
         fenced: fenced_reports,
         complete,
     };

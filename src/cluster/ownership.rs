@@ -4,7 +4,7 @@
 //! back. A lease that the store has forgotten is claimed again, with a greater epoch; one that is another's is lost,
 //! and the partition's sessions close at once.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -54,10 +54,22 @@ pub struct Ownership {
     pub gateway: Gateway,
     /// What is to be held, and where its writer looks for the lease.
     pub partitions: HashMap<PartitionId, watch::Sender<Option<Lease>>>,
+    /// Partitions whose new claim was not answered: the store may have granted it, and then refuses the old lease.
+    pub unsure: HashSet<PartitionId>,
     /// Partitions whose lease a write found refused.
     pub fenced: mpsc::Receiver<PartitionId>,
     /// True once everything is held.
     pub complete: watch::Sender<bool>,
+}
+
+/// How things stand with a partition after it was seen to.
+enum Seen {
+    /// Held or not, the store said so, or has not been asked for anything new.
+    Settled,
+    /// A new claim was not answered.
+    Unsure,
+    /// It was lost to another.
+    Lost,
 }
 
 impl Ownership {
@@ -79,11 +91,7 @@ impl Ownership {
                 tokio::select! {
                     biased;
                     () = tasks.stopping() => return,
-                    lost = self.see_to(&partition) => {
-                        if lost {
-                            self.step_back();
-                        }
-                    }
+                    seen = self.see_to(&partition) => self.note(partition, seen),
                 }
             }
             let missing = self.not_held().len();
@@ -110,6 +118,21 @@ impl Ownership {
         missing.map(|(partition, _)| partition.clone()).collect()
     }
 
+    fn note(&mut self, partition: PartitionId, seen: Seen) {
+        match seen {
+            Seen::Settled => {
+                self.unsure.remove(&partition);
+            }
+            Seen::Unsure => {
+                self.unsure.insert(partition);
+            }
+            Seen::Lost => {
+                self.unsure.remove(&partition);
+                self.step_back();
+            }
+        }
+    }
+
     /// A process that lost a lease does not claim as the restart of whoever has it: two processes with one replica
     /// ID would take every partition from each other for ever. It waits until the lease is free.
     fn step_back(&mut self) {
@@ -118,28 +141,31 @@ impl Ownership {
         self.replica = ReplicaId::new(format!("{name}~{:08x}", rand::random::<u32>()));
     }
 
-    /// Claims or renews one partition. True if it was lost to another.
-    async fn see_to(&self, partition: &PartitionId) -> bool {
+    /// Claims or renews one partition.
+    async fn see_to(&self, partition: &PartitionId) -> Seen {
         let Some(keeper) = self.partitions.get(partition) else {
-            return false;
+            return Seen::Settled;
         };
         let held = keeper.borrow().clone();
         let Some(lease) = held else {
             return self.claim(partition, keeper, None).await;
         };
+        if self.unsure.contains(partition) {
+            return self.claim(partition, keeper, Some(lease)).await;
+        }
         match self.store.renew(&lease, self.ttl).await {
-            Ok(Renewal::Renewed) => false,
+            Ok(Renewal::Renewed) => Seen::Settled,
             Ok(Renewal::Missing) => {
                 warn!(%partition, "the store has forgotten the lease; claiming it again");
                 self.claim(partition, keeper, Some(lease)).await
             }
             Ok(Renewal::Lost) => {
                 self.lose(partition, keeper).await;
-                true
+                Seen::Lost
             }
             Err(error) => {
                 warn!(%partition, %error, "the lease is not renewed; trying again");
-                false
+                Seen::Settled
             }
         }
     }
@@ -149,7 +175,7 @@ impl Ownership {
         partition: &PartitionId,
         keeper: &watch::Sender<Option<Lease>>,
         before: Option<Lease>,
-    ) -> bool {
+    ) -> Seen {
         let floor = before
             .as_ref()
             .map_or_else(Epoch::default, |lease| lease.epoch);
@@ -162,23 +188,28 @@ impl Ownership {
                 info!(%partition, epoch = %lease.epoch, "the partition is held again");
                 keeper.send_replace(Some(lease));
                 self.gateway.save_all(partition);
-                false
+                Seen::Settled
             }
             Ok(Claim::Granted(lease)) => {
                 self.take(partition, keeper, lease).await;
-                false
+                Seen::Settled
             }
             Ok(Claim::Held { owner, remaining }) => {
                 if before.is_some() {
                     self.lose(partition, keeper).await;
-                    return true;
+                    return Seen::Lost;
                 }
                 info!(%partition, %owner, ?remaining, "the partition is another's; waiting");
-                false
+                Seen::Settled
             }
             Err(error) => {
                 warn!(%partition, %error, "the partition is not claimed; trying again");
-                false
+                // Without a lease before, another claim finds out; with one, it may be refused from now on.
+                if before.is_some() {
+                    Seen::Unsure
+                } else {
+                    Seen::Settled
+                }
             }
         }
     }
@@ -204,5 +235,72 @@ impl Ownership {
         error!(%partition, "the partition is another replica's now; closing its sessions");
         keeper.send_replace(None);
         self.gateway.lose(partition).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::memory::MemoryStore;
+    use crate::types::TenantId;
+
+    const TTL: Duration = Duration::from_secs(30);
+
+    /// One partition, held, and then claimed once more under the same name without this process hearing of it.
+    async fn world() -> (Ownership, PartitionId) {
+        let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
+        let partition = PartitionId {
+            tenant: TenantId::new("t"),
+            number: 0,
+        };
+        let replica = ReplicaId::new("r");
+        let claim = store.claim(&partition, &replica, TTL, Epoch(0)).await;
+        let Ok(Claim::Granted(lease)) = claim else {
+            panic!("{claim:?}")
+        };
+        let again = store.claim(&partition, &replica, TTL, lease.epoch).await;
+        assert!(matches!(again, Ok(Claim::Granted(_))), "{again:?}");
+        let keeper = watch::channel(Some(lease)).0;
+        let ownership = Ownership {
+            gateway: Gateway::new(Vec::new(), Arc::clone(&store), &Tasks::new()),
+            store,
+            replica,
+            ttl: TTL,
+            partitions: HashMap::from([(partition.clone(), keeper)]),
+            unsure: HashSet::new(),
+            fenced: mpsc::channel(1).1,
+            complete: watch::channel(false).0,
+        };
+        (ownership, partition)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_claim_whose_answer_was_lost_is_made_again() {
+        let (mut ownership, partition) = world().await;
+        ownership.note(partition.clone(), Seen::Unsure);
+        let seen = ownership.see_to(&partition).await;
+        ownership.note(partition.clone(), seen);
+        let held = ownership.partitions[&partition].borrow().clone();
+        assert_eq!(held.map(|lease| lease.epoch), Some(Epoch(3)));
+        assert!(ownership.unsure.is_empty());
+        assert_eq!(ownership.replica.as_str(), "r");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_process_that_lost_its_lease_to_its_own_name_waits_until_it_is_free() {
+        let (mut ownership, partition) = world().await;
+        let seen = ownership.see_to(&partition).await;
+        ownership.note(partition.clone(), seen);
+        assert!(ownership.replica.as_str().starts_with("r~"));
+        let seen = ownership.see_to(&partition).await;
+        ownership.note(partition.clone(), seen);
+        assert!(
+            ownership.partitions[&partition].borrow().is_none(),
+            "taken back"
+        );
+        tokio::time::sleep(TTL).await;
+        let seen = ownership.see_to(&partition).await;
+        ownership.note(partition.clone(), seen);
+        assert!(ownership.partitions[&partition].borrow().is_some());
     }
 }
