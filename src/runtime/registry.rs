@@ -258,8 +258,10 @@ impl TenantSessions {
             view,
             mailbox: Some(mailbox.clone()),
         };
-        slots.by_account.insert(account.clone(), slot);
-        slots.running += 1;
+        let before = slots.by_account.insert(account.clone(), slot);
+        if before.is_none_or(|before| before.mailbox.is_none()) {
+            slots.running += 1;
+        }
         drop(slots);
         let span = info_span!("session", tenant = %self.tenant.id, %account);
         let sessions = Arc::clone(self);
@@ -321,8 +323,9 @@ impl TenantSessions {
 
 impl Slots {
     fn mailbox(&self, account: &AccountId) -> Option<mpsc::Sender<Command>> {
-        let slot = self.by_account.get(account)?;
-        slot.mailbox.clone()
+        let mailbox = self.by_account.get(account)?.mailbox.as_ref()?;
+        // A task that ended without a word is not to keep its account out for ever.
+        (!mailbox.is_closed()).then(|| mailbox.clone())
     }
 }
 
