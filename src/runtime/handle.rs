@@ -76,9 +76,6 @@ pub enum CallError {
     /// The gateway is stopping.
     #[error("this replica is stopping")]
     Stopping,
-    /// The upstream's outcome was not known within the gateway's own time limit; the operation goes on.
-    #[error("no outcome within the time limit")]
-    TimedOut,
 }
 
 impl CallError {
@@ -95,7 +92,6 @@ impl CallError {
             Self::Ended => "LOGGED_OUT",
             Self::TooManySessions(_) => "SESSIONS",
             Self::Stopping => "DRAINING",
-            Self::TimedOut => "LOGIN_PENDING",
         }
     }
 }
@@ -109,7 +105,6 @@ impl Classified for CallError {
             Self::SendsPending | Self::TooManySessions(_) => ErrorKind::Exhausted,
             Self::UpstreamUnanswered | Self::Stopping => ErrorKind::Unavailable,
             Self::Store(error) => error.kind(),
-            Self::TimedOut => ErrorKind::TimedOut,
         }
     }
 
@@ -121,7 +116,7 @@ impl Classified for CallError {
             | Self::Ended
             | Self::TooManySessions(_)
             | Self::NotLoggedIn(_) => None,
-            Self::SendsPending | Self::UpstreamUnanswered | Self::Stopping | Self::TimedOut => {
+            Self::SendsPending | Self::UpstreamUnanswered | Self::Stopping => {
                 Some(Duration::from_secs(1))
             }
             Self::Store(error) => error.retry_after(),
@@ -139,8 +134,7 @@ impl Classified for CallError {
             | Self::UpstreamUnanswered
             | Self::Ended
             | Self::TooManySessions(_)
-            | Self::Stopping
-            | Self::TimedOut => self.to_string(),
+            | Self::Stopping => self.to_string(),
         }
     }
 }
