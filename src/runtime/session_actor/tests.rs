@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use futures_util::{SinkExt as _, StreamExt as _};
+use futures_util::{FutureExt as _, SinkExt as _, StreamExt as _};
+use prost::Message as _;
 use serde_json::json;
 use tokio::io::DuplexStream;
 use tokio::sync::{broadcast, mpsc, watch};
@@ -17,6 +18,7 @@ use crate::connectors::tencent::frame::{self, Incoming};
 use crate::connectors::websocket::{Connection, Dial, DialError, Dialer};
 use crate::events::hub::Hub;
 use crate::events::log::{LogOptions, LogWriter};
+use crate::proto::record::SessionRecord;
 use crate::proto::v1;
 use crate::runtime::handle::Gateway;
 use crate::runtime::pacer::Pacer;
@@ -411,6 +413,32 @@ async fn a_lease_lost_while_the_store_is_away_does_not_hold_anybody_up() {
         events,
         "written after the lease was lost"
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_does_not_answer_a_logout_that_is_not_stored() {
+    let world = World::new().await;
+    world.log_in().await;
+    // The upstream does not answer the logout, and the store goes away once the call is on its way.
+    world.upstream.stalled.send_replace(true);
+    let key = World::key();
+    let mut logout = std::pin::pin!(world.gateway.logout(&key));
+    assert!((&mut logout).now_or_never().is_none());
+    world.store.set_available(false);
+    let second = Duration::from_secs(1);
+    assert!(tokio::time::timeout(second, &mut logout).await.is_err());
+    assert!(
+        tokio::time::timeout(second, world.gateway.stop())
+            .await
+            .is_err()
+    );
+    let early = tokio::time::timeout(second, &mut logout).await;
+    assert!(early.is_err(), "answered and not stored: {early:?}");
+    world.store.set_available(true);
+    assert!(!logout.await.unwrap().desired);
+    let stored = world.store.sessions(&world.lease.partition).await.unwrap();
+    let record = SessionRecord::decode(stored[0].record.as_slice()).unwrap();
+    assert!(!record.desired);
 }
 
 #[tokio::test(start_paused = true)]
