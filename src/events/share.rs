@@ -56,7 +56,7 @@ struct Holds {
 /// A partition that a member has.
 #[derive(Debug)]
 struct Hold {
-    /// Which of the member's claims it is by. It changes whenever the stream has to begin at `position`.
+    /// Which of the member's claims it is by; another may have had the partition before each.
     claim: u64,
     /// How far the stream has come.
     position: Position,
@@ -116,8 +116,8 @@ impl Share {
     }
 
     /// Whether a read of a partition may be delivered, which moves the stream to `position`. `has_events` says that
-    /// there is something in it to acknowledge. If not, the stream stays where it was and does not read it any more.
-    pub(super) fn confirm(&mut self, number: u16, position: Position, has_events: bool) -> bool {
+    /// there is something in it to acknowledge. If not, the stream stays where it was, and has changes to look at.
+    pub(super) fn confirm(&self, number: u16, position: Position, has_events: bool) -> bool {
         let claim = self.reading.get(&number).copied();
         let mut confirmed = false;
         self.holds.send_if_modified(|holds| {
@@ -132,9 +132,6 @@ impl Share {
             // The one who waits for changes is the stream itself.
             false
         });
-        if !confirmed {
-            self.reading.remove(&number);
-        }
         confirmed
     }
 }
@@ -168,9 +165,6 @@ impl Holds {
             if stays != hold.leaves_by.is_none() {
                 changed = true;
                 hold.leaves_by = (!stays).then(|| Instant::now() + HAND_OVER);
-                // The stream has stopped or is about to: it begins anew where it stopped.
-                self.claims += 1;
-                hold.claim = self.claims;
             }
         }
         changed

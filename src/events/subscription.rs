@@ -219,13 +219,10 @@ impl Subscription {
     /// Whether what was read may be delivered; if not, all is as before the read.
     fn confirm(&mut self, number: u16, before: Position, has_events: bool) -> bool {
         let position = self.position(number);
-        let Some(share) = &mut self.reader.share else {
-            return true;
-        };
-        let confirmed = share.confirm(number, position, has_events);
+        let share = self.reader.share.as_ref();
+        let confirmed = share.is_none_or(|share| share.confirm(number, position, has_events));
         if !confirmed {
             self.reader.positions.insert(number, before);
-            self.unfollow(number);
         }
         confirmed
     }

@@ -87,11 +87,30 @@ impl World {
 
     /// Appends to one log; the text says where: `partition.sequence`.
     async fn add(&mut self, number: u16) {
-        let count = self.appended.entry(number).or_default();
-        *count += 1;
-        let text = format!("{number}.{count}");
-        let end = append(&self.store, &partition(number), &[message("bot", &text)]).await;
-        self.hub.publish(&partition(number), end);
+        self.add_unnoticed([number]).await;
+        self.publish([number]).await;
+    }
+
+    /// Appends to logs without a word to the streams.
+    async fn add_unnoticed(&mut self, numbers: impl IntoIterator<Item = u16>) {
+        for number in numbers {
+            let count = self.appended.entry(number).or_default();
+            *count += 1;
+            let text = format!("{number}.{count}");
+            append(&self.store, &partition(number), &[message("bot", &text)]).await;
+        }
+    }
+
+    /// Tells the streams where logs end.
+    async fn publish(&self, numbers: impl IntoIterator<Item = u16>) {
+        for number in numbers {
+            let bounds = self.store.log_bounds(&partition(number)).await.unwrap();
+            let end = Position {
+                log: bounds.log,
+                sequence: bounds.last_sequence,
+            };
+            self.hub.publish(&partition(number), end);
+        }
     }
 
     async fn add_everywhere(&mut self) {
@@ -209,6 +228,7 @@ async fn a_read_is_delivered_only_under_the_claim_that_it_began_under() {
         .send_if_modified(|holds| holds.let_go(&BTreeSet::from([2])));
     assert!(!share.confirm(1, at(7), true));
     assert_eq!(share.holds.borrow().leaving()[0].1, Some(at(6)));
+    assert_eq!(share.changes(), [Change::Unfollow(1)]);
     // Wanted again before it was given back: on from where it stopped.
     share.holds.send_if_modified(|holds| holds.let_go(&both));
     assert_eq!(share.changes(), [Change::Follow(1, at(6))]);
@@ -218,11 +238,12 @@ async fn a_read_is_delivered_only_under_the_claim_that_it_began_under() {
         holds.hold(1, Instant::now(), at(3));
     });
     assert!(!share.confirm(1, at(8), true));
-    assert_eq!(share.changes(), [Change::Follow(1, at(3))]);
+    let anew = [Change::Unfollow(1), Change::Follow(1, at(3))];
+    assert_eq!(share.changes(), anew);
     // Not claimed again in time.
     tokio::time::sleep(TTL - MARGIN).await;
     assert!(!share.confirm(2, at(2), true));
-    assert_eq!(share.changes(), [Change::Unfollow(1)]);
+    assert_eq!(share.changes(), [Change::Unfollow(1), Change::Unfollow(2)]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -420,11 +441,10 @@ async fn an_acknowledgement_moves_what_the_member_got_and_nothing_else() {
 async fn a_claim_that_could_not_be_kept_is_not_delivered_under() {
     let mut world = World::new();
     let mut one = world.settled(1).await.remove(0);
-    let end = append(&world.store, &partition(3), &[message("bot", "3.1")]).await;
-    world.appended.insert(3, 1);
+    world.add_unnoticed([3]).await;
     // The read is under way when the store goes, and comes back when another has the partition.
     world.store.set_hanging(true);
-    world.hub.publish(&partition(3), end);
+    world.publish([3]).await;
     assert_eq!(one.all().await, Vec::<String>::new());
     world.store.set_available(false);
     assert_eq!(one.delivery(TTL + MARGIN).await, None);
@@ -438,6 +458,48 @@ async fn a_claim_that_could_not_be_kept_is_not_delivered_under() {
     // The other is dead: it runs out.
     tokio::time::sleep(2 * SETTLED).await;
     assert_eq!(one.work().await, ["3.1"]);
+}
+
+/// The stream is not looked after while its read is under way, and the read ends when the partition is another's.
+#[tokio::test(start_paused = true)]
+async fn what_was_being_read_when_a_partition_was_let_go_is_delivered_once() {
+    // Which partitions go is random, and so is whether the one that is being read is among them.
+    for _ in 0..12 {
+        let mut world = World::new();
+        let mut one = world.settled(1).await.remove(0);
+        world.add_unnoticed(0..PARTITIONS).await;
+        world.store.set_hanging(true);
+        world.publish(0..PARTITIONS).await;
+        let mut next = Box::pin(one.stream.next());
+        assert!(next.as_mut().now_or_never().is_none());
+        let mut two = world.join().await;
+        settle().await;
+        world.store.set_hanging(false);
+        let first = next.await.unwrap();
+        one.cursor = first.cursor;
+        let first = first.events.iter().map(gist).collect();
+        let all = sorted([first, one.work().await, two.work().await]);
+        assert_eq!(all, expected(1..=1));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_being_read_before_a_partition_began_anew_is_dropped() {
+    let mut world = World::new();
+    let mut one = world.settled(1).await.remove(0);
+    world.add(3).await;
+    assert_eq!(one.all().await, ["3.1"]);
+    world.add_unnoticed([3]).await;
+    world.store.set_hanging(true);
+    world.publish([3]).await;
+    assert_eq!(one.all().await, Vec::<String>::new());
+    // It could not be kept, and begins anew behind what is acknowledged, which is nothing.
+    world.store.set_available(false);
+    tokio::time::sleep(TTL).await;
+    world.store.set_available(true);
+    settle().await;
+    world.store.set_hanging(false);
+    assert_eq!(one.work().await, ["3.1", "3.2"]);
 }
 
 #[tokio::test(start_paused = true)]
