@@ -480,8 +480,12 @@ async fn what_was_being_read_when_a_partition_was_let_go_is_delivered_once() {
         let first = next.await.unwrap();
         one.cursor = first.cursor;
         let first = first.events.iter().map(gist).collect();
-        let all = sorted([first, one.work().await, two.work().await]);
-        assert_eq!(all, expected(2..=2));
+        let kept = sorted([first, one.work().await]);
+        for number in 0..PARTITIONS {
+            let moved = if homes(&kept).contains(&number) { 2 } else { 1 };
+            assert_eq!(world.acknowledged(number).await, moved, "{number}");
+        }
+        assert_eq!(sorted([kept, two.work().await]), expected(2..=2));
     }
 }
 
