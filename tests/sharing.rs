@@ -28,7 +28,7 @@ use imgate::sim::{Sim, SimHandle, SimOptions};
 use imgate::types::Secret;
 use tokio::time::{Instant, sleep};
 use tonic::Status;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Endpoint;
 
 use program::Program;
 use redis::RedisServer;
@@ -98,7 +98,8 @@ impl Worker {
     fn enter(&self, member: usize, events: Vec<v1::Event>) {
         let mut books = self.books.lock().unwrap();
         for event in events {
-            if let Some(number) = number(&event) {
+            if let Some(text) = text(&event) {
+                let number = text.parse().unwrap();
                 let got = Got { member, number };
                 books.entry(event.account).or_default().push(got);
             }
@@ -106,20 +107,19 @@ impl Worker {
     }
 }
 
-/// Which message of its account an event is; none if it is something else than a message.
-fn number(event: &v1::Event) -> Option<usize> {
+/// The text of an event; none if it is no message.
+fn text(event: &v1::Event) -> Option<&str> {
     use v1::event::Kind;
-    let message = match event.kind.as_ref().unwrap() {
-        Kind::Message(message) => message,
-        Kind::SessionChanged(_) => return None,
+    match event.kind.as_ref()? {
+        Kind::Message(message) => match message.elements.first()?.kind.as_ref()? {
+            v1::element::Kind::Text(text) => Some(&text.text),
+            v1::element::Kind::Custom(_) | v1::element::Kind::Raw(_) => None,
+        },
+        Kind::SessionChanged(_) => None,
         other @ (Kind::SignatureExpired(_)
         | Kind::KickedOffline(_)
         | Kind::UpstreamNotice(_)
         | Kind::Gap(_)) => panic!("{other:?}"),
-    };
-    match message.elements.first().unwrap().kind.as_ref().unwrap() {
-        v1::element::Kind::Text(text) => Some(text.text.parse().unwrap()),
-        other @ (v1::element::Kind::Custom(_) | v1::element::Kind::Raw(_)) => panic!("{other:?}"),
     }
 }
 
@@ -180,21 +180,6 @@ async fn until(what: &str, mut so: impl AsyncFnMut() -> bool) {
     }
 }
 
-async fn log_in(channel: Channel, accounts: &[String]) {
-    let mut sessions = SessionServiceClient::new(channel);
-    for account in accounts {
-        until("a login", async || {
-            let request = v1::LoginRequest {
-                account: account.clone(),
-                signature: String::new(),
-            };
-            let answer = sessions.login(request).await;
-            answer.is_ok_and(|answer| answer.into_inner().code == 0)
-        })
-        .await;
-    }
-}
-
 /// Checks one account's deliveries: each message came, in order; who goes back has not had the partition before.
 fn check(account: &str, got: &[Got], sent: usize) -> usize {
     let numbers: BTreeSet<usize> = got.iter().map(|got| got.number).collect();
@@ -229,101 +214,138 @@ async fn subscription(replica: SocketAddr) -> v1::Subscription {
     list.into_iter().next().unwrap_or_default()
 }
 
-#[tokio::test]
-async fn members_at_two_replicas_lose_nothing_when_one_is_killed() {
-    let (folder, redis, tasks) = (
-        tempfile::tempdir().unwrap(),
-        RedisServer::start(),
-        Tasks::new(),
-    );
-    let options = SimOptions::new(APP.into(), Secret::new(KEY.into()));
-    let upstream = Sim::start(options, &tasks).await.unwrap();
-    upstream.account("human").unwrap();
-    let accounts: Vec<String> = (0..12).map(|n| format!("bot{n}")).collect();
-    let (owner, at_owner) = replica(folder.path(), "first", &upstream, &redis).await;
-    log_in(endpoint(at_owner).connect().await.unwrap(), &accounts).await;
-    let (_standby, at_standby) = replica(folder.path(), "second", &upstream, &redis).await;
+/// Three workers, and an upstream that sends the same to all accounts.
+struct Story {
+    books: Books,
+    /// Whether each worker acknowledges.
+    acknowledges: [Arc<AtomicBool>; 3],
+    accounts: Vec<String>,
+    upstream: SimHandle,
+    /// How many messages each account was sent.
+    sent: usize,
+}
 
-    let books = Books::default();
-    let acknowledges = [true, true, true].map(|yes| Arc::new(AtomicBool::new(yes)));
-    for (index, acknowledges) in acknowledges.iter().enumerate() {
-        let worker = Worker {
-            books: Arc::clone(&books),
-            replicas: if index == 0 {
-                vec![at_owner, at_standby]
-            } else {
-                vec![at_standby]
-            },
-            acknowledges: Arc::clone(acknowledges),
-        };
-        let stop = tasks.clone();
-        tasks.spawn("worker", TaskKind::Work, async move {
-            tokio::select! {
-                () = worker.run(index + 1) => {}
-                () = stop.stopping() => {}
-            }
-        });
+impl Story {
+    /// The first worker is at the first replica for as long as that is there, the others are at the second.
+    fn begin(upstream: SimHandle, replicas: [SocketAddr; 2], tasks: &Tasks) -> Self {
+        let books = Books::default();
+        let acknowledges = [true; 3].map(|yes| Arc::new(AtomicBool::new(yes)));
+        for (index, acknowledges) in acknowledges.iter().enumerate() {
+            let worker = Worker {
+                books: Arc::clone(&books),
+                replicas: replicas[index.min(1)..].to_vec(),
+                acknowledges: Arc::clone(acknowledges),
+            };
+            let stop = tasks.clone();
+            tasks.spawn("worker", TaskKind::Work, async move {
+                tokio::select! {
+                    () = worker.run(index + 1) => {}
+                    () = stop.stopping() => {}
+                }
+            });
+        }
+        upstream.account("human").unwrap();
+        Self {
+            books,
+            acknowledges,
+            accounts: (0..12).map(|n| format!("bot{n}")).collect(),
+            upstream,
+            sent: 0,
+        }
     }
-    until("three members", async || {
-        subscription(at_standby).await.members == 3
-    })
-    .await;
-    let mut sent = 0;
-    let mut send = |count: usize| {
+
+    async fn log_in(&self, replica: SocketAddr) {
+        let channel = endpoint(replica).connect().await.unwrap();
+        let mut sessions = SessionServiceClient::new(channel);
+        for account in &self.accounts {
+            until("a login", async || {
+                let request = v1::LoginRequest {
+                    account: account.clone(),
+                    signature: String::new(),
+                };
+                let answer = sessions.login(request).await;
+                answer.is_ok_and(|answer| answer.into_inner().code == 0)
+            })
+            .await;
+        }
+    }
+
+    fn send(&mut self, count: usize) {
         for _ in 0..count {
-            sent += 1;
-            for account in &accounts {
-                upstream
-                    .message("human", account, &sent.to_string())
-                    .unwrap();
+            self.sent += 1;
+            let text = self.sent.to_string();
+            for account in &self.accounts {
+                self.upstream.message("human", account, &text).unwrap();
             }
         }
-        sent
-    };
-    let has_all = |sent: usize| {
-        let books = books.lock().unwrap();
-        let of = |account| books.get(account).into_iter().flatten();
-        accounts
-            .iter()
-            .all(|account| of(account).any(|got| got.number == sent))
-    };
-    let members = || -> BTreeSet<usize> {
-        let books = books.lock().unwrap();
+    }
+
+    /// Waits until the last message of every account was delivered.
+    async fn delivered(&self) {
+        until("all is delivered", async || {
+            let books = self.books.lock().unwrap();
+            let of = |account| books.get(account).into_iter().flatten();
+            let mut accounts = self.accounts.iter();
+            accounts.all(|account| of(account).any(|got| got.number == self.sent))
+        })
+        .await;
+    }
+
+    /// Who has got anything so far.
+    fn members(&self) -> BTreeSet<usize> {
+        let books = self.books.lock().unwrap();
         books.values().flatten().map(|got| got.member).collect()
-    };
-    // Messages keep coming until each of the three has its part.
-    until("everybody works", async || {
-        let sent = send(1);
-        until("a round", async || has_all(sent)).await;
-        members().len() == 3
+    }
+}
+
+#[tokio::test]
+async fn members_at_two_replicas_lose_nothing_when_one_is_killed() {
+    let folder = tempfile::tempdir().unwrap();
+    let (redis, tasks) = (RedisServer::start(), Tasks::new());
+    let options = SimOptions::new(APP.into(), Secret::new(KEY.into()));
+    let upstream = Sim::start(options, &tasks).await.unwrap();
+    let (owner, first) = replica(folder.path(), "first", &upstream, &redis).await;
+    // It stands by, and serves events.
+    let (_other, second) = replica(folder.path(), "second", &upstream, &redis).await;
+    let mut story = Story::begin(upstream, [first, second], &tasks);
+    story.log_in(first).await;
+    until("three members", async || {
+        subscription(second).await.members == 3
     })
     .await;
+    // Messages come until each of the three has its part.
+    let began = Instant::now();
+    while story.members().len() < 3 {
+        assert!(began.elapsed() < PATIENCE, "somebody gets nothing");
+        story.send(1);
+        story.delivered().await;
+    }
     // The member at the owner does not acknowledge any more; then the owner is gone, with messages on their way.
-    acknowledges[0].store(false, Ordering::Relaxed);
-    let so_far = send(5);
-    until("all is delivered", async || has_all(so_far)).await;
-    send(10);
+    story.acknowledges[0].store(false, Ordering::Relaxed);
+    story.send(5);
+    story.delivered().await;
+    story.send(10);
     owner.kill().await;
-    acknowledges[0].store(true, Ordering::Relaxed);
-    send(10);
-    log_in(endpoint(at_standby).connect().await.unwrap(), &accounts).await;
-    let sent = send(5);
-    until("all has come", async || has_all(sent)).await;
+    story.acknowledges[0].store(true, Ordering::Relaxed);
+    story.send(10);
+    story.log_in(second).await;
+    story.send(5);
+    story.delivered().await;
     until("all is acknowledged", async || {
-        subscription(at_standby).await.lag_events == 0
+        subscription(second).await.lag_events == 0
     })
     .await;
-    let there = subscription(at_standby).await;
+    let there = subscription(second).await;
     assert_eq!((there.members, there.oldest_pending_at), (3, None));
 
-    let books = books.lock().unwrap().clone();
+    let books = story.books.lock().unwrap();
+    let accounts = story.accounts.iter();
     let again: usize = accounts
-        .iter()
-        .map(|account| check(account, &books[account], sent))
+        .map(|account| check(account, &books[account], story.sent))
         .sum();
     assert!(
         again > 0,
-        "what was not acknowledged was not delivered again"
+        "what was not acknowledged is not delivered again"
     );
     tasks.stop();
 }
