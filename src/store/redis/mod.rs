@@ -5,6 +5,7 @@ mod connection;
 mod keys;
 mod reply;
 mod scripts;
+mod servers;
 
 use std::time::Duration;
 
@@ -280,8 +281,8 @@ impl Store for RedisStore {
     }
 
     async fn ping(&self) -> Result<(), StoreError> {
-        match self.connection.send(&redis::cmd("PING")).await {
-            Ok(_pong) => Ok(()),
+        match self.connection.ping().await {
+            Ok(()) => Ok(()),
             Err(error) => Err(StoreError::Unavailable(format!(
                 "Redis at {}: {error}",
                 self.connection.address()
