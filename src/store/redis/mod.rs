@@ -1,5 +1,5 @@
-//! The store in Redis, for production. One server; every decision on ownership is one script's, by the server's
-//! own clock.
+//! The store in Redis, for production. One server at a time, given or found through sentinels; every decision on
+//! ownership is one script's, by the server's own clock.
 
 mod connection;
 mod keys;

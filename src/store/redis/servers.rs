@@ -188,7 +188,7 @@ impl Servers {
         match tokio::time::timeout(self.patience, asked).await {
             Ok(Ok(named)) => Ok(named),
             Ok(Err(error)) => Err(format!("{}: {error}", sentinel.addr())),
-            Err(_) => Err(format!("{}: no answer", sentinel.addr())),
+            Err(_) => Err(format!("{}: timed out", sentinel.addr())),
         }
     }
 
@@ -201,14 +201,18 @@ impl Servers {
         let mut connection = client
             .get_multiplexed_async_connection_with_config(&self.config)
             .await?;
-        let mut questions = redis::pipe();
-        for question in ["GET-MASTER-ADDR-BY-NAME", "MASTER"] {
-            questions.cmd("SENTINEL").arg(question).arg(&about.master);
-        }
-        // The first knows of a failover that is not complete yet, the second its number.
-        let (address, state): (Option<(String, u16)>, HashMap<String, String>) =
-            questions.query_async(&mut connection).await?;
+        let question = |about_it: &str| {
+            let mut question = redis::cmd("SENTINEL");
+            question.arg(about_it).arg(&about.master);
+            question
+        };
+        // This knows of a failover that is not complete yet, and the other gives its number.
+        let address: Option<(String, u16)> = question("GET-MASTER-ADDR-BY-NAME")
+            .query_async(&mut connection)
+            .await?;
         let address = address.ok_or((ErrorKind::Io, "it knows no such master"))?;
+        let state: HashMap<String, String> =
+            question("MASTER").query_async(&mut connection).await?;
         Ok(Named {
             master: address
                 .into_connection_info()?
