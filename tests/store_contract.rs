@@ -14,10 +14,14 @@ mod fixture;
 mod leases;
 #[path = "store_contract/records.rs"]
 mod records;
+#[path = "store_contract/redis_failover.rs"]
+mod redis_failover;
 #[path = "store_contract/redis_faults.rs"]
 mod redis_faults;
 #[path = "support/redis.rs"]
 mod redis_server;
+#[path = "support/sentinel.rs"]
+mod sentinel;
 #[path = "store_contract/subscriptions.rs"]
 mod subscriptions;
 #[path = "store_contract/twins.rs"]

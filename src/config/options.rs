@@ -165,8 +165,10 @@ section! {
         /// The database file; only for "embedded". Its folder is made if it is not there.
         /// Default: imgate-data/imgate.redb in the folder where imgate is started.
         pub(super) path: Option<PathBuf> = optional("imgate-data/imgate.redb".into()),
-        /// The Redis server, only and always for "redis": redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE]. With a
-        /// password in it, better { file = "PATH" } or { env = "VARIABLE" }, where the URL is kept.
+        /// The Redis server, only and always for "redis": redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE], or the
+        /// sentinels that watch it: redis-sentinel://[USER:PASSWORD@]HOST[:PORT][,HOST[:PORT]...]/MASTER[/DATABASE]
+        /// (port 26379 if none is given). User and password are the master's; a sentinel that asks for some gets the
+        /// same. With a password in it, better { file = "PATH" } or { env = "VARIABLE" }, where the URL is kept.
         pub(super) url: Option<MaybeSecret> =
             optional(MaybeSecret::Plain(Secret::new("redis://127.0.0.1:6379".to_owned()))),
         /// How long one operation of the store may take before it counts as failed.

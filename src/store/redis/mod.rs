@@ -1,10 +1,11 @@
-//! The store in Redis, for production. One server; every decision on ownership is one script's, by the server's
-//! own clock.
+//! The store in Redis, for production. One server at a time, given or found through sentinels; every decision on
+//! ownership is one script's, by the server's own clock.
 
 mod connection;
 mod keys;
 mod reply;
 mod scripts;
+mod servers;
 
 use std::time::Duration;
 
@@ -351,8 +352,8 @@ impl Store for RedisStore {
     }
 
     async fn ping(&self) -> Result<(), StoreError> {
-        match self.connection.send(&redis::cmd("PING")).await {
-            Ok(_pong) => Ok(()),
+        match self.connection.ping().await {
+            Ok(()) => Ok(()),
             Err(error) => Err(StoreError::Unavailable(format!(
                 "Redis at {}: {error}",
                 self.connection.address()
