@@ -1,10 +1,12 @@
 //! Thousands of messages that waited for a session while it was away.
 
+use std::time::Duration;
+
 use imgate::proto::v1::subscribe_request::Start;
 use tokio::time::timeout;
 
 use crate::fixture::*;
-use crate::serve::{LONG, Peak, Serve};
+use crate::serve::{Peak, Serve};
 use crate::subscriber::{Books, Connection, Traffic};
 
 /// As many as the simulator keeps for an account.
@@ -14,6 +16,8 @@ const TRAFFIC: Traffic = Traffic {
     bytes: 4 * 1024,
 };
 
+/// How long all of it may take; a few seconds are enough where there is nothing else to do.
+const LONG: Duration = Duration::from_secs(240);
 /// The most that the memory may grow by meanwhile. All the messages at once are 40 MiB of text and 80 MiB of events.
 const MOST_GROWTH_MIB: u64 = 24;
 

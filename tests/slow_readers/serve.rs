@@ -1,7 +1,6 @@
 //! `imgate serve` in a process of its own, so that its memory is its own, with Redis, so that the log is elsewhere.
 
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use tempfile::TempDir;
 
@@ -107,6 +106,3 @@ impl Peak {
         self.0 = self.0.max(serve.resident_mib());
     }
 }
-
-/// How long a run may take in all; each step of it has [`PATIENCE`].
-pub(crate) const LONG: Duration = Duration::from_secs(240);
