@@ -13,13 +13,13 @@ use crate::subscriber::{Books, Connection, Traffic};
 const WAITING: usize = 10_000;
 const TRAFFIC: Traffic = Traffic {
     bots: 1,
-    bytes: 4 * 1024,
+    bytes: 2560,
 };
 
 /// How long all of it may take; a few seconds are enough where there is nothing else to do.
 const LONG: Duration = Duration::from_secs(240);
-/// The most that the memory may grow by meanwhile. All the messages at once are 40 MiB of text and 80 MiB of events.
-const MOST_GROWTH_MIB: u64 = 24;
+/// The most that the memory may grow by meanwhile. All the messages at once are 24 MiB of text and 50 MiB of events.
+const MOST_GROWTH_MIB: u64 = 20;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ten_thousand_messages_that_waited_come_once_in_order_and_with_bounded_memory() {
