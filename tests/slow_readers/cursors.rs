@@ -2,6 +2,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use imgate::config::{Seal, StoreKind};
 use imgate::proto::v1::subscribe_request::Start;
 use tonic::{Code, Status};
 
@@ -82,4 +83,23 @@ async fn a_cursor_that_is_not_the_tenants_own_is_refused_by_its_name() {
     connection.acknowledge(NAME, &good).await.unwrap();
     let mut subscriber = connection.subscribe(Start::Cursor(good), 0).await.unwrap();
     books.read(&mut subscriber, 10).await;
+}
+
+#[tokio::test]
+async fn a_cursor_of_a_gateway_with_other_keys_is_refused() {
+    let upstream = Upstream::start().await;
+    let mut cursors: Vec<String> = Vec::new();
+    for key in [7, 9] {
+        let mut config = config(StoreKind::Memory, vec![tenant("acme", upstream.url())]);
+        config.seal = Seal::Keys(seal_keys(key));
+        let gateway = Gateway::start(config).await.ready().await;
+        let connection = Connection::open(gateway.grpc_address()).await;
+        let named = Start::Subscription(NAME.into());
+        drop(connection.subscribe(named, 0).await.unwrap());
+        for cursor in &cursors {
+            assert_no_cursor(&connection, cursor, "another gateway's").await;
+        }
+        cursors.push(connection.subscribe_to_latest().await.cursor);
+        gateway.stop().await;
+    }
 }
