@@ -18,7 +18,7 @@ use crate::config::{self, Config};
 use crate::connectors::websocket::DialError;
 use crate::error::{Classified, ErrorKind};
 use crate::events::hub::Hub;
-use crate::events::log::{LogOptions, LogWriter};
+use crate::events::log::LogWriter;
 use crate::events::service::Events;
 use crate::grpc::server::{self, Api, Health, ServerError, ServerOptions, Tls};
 use crate::observability::ops_server;
@@ -270,15 +270,15 @@ fn start_sessions(
         .iter()
         .map(|tenant| usize::from(tenant.partitions))
         .sum();
+    let logs = config
+        .tenants
+        .iter()
+        .map(|tenant| parts::log_options(&tenant.log));
     // Each partition reports once for an epoch.
     let (fenced, fenced_reports) = mpsc::channel(count.max(1) * 2);
-    let options = LogOptions {
-        retain_events: config.store.retain_events.into(),
-        ..LogOptions::default()
-    };
     let mut partitions = HashMap::new();
     let mut with_writers = Vec::new();
-    for tenant in tenants {
+    for (tenant, log) in tenants.into_iter().zip(logs) {
         let mut of_tenant = Vec::new();
         for number in 0..tenant.partitions {
             let partition = PartitionId {
@@ -292,7 +292,7 @@ fn start_sessions(
                 lease,
                 hub.clone(),
                 fenced.clone(),
-                options.clone(),
+                log.clone(),
                 writers,
             ));
             partitions.insert(partition, keeper);

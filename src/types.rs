@@ -52,6 +52,11 @@ string_id!(
     ReplicaId
 );
 
+string_id!(
+    /// One stream that shares a subscription.
+    MemberId
+);
+
 impl AccountId {
     /// The longest user ID in bytes; the upstream's own limit is 32 by default, raised on request.
     pub const MAX_BYTES: usize = 64;

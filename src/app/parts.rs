@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::AppError;
 use crate::config::{self, Config, Issuer, SealKeys, StoreKind};
 use crate::connectors::websocket::Dialer;
+use crate::events::log::LogOptions;
 use crate::runtime::pacer::Pacer;
 use crate::runtime::tenant::{LocalIssuer, Tenant};
 use crate::session::backoff::Backoff;
@@ -118,6 +119,15 @@ pub(super) fn runtime_tenant(
             .unwrap_or(usize::MAX),
         max_frame_bytes,
     }))
+}
+
+pub(super) fn log_options(log: &config::TenantLog) -> LogOptions {
+    LogOptions {
+        retain_events: log.retain_events.into(),
+        retain_bytes: u64::try_from(log.retain_bytes.0).unwrap_or(u64::MAX),
+        retain_age: log.retain_age,
+        ..LogOptions::default()
+    }
 }
 
 fn policy(config: &Config, tenant: &config::Tenant, can_issue: bool) -> Policy {

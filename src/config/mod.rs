@@ -22,6 +22,7 @@ mod setting;
 pub use error::{ConfigErrors, Problem};
 pub use options::{
     Backoff, Issuer, Keepalive, KickPolicy, Limits, Log, LogFormat, Ops, Pacing, Scope, Shutdown,
+    TenantLog,
 };
 pub use reference::reference;
 pub use seal::{Seal, SealError, SealKeys};
@@ -89,8 +90,6 @@ pub struct Store {
     pub operation_timeout: Duration,
     /// How long a lease lasts; it is renewed at a third of it. At least three times `operation_timeout`.
     pub lease_ttl: Duration,
-    /// How many events the log of a partition keeps at most.
-    pub retain_events: u32,
 }
 
 /// Which kind of store, and where.
@@ -137,6 +136,8 @@ pub struct Tenant {
     pub retake_delay: Duration,
     /// The least time between two upstream logins of one account.
     pub login_spacing: Duration,
+    /// The event log.
+    pub log: TenantLog,
     /// Who may call; empty for a tenant that is open to every caller on the loopback listener.
     pub api_keys: Vec<ApiKey>,
     /// Bounds.
@@ -174,7 +175,6 @@ impl Config {
                 kind: store,
                 operation_timeout: options.store.operation_timeout,
                 lease_ttl: options.store.lease_ttl,
-                retain_events: options.store.retain_events,
             },
             shutdown: options.shutdown,
             pacing: options.pacing,
@@ -241,6 +241,7 @@ impl Tenant {
             kick_policy: options.kick_policy,
             retake_delay: options.retake_delay,
             login_spacing: options.login_spacing,
+            log: options.log,
             api_keys: Vec::new(),
             limits: options.limits,
         }

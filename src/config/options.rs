@@ -174,8 +174,6 @@ section! {
         /// How long a replica owns a partition without renewing; it renews at a third of it. A crashed replica's
         /// sessions come back on another one after at most this time. At least three times operation_timeout.
         pub(super) lease_ttl: Duration = default(secs(30)),
-        /// How many events the log of a partition keeps at most.
-        pub(super) retain_events: u32 = default(100_000),
     }
 }
 
@@ -265,10 +263,29 @@ section! {
         pub(super) login_spacing: Duration = default(secs(15)),
     }
     tables {
+        /// The event log.
+        pub(super) log: TenantLog = table,
         /// Who may call.
         pub(super) api_keys: Vec<ApiKeyOptions> = tables,
         /// Bounds.
         pub(super) limits: Limits = table,
+    }
+}
+
+section! {
+    /// The tenant's event log, from which subscribers read. What is beyond any of the three bounds is dropped, oldest
+    /// first; a subscriber that had not read it yet is told of the gap.
+    pub struct TenantLog {
+        /// How old an event may become.
+        pub retain_age: Duration = default(days(7)),
+        /// How many events each partition keeps.
+        pub retain_events: u32 = default(100_000),
+        /// How many bytes of events each partition keeps.
+        pub retain_bytes: ByteSize = default(ByteSize::mib(64)),
+        /// Whether events are sealed in the store, like credentials, by the keys of [seal].
+        pub seal: bool = default(false),
+        /// A named subscription that is not used for so long is forgotten.
+        pub subscription_expiry: Duration = default(days(30)),
     }
 }
 
@@ -294,6 +311,8 @@ section! {
         pub sessions: u32 = default(50_000),
         /// How many sends of one session may wait for it to come back.
         pub pending_sends_per_session: u32 = default(64),
+        /// How many named subscriptions it may have.
+        pub subscriptions: u32 = default(100),
         /// The greatest frame that is taken from the upstream.
         pub upstream_frame_bytes: ByteSize = default(ByteSize::mib(4)),
     }

@@ -58,6 +58,18 @@ macro_rules! whole_number {
 
 whole_number!(u16, u32, usize);
 
+impl Setting for bool {
+    fn from_toml(value: &Value) -> Result<Self, String> {
+        value
+            .as_bool()
+            .ok_or_else(|| "must be true or false".into())
+    }
+
+    fn to_toml(&self) -> String {
+        self.to_string()
+    }
+}
+
 impl Setting for f64 {
     fn from_toml(value: &Value) -> Result<Self, String> {
         value

@@ -3,7 +3,7 @@
 //! While one commit is under way the next group gathers, so that a busy partition commits seldom and a quiet
 //! one at once; no timer adds delay. While the store is away the group in hand is kept and tried again for
 //! ever, and the queue fills up: from then on callers are told at once, and must not acknowledge upstream what
-//! was not appended (guarantee G9). A retry after a lost answer may append an event twice, never lose one.
+//! was not appended (guarantee G9). A retry after a lost answer writes nothing twice: the store knows the batch.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,6 +27,8 @@ pub struct Append {
     pub account: AccountId,
     /// The session's record, if it is to be saved.
     pub record: Option<Vec<u8>>,
+    /// Sends to remember or, with an empty record, to forget: the caller's ID and an encoded `SendRecord`.
+    pub sends: Vec<(String, Vec<u8>)>,
     /// Encoded `imgate.v1.Event`s without a sequence, in order; may be none.
     pub events: Vec<Vec<u8>>,
     /// Told when all of it is in the store, or why it will never be. Dropped without a word only where the
@@ -36,7 +38,9 @@ pub struct Append {
 
 impl Append {
     fn bytes(&self) -> usize {
-        self.record.as_ref().map_or(0, Vec::len) + self.events.iter().map(Vec::len).sum::<usize>()
+        let record = self.record.as_ref().map_or(0, Vec::len);
+        let sends = self.sends.iter().map(|(_, record)| record.len());
+        record + sends.sum::<usize>() + self.events.iter().map(Vec::len).sum::<usize>()
     }
 
     fn fail(self, error: AppendError) {
@@ -47,7 +51,7 @@ impl Append {
 }
 
 /// Why something was not appended. Nothing of it is in the log unless another attempt succeeds, but for a
-/// commit whose answer was lost.
+/// commit whose answer was lost when the writer gave it up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AppendError {
     /// The queue is full, for the store is away or slow. Do not acknowledge upstream.
@@ -124,11 +128,15 @@ pub struct LogOptions {
     pub retry_min: Duration,
     /// The longest pause. Default 2 s.
     pub retry_max: Duration,
-    /// How many of the newest events a trim leaves in the log. Default 100,000.
+    /// How many events a trim leaves in the log at the most. Default 100,000.
     pub retain_events: u64,
+    /// How many bytes of events a trim leaves in the log at the most. Default 64 MiB.
+    pub retain_bytes: u64,
+    /// How old an event may be that a trim leaves in the log. Default 7 days.
+    pub retain_age: Duration,
     /// A trim follows when so many events were appended since the last one. Default 1,000.
     pub trim_every_events: u64,
-    /// A trim that is due follows within this time at the latest. Default 1 min.
+    /// A trim follows after this time at the latest. Default 1 min.
     pub trim_every: Duration,
     /// How long the queue is still written after the writer is told to stop; the rest fails. Default 5 s.
     pub stop_within: Duration,
@@ -143,6 +151,8 @@ impl Default for LogOptions {
             retry_min: Duration::from_millis(50),
             retry_max: Duration::from_secs(2),
             retain_events: 100_000,
+            retain_bytes: 64 * 1024 * 1024,
+            retain_age: Duration::from_secs(7 * 24 * 3600),
             trim_every_events: 1_000,
             trim_every: Duration::from_secs(60),
             stop_within: Duration::from_secs(5),

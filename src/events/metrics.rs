@@ -73,6 +73,7 @@ pub fn describe_metrics() {
         "log_reset",
         "upstream",
         "corrupt",
+        "not_stored",
         "unspecified",
     ] {
         counter!(GAPS, "reason" => reason).absolute(0);

@@ -6,7 +6,7 @@ use prost::Message as _;
 use tracing::error;
 
 use crate::proto::v1;
-use crate::store::{LogBounds, LogEntry, LogId, Position};
+use crate::store::{LogBounds, LogEntry, LogId, LogRead, Position};
 
 /// The most bytes of events in one batch, unless a single event is larger.
 pub(super) const MAX_BATCH_BYTES: usize = 256 * 1024;
@@ -54,13 +54,6 @@ impl Filter {
     }
 }
 
-/// The answer to one read: entries after a position, and the log's bounds, looked up after the entries.
-#[derive(Debug)]
-pub(super) struct Read {
-    pub(super) entries: Vec<LogEntry>,
-    pub(super) bounds: LogBounds,
-}
-
 /// What a read comes to.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Taken {
@@ -74,12 +67,11 @@ pub(super) struct Taken {
 /// at. What cannot be had any more becomes a gap.
 pub(super) fn take(
     position: &mut Position,
-    read: Read,
+    read: LogRead,
     filter: &Filter,
     max_events: usize,
 ) -> Taken {
-    let Read { entries, bounds } = read;
-    // The bounds are younger than the entries. Only if they still tell of the same log are the entries its own.
+    let LogRead { entries, bounds } = read;
     if bounds.log != position.log {
         return change_log(position, bounds);
     }
@@ -242,7 +234,7 @@ mod tests {
         entries: Vec<LogEntry>,
         bounds: LogBounds,
     ) -> (Vec<String>, bool) {
-        let read = Read { entries, bounds };
+        let read = LogRead { entries, bounds };
         let taken = take(position, read, &Filter::default(), 3);
         (taken.events.iter().map(gist).collect(), taken.more)
     }
@@ -330,7 +322,7 @@ mod tests {
         let mut position = at(0);
         let log = || vec![large(1), large(2)];
         for expected in 1..=2 {
-            let read = Read {
+            let read = LogRead {
                 entries: log(),
                 bounds: bounds(LOG, 1, 2),
             };

@@ -15,7 +15,7 @@ use crate::proto::v1;
 use crate::runtime::supervisor::Tasks;
 use crate::store::{LogBounds, Position, Store, StoreError};
 use crate::tenants::token::TokenError;
-use crate::types::{AccountId, PartitionId, SessionKey, TenantId};
+use crate::types::{AccountId, PartitionId, SessionKey, TenantId, WallClock};
 
 /// The events of all tenants, for reading. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -177,7 +177,7 @@ impl Events {
         let moves = positions.iter().map(|(&number, position)| async move {
             let partition = partition(tenant, number);
             self.store
-                .advance_subscription(&partition, name, position)
+                .advance_subscription(&partition, name, position, WallClock.now())
                 .await
         });
         try_join_all(moves).await?;
@@ -268,7 +268,7 @@ impl Events {
             if stored.is_none() {
                 let partition = partition(tenant, number);
                 self.store
-                    .advance_subscription(&partition, name, &end)
+                    .advance_subscription(&partition, name, &end, WallClock.now())
                     .await?;
             }
             positions.insert(number, stored.unwrap_or(end));

@@ -16,11 +16,11 @@ use tracing::{debug, error};
 use super::cursor::Cursor;
 use super::hub::Tails;
 use super::metrics as names;
-use super::place::{self, Filter, MAX_BATCH_BYTES, Read};
+use super::place::{self, Filter, MAX_BATCH_BYTES};
 use super::service::EventsError;
 use crate::proto::v1;
 use crate::runtime::supervisor::Tasks;
-use crate::store::{Position, Store, StoreError};
+use crate::store::{LogRead, Position, Store, StoreError};
 use crate::types::{PartitionId, TenantId};
 
 /// How many entries are read at once where a filter leaves most of them out.
@@ -71,7 +71,7 @@ struct Place {
 
 struct Reading {
     index: usize,
-    answer: Pin<Box<dyn Future<Output = Result<Read, StoreError>> + Send>>,
+    answer: Pin<Box<dyn Future<Output = Result<LogRead, StoreError>> + Send>>,
 }
 
 /// What a subscriber gets: a batch, or a heartbeat when it has no events.
@@ -87,7 +87,7 @@ pub struct Delivery {
 enum Woken {
     Stopping,
     Silent,
-    Read(Result<Read, StoreError>),
+    Read(Result<LogRead, StoreError>),
     Grown,
     Retry,
 }
@@ -186,11 +186,7 @@ impl Subscription {
         };
         let after = self.position(number).sequence;
         let limit = self.read_limit();
-        let answer = Box::pin(async move {
-            let entries = store.read(&partition, after, limit).await?;
-            let bounds = store.log_bounds(&partition).await?;
-            Ok(Read { entries, bounds })
-        });
+        let answer = Box::pin(async move { store.read(&partition, after, limit).await });
         self.reading = Some(Reading { index, answer });
     }
 
@@ -204,7 +200,7 @@ impl Subscription {
         (MAX_BATCH_BYTES / self.average_bytes.max(1)).clamp(1, most)
     }
 
-    fn take(&mut self, answer: Result<Read, StoreError>) -> Vec<v1::Event> {
+    fn take(&mut self, answer: Result<LogRead, StoreError>) -> Vec<v1::Event> {
         let Some(Reading { index, .. }) = self.reading.take() else {
             return Vec::new();
         };
@@ -320,7 +316,7 @@ impl fmt::Debug for Subscription {
 }
 
 /// The answer to the read under way; never, when there is none.
-async fn finished(reading: &mut Option<Reading>) -> Result<Read, StoreError> {
+async fn finished(reading: &mut Option<Reading>) -> Result<LogRead, StoreError> {
     match reading {
         Some(reading) => reading.answer.as_mut().await,
         None => std::future::pending().await,
@@ -341,6 +337,7 @@ const fn reason_label(reason: v1::GapReason) -> &'static str {
         v1::GapReason::LogReset => "log_reset",
         v1::GapReason::Upstream => "upstream",
         v1::GapReason::Corrupt => "corrupt",
+        v1::GapReason::NotStored => "not_stored",
     }
 }
 

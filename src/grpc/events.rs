@@ -72,6 +72,20 @@ impl EventService for EventsApi {
             .await?;
         Ok(Response::new(v1::AcknowledgeResponse {}))
     }
+
+    async fn list_subscriptions(
+        &self,
+        _request: Request<v1::ListSubscriptionsRequest>,
+    ) -> Result<Response<v1::ListSubscriptionsResponse>, Status> {
+        Err(Status::unimplemented("not built yet"))
+    }
+
+    async fn delete_subscription(
+        &self,
+        _request: Request<v1::DeleteSubscriptionRequest>,
+    ) -> Result<Response<v1::DeleteSubscriptionResponse>, Status> {
+        Err(Status::unimplemented("not built yet"))
+    }
 }
 
 impl Delivering {

@@ -6,26 +6,36 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures_util::StreamExt as _;
+use futures_util::stream::{self, BoxStream};
+use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::shares::Shares;
 use super::{
-    Batch, Claim, Committed, Lease, LogBounds, LogEntry, LogId, Position, Renewal, Store,
-    StoreError, StoredSession,
+    Batch, Claim, Committed, Lease, LogBounds, LogEntry, LogId, LogRead, Position, Renewal,
+    Retention, Store, StoreError, StoredSend, StoredSession, StoredSubscription, Trimmed,
 };
-use crate::types::{AccountId, Epoch, PartitionId, ReplicaId};
+use crate::types::{AccountId, Epoch, MemberId, PartitionId, ReplicaId, TenantId, UnixMillis};
 
 /// A store that forgets everything when it is dropped. Leases run out by `tokio::time::Instant`, so that tests
-/// with paused time work. It can be told to be away, to be full and to lose its data.
+/// with paused time work. It can be told to be away, full or corrupt, to hang, and to lose its data.
 #[derive(Default)]
 pub struct MemoryStore {
     state: Mutex<State>,
+    hanging: watch::Sender<bool>,
 }
 
 #[derive(Default)]
 struct State {
     away: bool,
     full: bool,
+    corrupt: bool,
+    /// Events of each commit that was written.
+    #[cfg(test)]
+    commits: Vec<usize>,
     partitions: HashMap<PartitionId, Partition>,
+    shares: Shares,
 }
 
 #[derive(Default)]
@@ -34,10 +44,12 @@ struct Partition {
     /// The latest given out; `None` before the first.
     epoch: Option<Epoch>,
     sessions: BTreeMap<AccountId, Vec<u8>>,
-    log: LogId,
-    last_sequence: u64,
+    sends: BTreeMap<(AccountId, String), Vec<u8>>,
+    last_batch: u64,
+    end: Position,
     entries: VecDeque<LogEntry>,
-    subscriptions: HashMap<String, Position>,
+    bytes: u64,
+    subscriptions: BTreeMap<String, (Position, UnixMillis)>,
 }
 
 struct Held {
@@ -62,9 +74,56 @@ impl MemoryStore {
         self.locked(|state| state.full = full);
     }
 
+    /// While true, commits and reads answer [`StoreError::Corrupt`]. Default false.
+    pub fn set_corrupt(&self, corrupt: bool) {
+        self.locked(|state| state.corrupt = corrupt);
+    }
+
+    /// While true, commits and reads do not answer. Default false.
+    pub fn set_hanging(&self, hanging: bool) {
+        self.hanging.send_replace(hanging);
+    }
+
+    /// How many events each commit wrote that was written.
+    #[cfg(test)]
+    pub(crate) fn commits(&self) -> Vec<usize> {
+        self.locked(|state| state.commits.clone())
+    }
+
+    /// Loses its newest entries, as a server does that is replaced by a replica which lags behind.
+    pub fn lose_newest(&self, partition: &PartitionId, count: usize) {
+        self.locked(|state| {
+            let entry = state.partition(partition);
+            for _ in 0..count {
+                if let Some(lost) = entry.entries.pop_back() {
+                    entry.bytes = entry.bytes.saturating_sub(bytes(&lost.payload));
+                    entry.end.sequence -= 1;
+                }
+            }
+            entry.last_batch = 0;
+        });
+    }
+
     /// Loses all data, as a server does that is restarted empty.
     pub fn lose_data(&self) {
-        self.locked(|state| state.partitions.clear());
+        self.locked(|state| {
+            state.partitions.clear();
+            state.shares = Shares::default();
+        });
+    }
+
+    /// Answers when the store does not hang.
+    async fn answering(&self) -> Result<(), StoreError> {
+        let mut hanging = self.hanging.subscribe();
+        // The sender lives as long as self.
+        let _released = hanging.wait_for(|hanging| !hanging).await;
+        if self.locked(|state| state.corrupt) {
+            return Err(StoreError::Corrupt {
+                place: "memory".into(),
+                detail: "told to be corrupt".into(),
+            });
+        }
+        Ok(())
     }
 
     fn locked<T>(&self, work: impl FnOnce(&mut State) -> T) -> T {
@@ -116,19 +175,66 @@ impl Partition {
         self.lease.as_ref().filter(|held| held.until > now)
     }
 
-    fn append(&mut self, batch: &Batch) {
-        if !batch.events.is_empty() && self.log == LogId::default() {
-            self.log = LogId::random();
+    fn write(&mut self, batch: &Batch) {
+        if !batch.events.is_empty() {
+            self.end = batch.begins_after(self.end);
+            if self.end.log == LogId::default() {
+                self.end.log = LogId::random();
+            }
         }
         for payload in &batch.events {
-            self.last_sequence += 1;
+            self.end.sequence += 1;
+            self.bytes += bytes(payload);
             self.entries.push_back(LogEntry {
-                sequence: self.last_sequence,
+                sequence: self.end.sequence,
                 appended_at: batch.now,
                 payload: payload.clone(),
             });
         }
+        for session in &batch.records {
+            self.sessions
+                .insert(session.account.clone(), session.record.clone());
+        }
+        for send in &batch.sends {
+            let key = (send.account.clone(), send.client_message_id.clone());
+            if send.record.is_empty() {
+                self.sends.remove(&key);
+            } else {
+                self.sends.insert(key, send.record.clone());
+            }
+        }
+        self.last_batch = batch.id;
     }
+
+    fn bounds(&self) -> LogBounds {
+        let next = self.end.sequence.saturating_add(1);
+        LogBounds {
+            log: self.end.log,
+            first_sequence: self.entries.front().map_or(next, |first| first.sequence),
+            last_sequence: self.end.sequence,
+        }
+    }
+
+    fn trim(&mut self, retention: &Retention) -> u64 {
+        let mut dropped = 0;
+        while let Some(oldest) = self.entries.front() {
+            let count = u64::try_from(self.entries.len()).unwrap_or(u64::MAX);
+            if count <= retention.events
+                && self.bytes <= retention.bytes
+                && oldest.appended_at >= retention.since
+            {
+                break;
+            }
+            self.bytes = self.bytes.saturating_sub(bytes(&oldest.payload));
+            self.entries.pop_front();
+            dropped += 1;
+        }
+        dropped
+    }
+}
+
+fn bytes(payload: &[u8]) -> u64 {
+    u64::try_from(payload.len()).unwrap_or(u64::MAX)
 }
 
 #[async_trait]
@@ -196,19 +302,20 @@ impl Store for MemoryStore {
     }
 
     async fn commit(&self, lease: &Lease, batch: &Batch) -> Result<Committed, StoreError> {
+        self.answering().await?;
         self.serving(|state| {
             state.check_fence(lease)?;
             state.check_space()?;
             let entry = state.partition(&lease.partition);
-            entry.append(batch);
-            for session in &batch.records {
-                entry
-                    .sessions
-                    .insert(session.account.clone(), session.record.clone());
+            if batch.id == 0 || batch.id != entry.last_batch {
+                entry.write(batch);
+                #[cfg(test)]
+                state.commits.push(batch.events.len());
             }
+            let entry = state.partition(&lease.partition);
             Ok(Committed {
-                log: entry.log,
-                last_sequence: entry.last_sequence,
+                log: entry.end.log,
+                last_sequence: entry.end.sequence,
             })
         })
     }
@@ -233,16 +340,21 @@ impl Store for MemoryStore {
         })
     }
 
-    async fn log_bounds(&self, partition: &PartitionId) -> Result<LogBounds, StoreError> {
+    async fn sends(&self, partition: &PartitionId) -> Result<Vec<StoredSend>, StoreError> {
         self.serving(|state| {
-            let entry = state.partition(partition);
-            let next = entry.last_sequence.saturating_add(1);
-            Ok(LogBounds {
-                log: entry.log,
-                first_sequence: entry.entries.front().map_or(next, |first| first.sequence),
-                last_sequence: entry.last_sequence,
-            })
+            let sends = state.partition(partition).sends.iter();
+            Ok(sends
+                .map(|((account, client_message_id), record)| StoredSend {
+                    account: account.clone(),
+                    client_message_id: client_message_id.clone(),
+                    record: record.clone(),
+                })
+                .collect())
         })
+    }
+
+    async fn log_bounds(&self, partition: &PartitionId) -> Result<LogBounds, StoreError> {
+        self.serving(|state| Ok(state.partition(partition).bounds()))
     }
 
     async fn read(
@@ -250,22 +362,33 @@ impl Store for MemoryStore {
         partition: &PartitionId,
         after: u64,
         limit: usize,
-    ) -> Result<Vec<LogEntry>, StoreError> {
+    ) -> Result<LogRead, StoreError> {
+        self.answering().await?;
         self.serving(|state| {
-            let entries = &state.partition(partition).entries;
+            let partition = state.partition(partition);
+            let entries = &partition.entries;
             let start = entries.partition_point(|entry| entry.sequence <= after);
-            Ok(entries.iter().skip(start).take(limit).cloned().collect())
+            Ok(LogRead {
+                entries: entries.iter().skip(start).take(limit).cloned().collect(),
+                bounds: partition.bounds(),
+            })
         })
     }
 
-    async fn trim(&self, lease: &Lease, first_kept: u64) -> Result<(), StoreError> {
+    async fn trim(&self, lease: &Lease, retention: &Retention) -> Result<Trimmed, StoreError> {
         self.serving(|state| {
             state.check_fence(lease)?;
-            let entries = &mut state.partition(&lease.partition).entries;
-            let kept = entries.partition_point(|entry| entry.sequence < first_kept);
-            entries.drain(..kept);
-            Ok(())
+            let dropped = state.partition(&lease.partition).trim(retention);
+            Ok(Trimmed {
+                dropped,
+                more: false,
+            })
         })
+    }
+
+    async fn growth(&self) -> Result<BoxStream<'static, (PartitionId, Position)>, StoreError> {
+        // One process writes it and knows what it has written.
+        Ok(stream::pending().boxed())
     }
 
     async fn subscription(
@@ -273,7 +396,26 @@ impl Store for MemoryStore {
         partition: &PartitionId,
         name: &str,
     ) -> Result<Option<Position>, StoreError> {
-        self.serving(|state| Ok(state.partition(partition).subscriptions.get(name).copied()))
+        self.serving(|state| {
+            let stored = state.partition(partition).subscriptions.get(name);
+            Ok(stored.map(|(position, _)| *position))
+        })
+    }
+
+    async fn subscriptions(
+        &self,
+        partition: &PartitionId,
+    ) -> Result<Vec<StoredSubscription>, StoreError> {
+        self.serving(|state| {
+            let stored = state.partition(partition).subscriptions.iter();
+            Ok(stored
+                .map(|(name, (position, used_at))| StoredSubscription {
+                    name: name.clone(),
+                    position: *position,
+                    used_at: *used_at,
+                })
+                .collect())
+        })
     }
 
     async fn advance_subscription(
@@ -281,15 +423,79 @@ impl Store for MemoryStore {
         partition: &PartitionId,
         name: &str,
         position: &Position,
+        now: UnixMillis,
     ) -> Result<(), StoreError> {
         self.serving(|state| {
+            state.check_space()?;
             let entry = state.partition(partition);
-            let stored = entry.subscriptions.get(name);
-            if position.moves(stored, entry.log) {
-                state.check_space()?;
-                let entry = state.partition(partition);
-                entry.subscriptions.insert(name.into(), *position);
+            let present = entry.end.log;
+            let (stored, used_at) = entry
+                .subscriptions
+                .entry(name.into())
+                .or_insert((*position, now));
+            if position.moves(Some(stored), present) {
+                *stored = *position;
             }
+            *used_at = now.max(*used_at);
+            Ok(())
+        })
+    }
+
+    async fn remove_subscription(
+        &self,
+        partition: &PartitionId,
+        name: &str,
+        unused_since: Option<UnixMillis>,
+    ) -> Result<bool, StoreError> {
+        self.serving(|state| {
+            let subscriptions = &mut state.partition(partition).subscriptions;
+            let unused = |used_at: &UnixMillis| unused_since.is_none_or(|since| *used_at < since);
+            let goes = subscriptions
+                .get(name)
+                .is_some_and(|(_, used_at)| unused(used_at));
+            if goes {
+                subscriptions.remove(name);
+            }
+            Ok(goes)
+        })
+    }
+
+    async fn attend(
+        &self,
+        tenant: &TenantId,
+        subscription: &str,
+        member: &MemberId,
+        ttl: Option<Duration>,
+    ) -> Result<Vec<MemberId>, StoreError> {
+        self.serving(|state| Ok(state.shares.attend(tenant, subscription, member, ttl)))
+    }
+
+    async fn members(
+        &self,
+        tenant: &TenantId,
+        subscription: &str,
+    ) -> Result<Vec<MemberId>, StoreError> {
+        self.serving(|state| Ok(state.shares.members(tenant, subscription)))
+    }
+
+    async fn claim_share(
+        &self,
+        partition: &PartitionId,
+        subscription: &str,
+        member: &MemberId,
+        ttl: Duration,
+    ) -> Result<bool, StoreError> {
+        self.serving(|state| Ok(state.shares.claim(partition, subscription, member, ttl)))
+    }
+
+    async fn release_share(
+        &self,
+        partition: &PartitionId,
+        subscription: &str,
+        member: &MemberId,
+    ) -> Result<(), StoreError> {
+        self.serving(|state| {
+            state.shares.release(partition, subscription, member);
             Ok(())
         })
     }
@@ -366,7 +572,7 @@ mod tests {
         store.set_full(true);
         let full = store.commit(&lease, &batch).await.unwrap_err();
         assert!(matches!(full, StoreError::Full(_)));
-        assert_eq!(store.read(&partition(), 0, 9).await.unwrap(), []);
+        assert_eq!(store.read(&partition(), 0, 9).await.unwrap().entries, []);
 
         store.set_full(false);
         assert_eq!(store.commit(&lease, &batch).await.unwrap().last_sequence, 1);

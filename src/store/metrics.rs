@@ -3,14 +3,15 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures_util::stream::BoxStream;
 use metrics::{Counter, Histogram, Unit, counter, describe_counter, describe_histogram, histogram};
 use tokio::time::Instant;
 
 use super::{
-    Batch, Claim, Committed, Lease, LogBounds, LogEntry, Position, Renewal, Store, StoreError,
-    StoredSession,
+    Batch, Claim, Committed, Lease, LogBounds, LogRead, Position, Renewal, Retention, Store,
+    StoreError, StoredSend, StoredSession, StoredSubscription, Trimmed,
 };
-use crate::types::{AccountId, Epoch, PartitionId, ReplicaId};
+use crate::types::{AccountId, Epoch, MemberId, PartitionId, ReplicaId, TenantId, UnixMillis};
 
 /// How long operations take in seconds, by `operation` and `backend`; failed ones count, too.
 pub const OPERATION_DURATION_SECONDS: &str = "imgate_store_operation_duration_seconds";
@@ -63,11 +64,19 @@ pub struct Measured<S> {
     commit: Operation,
     session: Operation,
     sessions: Operation,
+    sends: Operation,
     log_bounds: Operation,
     read: Operation,
     trim: Operation,
+    growth: Operation,
     subscription: Operation,
+    subscriptions: Operation,
     advance_subscription: Operation,
+    remove_subscription: Operation,
+    attend: Operation,
+    members: Operation,
+    claim_share: Operation,
+    release_share: Operation,
     ping: Operation,
 }
 
@@ -93,11 +102,19 @@ impl<S: Store> Measured<S> {
             commit: operation("commit"),
             session: operation("session"),
             sessions: operation("sessions"),
+            sends: operation("sends"),
             log_bounds: operation("log_bounds"),
             read: operation("read"),
             trim: operation("trim"),
+            growth: operation("growth"),
             subscription: operation("subscription"),
+            subscriptions: operation("subscriptions"),
             advance_subscription: operation("advance_subscription"),
+            remove_subscription: operation("remove_subscription"),
+            attend: operation("attend"),
+            members: operation("members"),
+            claim_share: operation("claim_share"),
+            release_share: operation("release_share"),
             ping: operation("ping"),
         }
     }
@@ -181,6 +198,10 @@ impl<S: Store> Store for Measured<S> {
         self.sessions.measure(self.store.sessions(partition)).await
     }
 
+    async fn sends(&self, partition: &PartitionId) -> Result<Vec<StoredSend>, StoreError> {
+        self.sends.measure(self.store.sends(partition)).await
+    }
+
     async fn log_bounds(&self, partition: &PartitionId) -> Result<LogBounds, StoreError> {
         let work = self.store.log_bounds(partition);
         self.log_bounds.measure(work).await
@@ -191,13 +212,17 @@ impl<S: Store> Store for Measured<S> {
         partition: &PartitionId,
         after: u64,
         limit: usize,
-    ) -> Result<Vec<LogEntry>, StoreError> {
+    ) -> Result<LogRead, StoreError> {
         let work = self.store.read(partition, after, limit);
         self.read.measure(work).await
     }
 
-    async fn trim(&self, lease: &Lease, first_kept: u64) -> Result<(), StoreError> {
-        self.trim.measure(self.store.trim(lease, first_kept)).await
+    async fn trim(&self, lease: &Lease, retention: &Retention) -> Result<Trimmed, StoreError> {
+        self.trim.measure(self.store.trim(lease, retention)).await
+    }
+
+    async fn growth(&self) -> Result<BoxStream<'static, (PartitionId, Position)>, StoreError> {
+        self.growth.measure(self.store.growth()).await
     }
 
     async fn subscription(
@@ -209,14 +234,78 @@ impl<S: Store> Store for Measured<S> {
         self.subscription.measure(work).await
     }
 
+    async fn subscriptions(
+        &self,
+        partition: &PartitionId,
+    ) -> Result<Vec<StoredSubscription>, StoreError> {
+        let work = self.store.subscriptions(partition);
+        self.subscriptions.measure(work).await
+    }
+
     async fn advance_subscription(
         &self,
         partition: &PartitionId,
         name: &str,
         position: &Position,
+        now: UnixMillis,
     ) -> Result<(), StoreError> {
-        let work = self.store.advance_subscription(partition, name, position);
+        let work = self
+            .store
+            .advance_subscription(partition, name, position, now);
         self.advance_subscription.measure(work).await
+    }
+
+    async fn remove_subscription(
+        &self,
+        partition: &PartitionId,
+        name: &str,
+        unused_since: Option<UnixMillis>,
+    ) -> Result<bool, StoreError> {
+        let work = self
+            .store
+            .remove_subscription(partition, name, unused_since);
+        self.remove_subscription.measure(work).await
+    }
+
+    async fn attend(
+        &self,
+        tenant: &TenantId,
+        subscription: &str,
+        member: &MemberId,
+        ttl: Option<Duration>,
+    ) -> Result<Vec<MemberId>, StoreError> {
+        let work = self.store.attend(tenant, subscription, member, ttl);
+        self.attend.measure(work).await
+    }
+
+    async fn members(
+        &self,
+        tenant: &TenantId,
+        subscription: &str,
+    ) -> Result<Vec<MemberId>, StoreError> {
+        let work = self.store.members(tenant, subscription);
+        self.members.measure(work).await
+    }
+
+    async fn claim_share(
+        &self,
+        partition: &PartitionId,
+        subscription: &str,
+        member: &MemberId,
+        ttl: Duration,
+    ) -> Result<bool, StoreError> {
+        let work = self.store.claim_share(partition, subscription, member, ttl);
+        self.claim_share.measure(work).await
+    }
+
+    async fn release_share(
+        &self,
+        partition: &PartitionId,
+        subscription: &str,
+        member: &MemberId,
+    ) -> Result<(), StoreError> {
+        let work = self.store.release_share(partition, subscription, member);
+        self.release_share.measure(work).await
     }
 
     async fn ping(&self) -> Result<(), StoreError> {

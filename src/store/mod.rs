@@ -9,14 +9,16 @@ pub mod memory;
 pub mod metrics;
 pub mod redis;
 pub mod seal;
+mod shares;
 
 use std::fmt;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures_util::stream::BoxStream;
 
 use crate::error::{Classified, ErrorKind};
-use crate::types::{AccountId, Epoch, PartitionId, ReplicaId, UnixMillis};
+use crate::types::{AccountId, Epoch, MemberId, PartitionId, ReplicaId, TenantId, UnixMillis};
 
 /// The durable state of all partitions.
 #[async_trait]
@@ -38,8 +40,9 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// Gives a lease back. A lease that is no longer the caller's is left as it is.
     async fn release(&self, lease: &Lease) -> Result<(), StoreError>;
 
-    /// Writes a batch as a whole or not at all: records are saved and events appended, or nothing is.
-    /// Refused with [`StoreError::Fenced`] unless `lease.epoch` is the latest given out for the partition.
+    /// Writes a batch as a whole or not at all: records and sends are saved and events appended, or nothing is.
+    /// Refused with [`StoreError::Fenced`] unless `lease.epoch` is the latest given out for the partition. A batch
+    /// with the ID of the last one that was written is not written again: it answers as that one did.
     async fn commit(&self, lease: &Lease, batch: &Batch) -> Result<Committed, StoreError>;
 
     /// One session's record.
@@ -52,19 +55,29 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// All records of a partition, in the order of their accounts.
     async fn sessions(&self, partition: &PartitionId) -> Result<Vec<StoredSession>, StoreError>;
 
+    /// What is remembered of the sends of a partition's accounts, in the order of accounts and IDs.
+    async fn sends(&self, partition: &PartitionId) -> Result<Vec<StoredSend>, StoreError>;
+
     /// The log's identity and what it retains.
     async fn log_bounds(&self, partition: &PartitionId) -> Result<LogBounds, StoreError>;
 
-    /// At most `limit` entries with a sequence greater than `after`, in order.
+    /// At most `limit` entries with a sequence greater than `after`, in order, and the bounds of the log that they
+    /// are of, both at one moment.
     async fn read(
         &self,
         partition: &PartitionId,
         after: u64,
         limit: usize,
-    ) -> Result<Vec<LogEntry>, StoreError>;
+    ) -> Result<LogRead, StoreError>;
 
-    /// Drops exactly the entries with a sequence below `first_kept`. Fenced like a commit.
-    async fn trim(&self, lease: &Lease, first_kept: u64) -> Result<(), StoreError>;
+    /// Drops the oldest entries, one after the other, until the log keeps to `retention`. Does a bounded part of a
+    /// long work in one call, and says whether there is more. Fenced like a commit.
+    async fn trim(&self, lease: &Lease, retention: &Retention) -> Result<Trimmed, StoreError>;
+
+    /// The logs that grow from now on, by whichever process, each with its new end. It tells no less than what
+    /// other processes append: what this one appends may be left out. Ends when the store can tell no more, and
+    /// what grew until it is called again is not told.
+    async fn growth(&self) -> Result<BoxStream<'static, (PartitionId, Position)>, StoreError>;
 
     /// Where a named subscription stands in a partition.
     async fn subscription(
@@ -73,13 +86,65 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
         name: &str,
     ) -> Result<Option<Position>, StoreError>;
 
-    /// Moves a named subscription forward: a position of the same log that is not greater than the stored one
-    /// changes nothing, and a position of another log replaces it only if that log is the present one.
+    /// The named subscriptions of a partition, in the order of their names.
+    async fn subscriptions(
+        &self,
+        partition: &PartitionId,
+    ) -> Result<Vec<StoredSubscription>, StoreError>;
+
+    /// Moves a named subscription forward, making it if there is none, and notes that it was used at `now`: a
+    /// position of the same log that is not greater than the stored one does not move it, and a position of another
+    /// log replaces the stored one only if that log is the present one.
     async fn advance_subscription(
         &self,
         partition: &PartitionId,
         name: &str,
         position: &Position,
+        now: UnixMillis,
+    ) -> Result<(), StoreError>;
+
+    /// Forgets a named subscription in a partition; with `unused_since` only if it was not used since. True if it
+    /// was there and is forgotten.
+    async fn remove_subscription(
+        &self,
+        partition: &PartitionId,
+        name: &str,
+        unused_since: Option<UnixMillis>,
+    ) -> Result<bool, StoreError>;
+
+    /// Enters a member among those that share a subscription, or keeps it there, for `ttl`; with `None` it leaves.
+    /// Answers who is there then, in order.
+    async fn attend(
+        &self,
+        tenant: &TenantId,
+        subscription: &str,
+        member: &MemberId,
+        ttl: Option<Duration>,
+    ) -> Result<Vec<MemberId>, StoreError>;
+
+    /// Who shares a subscription now, in order.
+    async fn members(
+        &self,
+        tenant: &TenantId,
+        subscription: &str,
+    ) -> Result<Vec<MemberId>, StoreError>;
+
+    /// Takes a partition of a shared subscription for `ttl`, or keeps it, unless another member has it. True if it
+    /// is the caller's then.
+    async fn claim_share(
+        &self,
+        partition: &PartitionId,
+        subscription: &str,
+        member: &MemberId,
+        ttl: Duration,
+    ) -> Result<bool, StoreError>;
+
+    /// Gives a partition of a shared subscription back. One that is not the caller's is left as it is.
+    async fn release_share(
+        &self,
+        partition: &PartitionId,
+        subscription: &str,
+        member: &MemberId,
     ) -> Result<(), StoreError>;
 
     /// Answers when the store can serve.
@@ -125,10 +190,18 @@ pub enum Renewal {
 /// What one commit writes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Batch {
+    /// A random number that a retry of the same batch keeps: whatever became of the first try, it is written once.
+    pub id: u64,
     /// The owner's clock, kept with each event.
     pub now: UnixMillis,
+    /// Where the owner has seen the log end; the default if it does not know. A store that has lost the log, or its
+    /// newest entries, goes on after it, so that no number is given out twice: the missing ones are seen to be missing.
+    /// It is passed over if the log is another one that has entries.
+    pub seen: Position,
     /// Records to save, by account; a later one of the same account wins.
     pub records: Vec<StoredSession>,
+    /// Sends to remember or, with an empty record, to forget; a later one of the same ID wins.
+    pub sends: Vec<StoredSend>,
     /// Event payloads to append, in order.
     pub events: Vec<Vec<u8>>,
 }
@@ -139,6 +212,17 @@ pub struct StoredSession {
     /// Whose.
     pub account: AccountId,
     /// An encoded `SessionRecord`.
+    pub record: Vec<u8>,
+}
+
+/// What is remembered of one send.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredSend {
+    /// Who sent.
+    pub account: AccountId,
+    /// The caller's ID of the message.
+    pub client_message_id: String,
+    /// An encoded `SendRecord`.
     pub record: Vec<u8>,
 }
 
@@ -162,13 +246,29 @@ impl LogId {
     }
 }
 
-/// A place in a partition's log: after the entry with this sequence.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A place in a partition's log: after the entry with this sequence. The default is the beginning of a log that
+/// nobody has written to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Position {
     /// Of which log.
     pub log: LogId,
     /// After which entry; 0 is the beginning.
     pub sequence: u64,
+}
+
+impl Batch {
+    /// After which entry of a log that ends at `end` the events go, and in which log.
+    fn begins_after(&self, end: Position) -> Position {
+        if end.log == LogId::default() && self.seen.log != LogId::default() {
+            return self.seen;
+        }
+        let sequence = if end.log == self.seen.log {
+            end.sequence.max(self.seen.sequence)
+        } else {
+            end.sequence
+        };
+        Position { sequence, ..end }
+    }
 }
 
 impl Position {
@@ -191,6 +291,46 @@ pub struct LogBounds {
     pub first_sequence: u64,
     /// The sequence of the newest entry ever appended; 0 for none.
     pub last_sequence: u64,
+}
+
+/// What a log is to keep; whatever is beyond any of the three is dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retention {
+    /// At most so many entries.
+    pub events: u64,
+    /// At most so many bytes of payload.
+    pub bytes: u64,
+    /// Nothing that was appended before.
+    pub since: UnixMillis,
+}
+
+/// The outcome of [`Store::trim`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Trimmed {
+    /// How many entries were dropped.
+    pub dropped: u64,
+    /// Whether there is more to drop: call again.
+    pub more: bool,
+}
+
+/// The outcome of [`Store::read`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogRead {
+    /// The entries.
+    pub entries: Vec<LogEntry>,
+    /// The log that they are of.
+    pub bounds: LogBounds,
+}
+
+/// A named subscription's place in one partition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredSubscription {
+    /// Its name.
+    pub name: String,
+    /// Where it stands.
+    pub position: Position,
+    /// When it was last used.
+    pub used_at: UnixMillis,
 }
 
 /// One entry of a log.

@@ -131,6 +131,7 @@ impl Served {
         let append = Append {
             account,
             record: None,
+            sends: Vec::new(),
             events: vec![event.encode_to_vec()],
             done,
         };

@@ -68,7 +68,7 @@ async fn nothing_that_was_answered_is_lost_by_kill_nine() {
     let store = open(&path);
     let last = store.log_bounds(&here()).await.unwrap().last_sequence;
     assert!(answered >= 200 && last >= answered, "{last} of {answered}");
-    let entries = store.read(&here(), 0, usize::MAX).await.unwrap();
+    let entries = store.read(&here(), 0, usize::MAX).await.unwrap().entries;
     let sequences: Vec<u64> = entries.iter().map(|entry| entry.sequence).collect();
     assert_eq!(sequences, (1..=last).collect::<Vec<_>>());
 }
@@ -239,13 +239,13 @@ async fn fill_and_get_over(path: &Path, free: impl FnOnce()) {
     assert!(last > 0);
     let again = store.commit(&lease, &batch).await.unwrap_err();
     assert!(matches!(again, StoreError::Full(_)), "{again}");
-    let entries = store.read(&here(), 0, 1000).await.unwrap();
+    let entries = store.read(&here(), 0, 1000).await.unwrap().entries;
     assert_eq!(entries.len() as u64, last, "a full store can be read");
 
     free();
     let committed = store.commit(&lease, &batch).await.unwrap();
     assert_eq!(committed.last_sequence, last + 1);
-    let entries = store.read(&here(), 0, 1000).await.unwrap();
+    let entries = store.read(&here(), 0, 1000).await.unwrap().entries;
     assert_eq!(entries.len() as u64, last + 1);
     assert!(entries.iter().all(|entry| entry.payload == batch.events[0]));
     assert_eq!(store.sessions(&here()).await.unwrap(), batch.records);
@@ -268,7 +268,7 @@ async fn check_some(store: Shared) {
     let sessions = store.sessions(&here()).await.unwrap();
     assert_eq!(sessions.len(), 200);
     assert!(sessions.iter().all(|session| session.record == [1; 500]));
-    let entries = store.read(&here(), 0, 1000).await.unwrap();
+    let entries = store.read(&here(), 0, 1000).await.unwrap().entries;
     assert_eq!(entries.len(), 200);
     assert!(entries.iter().all(|entry| entry.payload == [2; 500]));
 }

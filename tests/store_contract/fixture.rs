@@ -111,7 +111,7 @@ pub(crate) async fn append<const N: usize>(
 
 /// The whole log as `(sequence, text)`.
 pub(crate) async fn log(store: &Shared, place: &PartitionId) -> Vec<(u64, String)> {
-    texts(store.read(place, 0, 1000).await.unwrap())
+    texts(store.read(place, 0, 1000).await.unwrap().entries)
 }
 
 pub(crate) fn texts(entries: Vec<LogEntry>) -> Vec<(u64, String)> {

@@ -20,7 +20,7 @@ pub(crate) async fn a_commit_is_whole_and_sequences_are_dense(store: Shared) {
     let second = store.commit(&lease, &batch).await.unwrap();
     assert_eq!((second.log, second.last_sequence), (first.log, 3));
 
-    let entries = store.read(&here(), 0, 10).await.unwrap();
+    let entries = store.read(&here(), 0, 10).await.unwrap().entries;
     let times: Vec<u64> = entries.iter().map(|entry| entry.appended_at.0).collect();
     assert_eq!(times, [1_700_000_000_123, 1_700_000_000_123, 42]);
     let expected = [(1, "a"), (2, "b"), (3, "c")].map(|(n, text)| (n, text.to_owned()));
@@ -37,7 +37,7 @@ pub(crate) async fn a_read_is_after_a_place_and_bounded(store: Shared) {
     let sequences = |after, limit| {
         let store = store.clone();
         async move {
-            let entries = store.read(&here(), after, limit).await.unwrap();
+            let entries = store.read(&here(), after, limit).await.unwrap().entries;
             entries
                 .iter()
                 .map(|entry| entry.sequence)
@@ -79,7 +79,7 @@ pub(crate) async fn a_log_is_trimmed_exactly(store: Shared) {
         store.trim(&lease, first).await.unwrap();
     }
     assert_eq!(store.log_bounds(&here()).await.unwrap(), bounds(133));
-    let left = store.read(&here(), 0, 1000).await.unwrap();
+    let left = store.read(&here(), 0, 1000).await.unwrap().entries;
     assert_eq!((left[0].sequence, left.len()), (133, 119));
 
     store.trim(&lease, 10_000).await.unwrap();
@@ -154,7 +154,7 @@ pub(crate) async fn big_records_and_events_come_back(store: Shared) {
     store.commit(&lease, &batch).await.unwrap();
     let account = AccountId::new("bot");
     assert!(store.session(&here(), &account).await.unwrap() == Some(big(1)));
-    let entries = store.read(&here(), 0, 9).await.unwrap();
+    let entries = store.read(&here(), 0, 9).await.unwrap().entries;
     let payloads: Vec<Vec<u8>> = entries.into_iter().map(|entry| entry.payload).collect();
     assert!(payloads == batch.events);
 }
@@ -173,7 +173,7 @@ pub(crate) async fn large_batches_are_whole(store: Shared) {
     let committed = store.commit(&lease, &batch).await.unwrap();
     assert_eq!(committed.last_sequence, 9_000);
     assert!(store.sessions(&here()).await.unwrap() == batch.records);
-    let entries = store.read(&here(), 8_999, 10).await.unwrap();
+    let entries = store.read(&here(), 8_999, 10).await.unwrap().entries;
     assert_eq!(texts(entries), [(9_000, "bot08999".to_owned())]);
 }
 

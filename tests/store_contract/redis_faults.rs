@@ -212,7 +212,7 @@ async fn a_key_of_a_wrong_type_is_named_and_nothing_is_written() {
         let error = match name {
             "subs" => {
                 let place = here();
-                let moved = store.advance_subscription(&place, "main", &position);
+                let moved = store.advance_subscription(&place, "main", &position, UnixMillis(1));
                 moved.await.unwrap_err()
             }
             "lease" => store.renew(&lease, LONG).await.unwrap_err(),

@@ -11,7 +11,7 @@ fn at(log: LogId, sequence: u64) -> Position {
 /// Where the subscription stands after it was told to go to `position`.
 async fn moved(store: &Shared, position: Position) -> Option<Position> {
     let place = here();
-    let told = store.advance_subscription(&place, "main", &position);
+    let told = store.advance_subscription(&place, "main", &position, UnixMillis(1));
     told.await.unwrap();
     store.subscription(&place, "main").await.unwrap()
 }
@@ -59,7 +59,7 @@ pub(crate) async fn subscriptions_are_apart(store: Shared) {
         for name in names {
             let place = partition(tenant, number);
             let position = at(LogId(5), expected.len() as u64 + 1);
-            let moved = store.advance_subscription(&place, name, &position);
+            let moved = store.advance_subscription(&place, name, &position, UnixMillis(1));
             moved.await.unwrap();
             expected.push((place, name, position));
         }

@@ -66,7 +66,9 @@ impl Twin {
                     log: self.log(*log),
                     sequence: *sequence,
                 };
-                let moved = self.store.advance_subscription(place, name, &position);
+                let moved = self
+                    .store
+                    .advance_subscription(place, name, &position, UnixMillis(1));
                 said(moved.await)
             }
             Step::Look(place, after, limit) => self.look(place, *after, *limit).await,
@@ -76,7 +78,7 @@ impl Twin {
     async fn look(&mut self, place: &PartitionId, after: u64, limit: usize) -> String {
         let sessions = self.store.sessions(place).await.unwrap();
         let one = self.store.session(place, &AccountId::new("bot1")).await;
-        let entries = self.store.read(place, after, limit).await.unwrap();
+        let entries = self.store.read(place, after, limit).await.unwrap().entries;
         let bounds = self.store.log_bounds(place).await.unwrap();
         let mut said = format!(
             "{sessions:?} {one:?} {entries:?} {} {}..={}",

@@ -111,6 +111,7 @@ async fn a_partition_that_another_replica_takes_is_let_go_at_once() {
         now: WallClock.now(),
         records: vec![noted],
         events: vec![],
+        ..Batch::default()
     };
     store.commit(&lease, &mark).await.unwrap();
     let bounds = store.log_bounds(&partition()).await.unwrap();

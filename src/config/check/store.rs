@@ -28,13 +28,10 @@ pub(super) fn store(options: StoreOptions, sources: &mut Sources<'_>) -> Store {
         );
         sources.refuse_because(&keys, &ttl, remedy);
     }
-    let retained = &options.retain_events;
-    sources.within("store.retain_events", retained, &1, &100_000_000);
     Store {
         kind,
         operation_timeout: timeout,
         lease_ttl: ttl,
-        retain_events: options.retain_events,
     }
 }
 

@@ -7,7 +7,7 @@ use tokio_tungstenite::tungstenite::http::Uri;
 
 use super::{HOUR, LONGEST_AGE, SECOND};
 use crate::config::load::Sources;
-use crate::config::options::{ApiKeyOptions, Issuer, TenantOptions};
+use crate::config::options::{ApiKeyOptions, Issuer, TenantLog, TenantOptions};
 use crate::config::section::element;
 use crate::config::setting::{ByteSize, Setting};
 use crate::config::{ApiKey, Grpc, Tenant};
@@ -71,6 +71,7 @@ fn tenant(name: &str, options: TenantOptions, sources: &mut Sources<'_>) -> Tena
     let (retake, spacing) = (&options.retake_delay, &options.login_spacing);
     sources.within(&key("retake_delay"), retake, &SECOND, &(HOUR * 24));
     sources.within(&key("login_spacing"), spacing, &Duration::ZERO, &HOUR);
+    log(&key("log"), &options.log, sources);
     let limits = options.limits;
     sources.within(&key("limits.sessions"), &limits.sessions, &1, &10_000_000);
     let pending = &limits.pending_sends_per_session;
@@ -80,6 +81,8 @@ fn tenant(name: &str, options: TenantOptions, sources: &mut Sources<'_>) -> Tena
         &0,
         &10_000,
     );
+    let subscriptions = &limits.subscriptions;
+    sources.within(&key("limits.subscriptions"), subscriptions, &0, &1_000);
     let frame = &limits.upstream_frame_bytes;
     let (least, most) = (ByteSize(64 << 10), ByteSize::mib(64));
     sources.within(&key("limits.upstream_frame_bytes"), frame, &least, &most);
@@ -102,9 +105,21 @@ fn tenant(name: &str, options: TenantOptions, sources: &mut Sources<'_>) -> Tena
         kick_policy: options.kick_policy,
         retake_delay: options.retake_delay,
         login_spacing: options.login_spacing,
+        log: options.log,
         api_keys: api_keys(name, options.api_keys, sources),
         limits,
     }
+}
+
+fn log(key: &str, log: &TenantLog, sources: &mut Sources<'_>) {
+    let key = |field: &str| format!("{key}.{field}");
+    sources.within(&key("retain_age"), &log.retain_age, &SECOND, &LONGEST_AGE);
+    let events = &log.retain_events;
+    sources.within(&key("retain_events"), events, &1, &100_000_000);
+    let (least, most) = (ByteSize(64 << 10), ByteSize(1 << 40));
+    sources.within(&key("retain_bytes"), &log.retain_bytes, &least, &most);
+    let expiry = &log.subscription_expiry;
+    sources.within(&key("subscription_expiry"), expiry, &HOUR, &LONGEST_AGE);
 }
 
 impl Sources<'_> {

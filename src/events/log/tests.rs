@@ -5,13 +5,14 @@ use prost::Message as _;
 use tokio::time::Instant;
 
 use super::*;
-use crate::events::testing::{TestStore, message, partition, tenant};
+use crate::events::testing::{lease, message, partition, tenant};
 use crate::proto::v1;
 use crate::store::Claim;
+use crate::store::memory::MemoryStore;
 use crate::types::{Epoch, ReplicaId};
 
 struct World {
-    store: Arc<TestStore>,
+    store: Arc<MemoryStore>,
     lease: watch::Sender<Option<Lease>>,
     hub: Hub,
     fenced: mpsc::Receiver<PartitionId>,
@@ -20,8 +21,8 @@ struct World {
 }
 
 async fn world(options: LogOptions) -> World {
-    let store = TestStore::new();
-    let (lease, seen) = watch::channel(Some(store.lease(&partition(0)).await));
+    let store = Arc::new(MemoryStore::new());
+    let (lease, seen) = watch::channel(Some(lease(&store, &partition(0)).await));
     let (fenced, told) = mpsc::channel(4);
     let (hub, tasks) = (Hub::new(), Tasks::new());
     let writer = LogWriter::start(
@@ -57,7 +58,12 @@ impl World {
     }
 
     async fn texts(&self) -> Vec<String> {
-        let entries = self.store.inner.read(&partition(0), 0, 9999).await.unwrap();
+        let entries = self
+            .store
+            .read(&partition(0), 0, 9999)
+            .await
+            .unwrap()
+            .entries;
         let events = entries
             .iter()
             .map(|entry| v1::Event::decode(entry.payload.as_slice()).unwrap());
@@ -72,6 +78,7 @@ fn one(text: &str) -> (Append, oneshot::Receiver<Result<(), AppendError>>) {
     let append = Append {
         account: AccountId::new("bot1"),
         record: Some(text.as_bytes().to_vec()),
+        sends: Vec::new(),
         events: vec![message("bot1", text).encode_to_vec()],
         done,
     };
@@ -127,15 +134,15 @@ async fn a_group_is_bounded_in_count_and_bytes() {
 #[tokio::test(start_paused = true)]
 async fn a_store_that_is_away_or_full_is_waited_for() {
     let world = world(LogOptions::default()).await;
-    world.store.inner.set_available(false);
+    world.store.set_available(false);
     let mut done = world.push("a");
     tokio::time::sleep(Duration::from_secs(3600)).await;
     assert!((&mut done).now_or_never().is_none());
-    world.store.inner.set_available(true);
-    world.store.inner.set_full(true);
+    world.store.set_available(true);
+    world.store.set_full(true);
     tokio::time::sleep(Duration::from_secs(60)).await;
     assert!((&mut done).now_or_never().is_none());
-    world.store.inner.set_full(false);
+    world.store.set_full(false);
     let back = Instant::now();
     done.await.unwrap().unwrap();
     assert!(
@@ -152,7 +159,7 @@ async fn a_full_queue_refuses_at_once_and_serves_what_it_took() {
         ..LogOptions::default()
     };
     let world = world(options).await;
-    world.store.inner.set_available(false);
+    world.store.set_available(false);
     let mut waiting = vec![world.push("0")];
     // Let the writer take the first; then the queue holds two more.
     tokio::task::yield_now().await;
@@ -162,7 +169,7 @@ async fn a_full_queue_refuses_at_once_and_serves_what_it_took() {
     assert_eq!(refused.error, AppendError::Full);
     drop(refused);
     assert!(done.await.is_err());
-    world.store.inner.set_available(true);
+    world.store.set_available(true);
     for done in waiting {
         done.await.unwrap().unwrap();
     }
@@ -172,14 +179,14 @@ async fn a_full_queue_refuses_at_once_and_serves_what_it_took() {
 #[tokio::test(start_paused = true)]
 async fn what_belongs_to_a_hold_that_has_ended_is_not_written_in_the_next() {
     let world = world(LogOptions::default()).await;
-    world.store.inner.set_available(false);
+    world.store.set_available(false);
     let waiting = [world.push("a"), world.push("b")];
     tokio::time::sleep(Duration::from_secs(60)).await;
     let lease = world.lease.send_replace(None);
     for done in waiting {
         assert_eq!(done.await.unwrap(), Err(AppendError::Fenced));
     }
-    world.store.inner.set_available(true);
+    world.store.set_available(true);
     world.lease.send_replace(lease);
     world.push("c").await.unwrap().unwrap();
     assert_eq!(world.texts().await, ["c"]);
@@ -189,7 +196,7 @@ async fn what_belongs_to_a_hold_that_has_ended_is_not_written_in_the_next() {
 #[tokio::test(start_paused = true)]
 async fn a_refused_lease_fails_its_appends_and_is_reported_once() {
     let mut world = world(LogOptions::default()).await;
-    let newer = world.store.lease(&partition(0)).await;
+    let newer = lease(&world.store, &partition(0)).await;
     let refused = world.push("a");
     assert_eq!(world.fenced.recv().await, Some(partition(0)));
     // Whoever keeps the lease finds that it is lost.
@@ -207,7 +214,7 @@ async fn a_refused_lease_fails_its_appends_and_is_reported_once() {
 async fn what_a_store_forgot_is_written_under_a_new_lease() {
     let mut world = world(LogOptions::default()).await;
     world.push("a").await.unwrap().unwrap();
-    world.store.inner.lose_data();
+    world.store.lose_data();
     let waiting = world.push("b");
     assert_eq!(world.fenced.recv().await, Some(partition(0)));
     // Whoever keeps the lease gets another, and nothing is lost.
@@ -215,7 +222,6 @@ async fn what_a_store_forgot_is_written_under_a_new_lease() {
     let ttl = Duration::from_secs(3600);
     let claim = world
         .store
-        .inner
         .claim(&partition(0), &owner, ttl, Epoch(1))
         .await
         .unwrap();
@@ -260,7 +266,7 @@ async fn a_stop_writes_what_is_queued() {
 #[tokio::test(start_paused = true)]
 async fn a_stop_does_not_wait_for_ever() {
     let world = world(LogOptions::default()).await;
-    world.store.inner.set_available(false);
+    world.store.set_available(false);
     let mut waiting = vec![world.push("0")];
     tokio::task::yield_now().await;
     waiting.push(world.push("1"));

@@ -12,8 +12,10 @@ use super::{Append, AppendError, LogOptions, Stuck};
 use crate::events::hub::Hub;
 use crate::events::metrics as names;
 use crate::runtime::supervisor::Tasks;
-use crate::store::{Batch, Committed, Lease, LogId, Position, Store, StoreError, StoredSession};
-use crate::types::{Epoch, PartitionId, WallClock};
+use crate::store::{
+    Batch, Committed, Lease, Position, Retention, Store, StoreError, StoredSend, StoredSession,
+};
+use crate::types::{Epoch, PartitionId, UnixMillis, WallClock};
 
 /// Owns a partition's log while its replica owns the partition.
 pub(super) struct Writer {
@@ -27,20 +29,11 @@ pub(super) struct Writer {
     stuck: watch::Sender<Option<Stuck>>,
     /// The epoch that the store refused: nothing is written under it again.
     refused: Option<Epoch>,
-    trim: Trim,
-}
-
-/// How far the log was trimmed, and when it is due again.
-struct Trim {
-    /// Which log this is about; another one begins anew.
-    log: LogId,
-    /// The last sequence known.
-    last: u64,
-    /// The first sequence that is kept, as far as this writer has seen to it.
-    first_kept: u64,
+    /// Where this writer has seen the log end.
+    seen: Position,
     /// Events since the last trim.
-    appended: u64,
-    due: Instant,
+    untrimmed: u64,
+    trim_due: Instant,
 }
 
 /// What became of a group.
@@ -64,13 +57,7 @@ impl Writer {
         appends: mpsc::Receiver<Append>,
         stuck: watch::Sender<Option<Stuck>>,
     ) -> Self {
-        let trim = Trim {
-            log: LogId::default(),
-            last: 0,
-            first_kept: 0,
-            appended: 0,
-            due: Instant::now() + options.trim_every,
-        };
+        let trim_due = Instant::now() + options.trim_every;
         Self {
             partition,
             store,
@@ -81,7 +68,9 @@ impl Writer {
             appends,
             stuck,
             refused: None,
-            trim,
+            seen: Position::default(),
+            untrimmed: 0,
+            trim_due,
         }
     }
 
@@ -118,7 +107,7 @@ impl Writer {
                 biased;
                 first = self.appends.recv() => break first?,
                 () = tasks.stopping(), if !closed => self.appends.close(),
-                () = tokio::time::sleep_until(self.trim.due) => self.trim_if_due().await,
+                () = tokio::time::sleep_until(self.trim_due) => self.trim_if_due().await,
             }
         };
         let mut bytes = first.bytes();
@@ -135,13 +124,23 @@ impl Writer {
 
     /// Gets a group into the store, however long that takes. `None` when the time to stop is over.
     async fn flush(&mut self, group: &[Append], stop_by: StopBy<'_>) -> Option<Flushed> {
-        let mut batch = Batch::default();
+        let mut batch = Batch {
+            id: rand::random_range(1..=u64::MAX),
+            ..Batch::default()
+        };
         for append in group {
             batch.records.extend(append.record.iter().map(|record| {
                 let account = append.account.clone();
                 let record = record.clone();
                 StoredSession { account, record }
             }));
+            batch
+                .sends
+                .extend(append.sends.iter().map(|(id, record)| StoredSend {
+                    account: append.account.clone(),
+                    client_message_id: id.clone(),
+                    record: record.clone(),
+                }));
             batch.events.extend(append.events.iter().cloned());
         }
         let size = u32::try_from(batch.records.len() + batch.events.len()).unwrap_or(u32::MAX);
@@ -166,6 +165,7 @@ impl Writer {
                 return Flushed::Failed(AppendError::Fenced);
             };
             batch.now = WallClock.now();
+            batch.seen = self.seen;
             let refusal = match self.store.commit(&lease, &batch).await {
                 Ok(committed) => {
                     if attempt > 0 {
@@ -243,18 +243,13 @@ impl Writer {
         let events: usize = group.iter().map(|append| append.events.len()).sum();
         let events = u64::try_from(events).unwrap_or(u64::MAX);
         metrics::counter!(names::APPENDED).increment(events);
-        if self.trim.log != committed.log {
-            self.trim.log = committed.log;
-            self.trim.first_kept = 0;
-        }
-        self.trim.last = committed.last_sequence;
-        self.trim.appended = self.trim.appended.saturating_add(events);
+        self.untrimmed = self.untrimmed.saturating_add(events);
+        self.seen = Position {
+            log: committed.log,
+            sequence: committed.last_sequence,
+        };
         if events > 0 {
-            let end = Position {
-                log: committed.log,
-                sequence: committed.last_sequence,
-            };
-            self.hub.publish(&self.partition, end);
+            self.hub.publish(&self.partition, self.seen);
         }
         for append in group {
             // Nobody waits any more: it is in the store all the same.
@@ -265,25 +260,25 @@ impl Writer {
     /// Trims when enough was appended or enough time has passed. What the store does not do now it does later.
     async fn trim_if_due(&mut self) {
         let now = Instant::now();
-        if self.trim.appended < self.options.trim_every_events && now < self.trim.due {
+        if self.untrimmed < self.options.trim_every_events && now < self.trim_due {
             return;
         }
-        self.trim.due = now + self.options.trim_every;
-        self.trim.appended = 0;
-        let first_kept = self
-            .trim
-            .last
-            .saturating_sub(self.options.retain_events)
-            .saturating_add(1);
-        if first_kept <= self.trim.first_kept.max(1) {
-            return;
-        }
+        self.trim_due = now + self.options.trim_every;
+        self.untrimmed = 0;
         let lease = self.lease.borrow().clone();
         let Some(lease) = lease.filter(|lease| self.refused != Some(lease.epoch)) else {
             return;
         };
-        match self.store.trim(&lease, first_kept).await {
-            Ok(()) => self.trim.first_kept = first_kept,
+        let age = u64::try_from(self.options.retain_age.as_millis()).unwrap_or(u64::MAX);
+        let retention = Retention {
+            events: self.options.retain_events,
+            bytes: self.options.retain_bytes,
+            since: UnixMillis(WallClock.now().0.saturating_sub(age)),
+        };
+        match self.store.trim(&lease, &retention).await {
+            // The rest follows when nothing waits to be written.
+            Ok(trimmed) if trimmed.more => self.trim_due = now,
+            Ok(_) => {}
             Err(refusal) => {
                 metrics::counter!(names::TRIM_FAILURES).increment(1);
                 warn!(error = %refusal, "the log was not trimmed; it will be later");

@@ -7,13 +7,15 @@ use super::*;
 use crate::error::{Classified as _, ErrorKind};
 use crate::events::hub::Hub;
 use crate::events::service::{Events, Start, SubscribeOptions};
-use crate::events::testing::{TestStore, gist, message, partition, tenant};
-use crate::types::{AccountId, SessionKey};
+use crate::events::testing::{append, gist, lease, message, partition, tenant};
+use crate::store::Retention;
+use crate::store::memory::MemoryStore;
+use crate::types::{AccountId, SessionKey, UnixMillis};
 
 const HEARTBEAT: Duration = Duration::from_secs(15);
 
 struct World {
-    store: Arc<TestStore>,
+    store: Arc<MemoryStore>,
     hub: Hub,
     tasks: Tasks,
     events: Events,
@@ -21,7 +23,7 @@ struct World {
 }
 
 fn world(partitions: u16) -> World {
-    let (store, hub, tasks) = (TestStore::new(), Hub::new(), Tasks::new());
+    let (store, hub, tasks) = (Arc::new(MemoryStore::new()), Hub::new(), Tasks::new());
     World {
         events: Events::new(store.clone(), hub.clone(), tasks.clone()),
         store,
@@ -45,13 +47,19 @@ impl World {
     /// Appends as the log writer does, and tells the hub.
     async fn add(&self, number: u16, texts: &[&str]) {
         let events: Vec<_> = texts.iter().map(|text| message("bot1", text)).collect();
-        let end = self.store.append(&partition(number), &events).await;
+        let end = append(&self.store, &partition(number), &events).await;
         self.hub.publish(&partition(number), end);
     }
 
     async fn trim(&self, number: u16, first_kept: u64) {
-        let lease = self.store.lease(&partition(number)).await;
-        self.store.inner.trim(&lease, first_kept).await.unwrap();
+        let lease = lease(&self.store, &partition(number)).await;
+        let bounds = self.store.log_bounds(&partition(number)).await.unwrap();
+        let retention = Retention {
+            events: (bounds.last_sequence + 1).saturating_sub(first_kept),
+            bytes: u64::MAX,
+            since: UnixMillis(0),
+        };
+        self.store.trim(&lease, &retention).await.unwrap();
     }
 
     async fn try_open(&self, options: SubscribeOptions) -> Result<Subscription, EventsError> {
@@ -198,7 +206,7 @@ async fn a_log_that_began_anew_is_a_gap() {
     world.add(0, &["a", "b"]).await;
     let mut live = world.open(Start::Earliest).await;
     let (_, cursor) = next(&mut live).await;
-    world.store.inner.lose_data();
+    world.store.lose_data();
     world.add(0, &["x", "y", "z"]).await;
     let expected = ["gap LOG_RESET 3-0 0", "x", "y", "z"];
     assert_eq!(all(&mut live).await, expected);
@@ -235,10 +243,7 @@ async fn growth_that_nobody_tells_of_is_found_at_a_heartbeat() {
     let mut live = world.open(Start::Latest).await;
     assert!(live.next().now_or_never().is_none());
     // Another replica's writer: its hub is not this one's.
-    world
-        .store
-        .append(&partition(0), &[message("bot1", "a")])
-        .await;
+    append(&world.store, &partition(0), &[message("bot1", "a")]).await;
     assert_eq!(texts(&mut live).await, Vec::<String>::new());
     assert_eq!(texts(&mut live).await, ["a"]);
 }
@@ -297,10 +302,12 @@ async fn filters_let_through_what_was_asked_for() {
     };
     for n in 0..50 {
         let account = format!("bot{n}");
-        let end = world
-            .store
-            .append(&home(&account), &[message(&account, &account)])
-            .await;
+        let end = append(
+            &world.store,
+            &home(&account),
+            &[message(&account, &account)],
+        )
+        .await;
         world.hub.publish(&home(&account), end);
     }
     let mut wanted = options(Start::Earliest);
@@ -346,14 +353,14 @@ async fn while_the_store_is_away_heartbeats_go_on_and_nothing_is_lost() {
     let mut live = world.open(Start::Earliest).await;
     let (_, cursor) = next(&mut live).await;
     world.add(0, &["b"]).await;
-    world.store.inner.set_available(false);
+    world.store.set_available(false);
     for _ in 0..3 {
         assert_eq!(next(&mut live).await, (vec![], cursor.clone()));
     }
     // A new subscription is told.
     let refused = world.try_open(options(Start::Latest)).await.unwrap_err();
     assert_eq!(refused.reason(), "STORE_UNAVAILABLE");
-    world.store.inner.set_available(true);
+    world.store.set_available(true);
     let back = Instant::now();
     assert_eq!(texts(&mut live).await, ["b"]);
     assert!(back.elapsed() <= RETRY_MAX);

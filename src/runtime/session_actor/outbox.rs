@@ -172,6 +172,7 @@ impl Outbox {
         let append = Append {
             account: self.key.account.clone(),
             record: Some(record),
+            sends: Vec::new(),
             events: self.events.drain(..).map(|event| event.encoded).collect(),
             done,
         };

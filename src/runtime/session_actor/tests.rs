@@ -224,6 +224,7 @@ impl World {
             .read(&self.lease.partition, 0, 1000)
             .await
             .unwrap()
+            .entries
             .len()
     }
 

@@ -10,6 +10,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures_util::StreamExt as _;
+use futures_util::stream::{self, BoxStream};
 use redb::{ReadTransaction, ReadableDatabase as _};
 use tokio::time::Instant;
 
@@ -17,10 +19,10 @@ use self::file::DatabaseFile;
 use self::tables::Step;
 use self::writer::{Held, Leases, Writer, locked};
 use super::{
-    Batch, Claim, Committed, Lease, LogBounds, LogEntry, Position, Renewal, Store, StoreError,
-    StoredSession,
+    Batch, Claim, Committed, Lease, LogBounds, LogRead, Position, Renewal, Retention, Store,
+    StoreError, StoredSend, StoredSession, StoredSubscription, Trimmed,
 };
-use crate::types::{AccountId, Epoch, PartitionId, ReplicaId};
+use crate::types::{AccountId, Epoch, MemberId, PartitionId, ReplicaId, TenantId, UnixMillis};
 
 /// A redb file. Dropping it waits for the last writes and closes the file.
 #[derive(Debug)]
@@ -160,17 +162,28 @@ impl Store for EmbeddedStore {
         partition: &PartitionId,
         after: u64,
         limit: usize,
-    ) -> Result<Vec<LogEntry>, StoreError> {
+    ) -> Result<LogRead, StoreError> {
         let partition = partition.clone();
-        self.reading(move |transaction| tables::read(transaction, &partition, after, limit))
-            .await
+        self.reading(move |transaction| {
+            Ok(LogRead {
+                entries: tables::read(transaction, &partition, after, limit)?,
+                bounds: tables::log_bounds(transaction, &partition)?,
+            })
+        })
+        .await
     }
 
-    async fn trim(&self, lease: &Lease, first_kept: u64) -> Result<(), StoreError> {
+    async fn trim(&self, lease: &Lease, retention: &Retention) -> Result<Trimmed, StoreError> {
+        let last = self.log_bounds(&lease.partition).await?.last_sequence;
+        let first_kept = last.saturating_sub(retention.events).saturating_add(1);
         let lease = lease.clone();
         self.writer
             .write(move |group| group.tables.trim(&lease, first_kept))
-            .await
+            .await?;
+        Ok(Trimmed {
+            dropped: 0,
+            more: false,
+        })
     }
 
     async fn subscription(
@@ -188,11 +201,73 @@ impl Store for EmbeddedStore {
         partition: &PartitionId,
         name: &str,
         position: &Position,
+        _now: UnixMillis,
     ) -> Result<(), StoreError> {
         let (partition, name, position) = (partition.clone(), name.to_owned(), *position);
         self.writer
             .write(move |group| Ok(Ok(group.tables.advance(&partition, &name, &position)?)))
             .await
+    }
+
+    async fn sends(&self, _partition: &PartitionId) -> Result<Vec<StoredSend>, StoreError> {
+        Ok(Vec::new())
+    }
+
+    async fn growth(&self) -> Result<BoxStream<'static, (PartitionId, Position)>, StoreError> {
+        Ok(stream::pending().boxed())
+    }
+
+    async fn subscriptions(
+        &self,
+        _partition: &PartitionId,
+    ) -> Result<Vec<StoredSubscription>, StoreError> {
+        Err(StoreError::Unavailable("not built yet".into()))
+    }
+
+    async fn remove_subscription(
+        &self,
+        _partition: &PartitionId,
+        _name: &str,
+        _unused_since: Option<UnixMillis>,
+    ) -> Result<bool, StoreError> {
+        Err(StoreError::Unavailable("not built yet".into()))
+    }
+
+    async fn attend(
+        &self,
+        _tenant: &TenantId,
+        _subscription: &str,
+        _member: &MemberId,
+        _ttl: Option<Duration>,
+    ) -> Result<Vec<MemberId>, StoreError> {
+        Err(StoreError::Unavailable("not built yet".into()))
+    }
+
+    async fn members(
+        &self,
+        _tenant: &TenantId,
+        _subscription: &str,
+    ) -> Result<Vec<MemberId>, StoreError> {
+        Err(StoreError::Unavailable("not built yet".into()))
+    }
+
+    async fn claim_share(
+        &self,
+        _partition: &PartitionId,
+        _subscription: &str,
+        _member: &MemberId,
+        _ttl: Duration,
+    ) -> Result<bool, StoreError> {
+        Err(StoreError::Unavailable("not built yet".into()))
+    }
+
+    async fn release_share(
+        &self,
+        _partition: &PartitionId,
+        _subscription: &str,
+        _member: &MemberId,
+    ) -> Result<(), StoreError> {
+        Err(StoreError::Unavailable("not built yet".into()))
     }
 
     async fn ping(&self) -> Result<(), StoreError> {

@@ -9,6 +9,8 @@ mod scripts;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures_util::StreamExt as _;
+use futures_util::stream::{self, BoxStream};
 use redis::{Cmd, RedisError, Script, Value};
 use tracing::{info, warn};
 
@@ -19,10 +21,10 @@ use self::keys::Part;
 use self::reply::Meaning;
 use self::scripts::{SCRIPTS, invocation};
 use super::{
-    Batch, Claim, Committed, Lease, LogBounds, LogEntry, LogId, Position, Renewal, Store,
-    StoreError, StoredSession,
+    Batch, Claim, Committed, Lease, LogBounds, LogEntry, LogId, LogRead, Position, Renewal,
+    Retention, Store, StoreError, StoredSend, StoredSession, StoredSubscription, Trimmed,
 };
-use crate::types::{AccountId, Epoch, PartitionId, ReplicaId};
+use crate::types::{AccountId, Epoch, MemberId, PartitionId, ReplicaId, TenantId, UnixMillis};
 
 /// A Redis server. Its `maxmemory-policy` must be `noeviction`: nothing of what is stored may be thrown away.
 #[derive(Debug)]
@@ -225,10 +227,8 @@ impl Store for RedisStore {
         partition: &PartitionId,
         after: u64,
         limit: usize,
-    ) -> Result<Vec<LogEntry>, StoreError> {
-        let (Some(first), true) = (after.checked_add(1), limit > 0) else {
-            return Ok(Vec::new());
-        };
+    ) -> Result<LogRead, StoreError> {
+        let first = after.saturating_add(1);
         let mut command = redis::cmd("XRANGE");
         command
             .arg(Part::Log.of(partition))
@@ -237,17 +237,26 @@ impl Store for RedisStore {
             .arg("COUNT")
             .arg(i64::try_from(limit).unwrap_or(i64::MAX));
         let answer = self.send(&command, partition).await?;
-        reply::list(answer)
+        let entries: Vec<LogEntry> = reply::list(answer)
             .and_then(|entries| entries.into_iter().map(reply::entry).collect())
-            .ok_or_else(|| Part::Log.corrupt(partition, "an entry has other fields than t and p"))
+            .ok_or_else(|| {
+                Part::Log.corrupt(partition, "an entry has other fields than t and p")
+            })?;
+        let bounds = self.log_bounds(partition).await?;
+        Ok(LogRead { entries, bounds })
     }
 
-    async fn trim(&self, lease: &Lease, first_kept: u64) -> Result<(), StoreError> {
+    async fn trim(&self, lease: &Lease, retention: &Retention) -> Result<Trimmed, StoreError> {
+        let last = self.log_bounds(&lease.partition).await?.last_sequence;
+        let first_kept = last.saturating_sub(retention.events).saturating_add(1);
         let keys = [Part::Epoch, Part::Meta, Part::Log].map(|part| part.of(&lease.partition));
         let mut call = invocation(&SCRIPTS.trim, keys.each_ref().map(String::as_str));
         call.arg(lease.epoch.0).arg(first_kept);
         self.run_fenced(&SCRIPTS.trim, &call, lease).await?;
-        Ok(())
+        Ok(Trimmed {
+            dropped: 0,
+            more: false,
+        })
     }
 
     async fn subscription(
@@ -271,12 +280,74 @@ impl Store for RedisStore {
         partition: &PartitionId,
         name: &str,
         position: &Position,
+        _now: UnixMillis,
     ) -> Result<(), StoreError> {
         let keys = [Part::Subs, Part::Meta].map(|part| part.of(partition));
         let mut call = invocation(&SCRIPTS.advance, keys.each_ref().map(String::as_str));
         call.arg(name).arg(position.log.0).arg(position.sequence);
         self.run(&SCRIPTS.advance, &call, partition).await?;
         Ok(())
+    }
+
+    async fn sends(&self, _partition: &PartitionId) -> Result<Vec<StoredSend>, StoreError> {
+        Ok(Vec::new())
+    }
+
+    async fn growth(&self) -> Result<BoxStream<'static, (PartitionId, Position)>, StoreError> {
+        Ok(stream::pending().boxed())
+    }
+
+    async fn subscriptions(
+        &self,
+        _partition: &PartitionId,
+    ) -> Result<Vec<StoredSubscription>, StoreError> {
+        Err(StoreError::Unavailable("not built yet".into()))
+    }
+
+    async fn remove_subscription(
+        &self,
+        _partition: &PartitionId,
+        _name: &str,
+        _unused_since: Option<UnixMillis>,
+    ) -> Result<bool, StoreError> {
+        Err(StoreError::Unavailable("not built yet".into()))
+    }
+
+    async fn attend(
+        &self,
+        _tenant: &TenantId,
+        _subscription: &str,
+        _member: &MemberId,
+        _ttl: Option<Duration>,
+    ) -> Result<Vec<MemberId>, StoreError> {
+        Err(StoreError::Unavailable("not built yet".into()))
+    }
+
+    async fn members(
+        &self,
+        _tenant: &TenantId,
+        _subscription: &str,
+    ) -> Result<Vec<MemberId>, StoreError> {
+        Err(StoreError::Unavailable("not built yet".into()))
+    }
+
+    async fn claim_share(
+        &self,
+        _partition: &PartitionId,
+        _subscription: &str,
+        _member: &MemberId,
+        _ttl: Duration,
+    ) -> Result<bool, StoreError> {
+        Err(StoreError::Unavailable("not built yet".into()))
+    }
+
+    async fn release_share(
+        &self,
+        _partition: &PartitionId,
+        _subscription: &str,
+        _member: &MemberId,
+    ) -> Result<(), StoreError> {
+        Err(StoreError::Unavailable("not built yet".into()))
     }
 
     async fn ping(&self) -> Result<(), StoreError> {
