@@ -134,9 +134,10 @@ impl Stage {
     async fn start() -> Self {
         let metrics = imgate::observability::metrics::install().unwrap();
         let upstream = Upstream::start().await;
-        let mut config = config(StoreKind::Memory, vec![tenant("acme", upstream.url())]);
+        let mut tenant = tenant("acme", upstream.url());
         // The log is in this process too: let it reach its bound in the first rounds.
-        config.store.retain_events = 1000;
+        tenant.log.retain_events = 1000;
+        let config = config(StoreKind::Memory, vec![tenant]);
         let app = App::start(config, metrics.clone()).await.unwrap();
         within(app.ready()).await;
         TRAFFIC

@@ -64,8 +64,8 @@ async fn one_who_reads_after_its_place_was_trimmed_is_told_what_is_missing() {
     let upstream = Upstream::start().await;
     let mut tenant = tenant("acme", upstream.url());
     tenant.partitions = 1;
-    let mut config = config(StoreKind::Memory, vec![tenant]);
-    config.store.retain_events = RETAINED;
+    tenant.log.retain_events = RETAINED;
+    let config = config(StoreKind::Memory, vec![tenant]);
     let gateway = Gateway::start(config).await.ready().await;
     traffic.online(&gateway.client().await).await;
     let connection = Connection::narrow(gateway.grpc_address()).await;
