@@ -69,6 +69,15 @@ impl Program {
         }
     }
 
+    /// How much memory it has at present, in bytes.
+    pub(crate) fn resident(&self) -> u64 {
+        let id = self.child.id().expect("it runs");
+        let status = std::fs::read_to_string(format!("/proc/{id}/status")).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kib = line.and_then(|line| line.trim().strip_suffix(" kB"));
+        kib.expect("VmRSS in kB").trim().parse::<u64>().unwrap() * 1024
+    }
+
     /// Sends a signal, by its name without SIG.
     pub(crate) async fn signal(&self, name: &str) {
         let id = self.child.id().expect("it runs").to_string();
