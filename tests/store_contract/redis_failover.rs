@@ -44,7 +44,7 @@ async fn append_at_last(store: &Shared, lease: &Lease, text: &str) {
 
 /// What the log holds, without the repetitions of appends that had no answer.
 async fn log_texts(store: &Shared) -> Vec<String> {
-    let mut texts: Vec<_> = texts(store.read(&here(), 0, 100_000).await.unwrap())
+    let mut texts: Vec<_> = texts(store.read(&here(), 0, 100_000).await.unwrap().entries)
         .into_iter()
         .map(|(_, text)| text)
         .collect();
