@@ -65,7 +65,7 @@ pub fn describe_metrics() {
     for reason in ["unavailable", "full"] {
         counter!(APPEND_RETRIES, "reason" => reason).absolute(0);
     }
-    for reason in ["queue_full", "fenced", "corrupt", "stopping"] {
+    for reason in ["queue_full", "fenced", "corrupt", "unsealed", "stopping"] {
         counter!(APPEND_FAILURES, "reason" => reason).absolute(0);
     }
     for reason in [

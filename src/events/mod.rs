@@ -13,6 +13,7 @@ pub mod cursor;
 pub mod hub;
 pub mod log;
 pub mod metrics;
+mod payload;
 mod place;
 pub mod service;
 pub mod subscription;

@@ -24,6 +24,7 @@ use crate::types::{AccountId, Epoch, MemberId, PartitionId, ReplicaId, TenantId,
 pub struct MemoryStore {
     state: Mutex<State>,
     hanging: watch::Sender<bool>,
+    trims_hanging: watch::Sender<bool>,
 }
 
 #[derive(Default)]
@@ -31,6 +32,12 @@ struct State {
     away: bool,
     full: bool,
     corrupt: bool,
+    /// How many commits are written and answered as if the store were away.
+    lost_answers: usize,
+    /// How many entries one trim drops at the most, if there is a bound.
+    trim_step: Option<usize>,
+    #[cfg(test)]
+    panicking: bool,
     /// Events of each commit that was written.
     #[cfg(test)]
     commits: Vec<usize>,
@@ -82,6 +89,27 @@ impl MemoryStore {
     /// While true, commits and reads do not answer. Default false.
     pub fn set_hanging(&self, hanging: bool) {
         self.hanging.send_replace(hanging);
+    }
+
+    /// Writes the next `count` commits and loses the answers, which are [`StoreError::Unavailable`] then.
+    pub fn lose_answers(&self, count: usize) {
+        self.locked(|state| state.lost_answers = count);
+    }
+
+    /// Has each trim drop at most so many entries and say that there is more. Default: it drops all that is to go.
+    pub fn set_trim_step(&self, step: usize) {
+        self.locked(|state| state.trim_step = Some(step));
+    }
+
+    /// While true, trims do not answer. Default false.
+    pub fn set_trims_hanging(&self, hanging: bool) {
+        self.trims_hanging.send_replace(hanging);
+    }
+
+    /// From now on a commit panics.
+    #[cfg(test)]
+    pub(crate) fn panic_on_commit(&self) {
+        self.locked(|state| state.panicking = true);
     }
 
     /// How many events each commit wrote that was written.
@@ -215,8 +243,9 @@ impl Partition {
         }
     }
 
-    fn trim(&mut self, retention: &Retention) -> u64 {
+    fn trim(&mut self, retention: &Retention, step: usize) -> Trimmed {
         let mut dropped = 0;
+        let mut more = false;
         while let Some(oldest) = self.entries.front() {
             let count = u64::try_from(self.entries.len()).unwrap_or(u64::MAX);
             if count <= retention.events
@@ -225,11 +254,18 @@ impl Partition {
             {
                 break;
             }
+            more = dropped == step;
+            if more {
+                break;
+            }
             self.bytes = self.bytes.saturating_sub(bytes(&oldest.payload));
             self.entries.pop_front();
             dropped += 1;
         }
-        dropped
+        Trimmed {
+            dropped: u64::try_from(dropped).unwrap_or(u64::MAX),
+            more,
+        }
     }
 }
 
@@ -303,6 +339,8 @@ impl Store for MemoryStore {
 
     async fn commit(&self, lease: &Lease, batch: &Batch) -> Result<Committed, StoreError> {
         self.answering().await?;
+        #[cfg(test)]
+        assert!(!self.locked(|state| state.panicking), "told to panic");
         self.serving(|state| {
             state.check_fence(lease)?;
             state.check_space()?;
@@ -311,6 +349,10 @@ impl Store for MemoryStore {
                 entry.write(batch);
                 #[cfg(test)]
                 state.commits.push(batch.events.len());
+            }
+            if state.lost_answers > 0 {
+                state.lost_answers -= 1;
+                return Err(StoreError::Unavailable("told to lose the answer".into()));
             }
             let entry = state.partition(&lease.partition);
             Ok(Committed {
@@ -376,13 +418,13 @@ impl Store for MemoryStore {
     }
 
     async fn trim(&self, lease: &Lease, retention: &Retention) -> Result<Trimmed, StoreError> {
+        let mut hanging = self.trims_hanging.subscribe();
+        // The sender lives as long as self.
+        let _released = hanging.wait_for(|hanging| !hanging).await;
         self.serving(|state| {
             state.check_fence(lease)?;
-            let dropped = state.partition(&lease.partition).trim(retention);
-            Ok(Trimmed {
-                dropped,
-                more: false,
-            })
+            let step = state.trim_step.unwrap_or(usize::MAX);
+            Ok(state.partition(&lease.partition).trim(retention, step))
         })
     }
 
