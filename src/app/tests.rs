@@ -1,0 +1,1 @@
+//! The gateway as a whole, on a store that can be told what to do.
