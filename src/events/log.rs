@@ -194,7 +194,7 @@ impl LogWriter {
     /// Starts the writer of `partition`. It writes under the lease that `lease` shows, and fails what
     /// it is given while that shows none. `fenced` is told, once per epoch, when the store refuses the lease.
     ///
-    /// Should it end before it is told to, `tasks` stop: its sessions would have nowhere to store what they have.
+    /// Should it panic, `tasks` stop: its sessions would have nowhere to store what they have.
     pub fn start(
         partition: PartitionId,
         store: Arc<dyn Store>,
@@ -221,8 +221,8 @@ impl LogWriter {
         );
         let trimming = trimmer.run(tasks.clone()).instrument(span.clone());
         let writing = writer.run(tasks.clone()).instrument(span);
-        tasks.spawn("log trimmer", TaskKind::Critical, trimming);
-        tasks.spawn("log writer", TaskKind::Critical, writing);
+        tasks.spawn("log trimmer", TaskKind::Vital, trimming);
+        tasks.spawn("log writer", TaskKind::Vital, writing);
         Self {
             queue,
             stuck,
