@@ -7,6 +7,7 @@ use super::AppError;
 use crate::config::{self, Config, Issuer, SealKeys, StoreKind};
 use crate::connectors::websocket::Dialer;
 use crate::events::log::LogOptions;
+use crate::grpc::server::{ServerOptions, Tls};
 use crate::runtime::pacer::Pacer;
 use crate::runtime::tenant::{LocalIssuer, Tenant};
 use crate::session::backoff::Backoff;
@@ -121,12 +122,27 @@ pub(super) fn runtime_tenant(
     }))
 }
 
-pub(super) fn log_options(log: &config::TenantLog) -> LogOptions {
+pub(super) fn log_options(log: &config::TenantLog, sealer: &Arc<Sealer>) -> LogOptions {
     LogOptions {
         retain_events: log.retain_events.into(),
         retain_bytes: u64::try_from(log.retain_bytes.0).unwrap_or(u64::MAX),
         retain_age: log.retain_age,
+        sealer: log.seal.then(|| Arc::clone(sealer)),
         ..LogOptions::default()
+    }
+}
+
+pub(super) fn server_options(config: &Config) -> ServerOptions {
+    ServerOptions {
+        tls: config.grpc.tls.as_ref().map(|tls| Tls {
+            certificate: tls.cert_pem.clone(),
+            key: tls.key_pem.clone(),
+            client_ca: tls.client_ca_pem.clone(),
+        }),
+        drain_within: config.shutdown.grace / 3,
+        max_message_bytes: config.grpc.max_message_bytes,
+        keepalive_interval: config.grpc.keepalive_interval,
+        keepalive_timeout: config.grpc.keepalive_timeout,
     }
 }
 

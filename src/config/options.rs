@@ -185,7 +185,7 @@ section! {
     /// made beside the database file at the first start, imgate.key for imgate.redb, whose key has the name "file".
     pub(super) struct SealOptions {
         /// The name of the key that seals; the others only open. To rotate, add a key, make it active, and take
-        /// the old one out once every session has been written anew.
+        /// the old one out once every session has been written anew and no log keeps events that it has sealed.
         pub(super) active: Option<String> = optional("k1".to_owned()),
         /// The keys by name: letters, digits and dashes, at most 32.
         pub(super) keys: Option<BTreeMap<String, SecretRef>> = optional(BTreeMap::from([

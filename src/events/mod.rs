@@ -6,16 +6,21 @@
 //!   missing.
 //! - [`service`] is the way in for the API.
 //! - [`cursor`] is the token between the two sides of a resumed subscription.
+//! - [`canary`] sends an event of the replica's own all this way, again and again, to see that it comes through.
+//! - [`upkeep`] watches the named subscriptions: how far they are behind, and which nobody uses any more.
 //!
 //! A slow subscriber holds one batch and delays nobody: everybody reads the log at their own place.
 
+pub mod canary;
 pub mod cursor;
 pub mod hub;
 pub mod log;
 pub mod metrics;
+mod payload;
 mod place;
 pub mod service;
 pub mod subscription;
+pub mod upkeep;
 
 #[cfg(test)]
 mod testing;

@@ -40,7 +40,8 @@ pub struct Subscription {
     average_bytes: usize,
     /// Whether the first response is still to be sent.
     fresh: bool,
-    _counted: Counted,
+    /// None for the gateway's own, which is no traffic.
+    counted: Option<Counted>,
 }
 
 /// What a subscription is made of.
@@ -103,6 +104,7 @@ impl Subscription {
         };
         let numbers = reader.positions.keys();
         let followed = numbers.filter(|number| reader.followed.contains(number));
+        let counts = !reader.tenant.is_reserved();
         Self {
             places: followed.map(place).collect(),
             reader,
@@ -110,7 +112,7 @@ impl Subscription {
             reading: None,
             average_bytes: 1024,
             fresh: true,
-            _counted: Counted::new(),
+            counted: counts.then(Counted::new),
         }
     }
 
@@ -253,24 +255,9 @@ impl Subscription {
     }
 
     fn deliver(&self, events: Vec<v1::Event>) -> Delivery {
-        let mut delivered = 0;
-        for event in &events {
-            match event.kind.as_ref() {
-                Some(v1::event::Kind::Gap(gap)) => {
-                    metrics::counter!(names::GAPS, "reason" => reason_label(gap.reason()))
-                        .increment(1);
-                }
-                Some(
-                    v1::event::Kind::Message(_)
-                    | v1::event::Kind::SessionChanged(_)
-                    | v1::event::Kind::SignatureExpired(_)
-                    | v1::event::Kind::KickedOffline(_)
-                    | v1::event::Kind::UpstreamNotice(_),
-                )
-                | None => delivered += 1,
-            }
+        if self.counted.is_some() {
+            count(&events);
         }
-        metrics::counter!(names::DELIVERED).increment(delivered);
         let cursor = Cursor {
             positions: self.reader.positions.clone(),
         };
@@ -339,6 +326,26 @@ const fn reason_label(reason: v1::GapReason) -> &'static str {
         v1::GapReason::Corrupt => "corrupt",
         v1::GapReason::NotStored => "not_stored",
     }
+}
+
+fn count(events: &[v1::Event]) {
+    let mut delivered = 0;
+    for event in events {
+        match event.kind.as_ref() {
+            Some(v1::event::Kind::Gap(gap)) => {
+                metrics::counter!(names::GAPS, "reason" => reason_label(gap.reason())).increment(1);
+            }
+            Some(
+                v1::event::Kind::Message(_)
+                | v1::event::Kind::SessionChanged(_)
+                | v1::event::Kind::SignatureExpired(_)
+                | v1::event::Kind::KickedOffline(_)
+                | v1::event::Kind::UpstreamNotice(_),
+            )
+            | None => delivered += 1,
+        }
+    }
+    metrics::counter!(names::DELIVERED).increment(delivered);
 }
 
 /// Counts a subscription for as long as it lives.
