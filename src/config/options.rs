@@ -315,7 +315,9 @@ section! {
         pub pending_sends_per_session: u32 = default(64),
         /// How many named subscriptions it may have.
         pub subscriptions: u32 = default(100),
-        /// The greatest frame that is taken from the upstream.
-        pub upstream_frame_bytes: ByteSize = default(ByteSize::mib(4)),
+        /// The greatest upstream frame or message that is passed on, from 512KiB. Of a frame up to four times as large, and of no
+        /// more than 16MiB, the parts within the limit are passed on and a Gap stands for each other. An event carries a message's
+        /// text and its JSON and so may be twice the limit, and gRPC clients refuse more than 4MiB where they are not told otherwise.
+        pub upstream_frame_bytes: ByteSize = default(ByteSize::mib(1)),
     }
 }
