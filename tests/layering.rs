@@ -37,6 +37,7 @@ const ROOMS: &[(&str, &[&str])] = &[
         "events/cursor",
         &["store", "tenants::token", "tenants::directory"],
     ),
+    ("events/assignment", &[]),
     (
         "events",
         &["store", "tenants", "proto", "runtime::supervisor"],
@@ -136,6 +137,7 @@ const PURE: &[&str] = &[
     "connectors/tencent/push",
     "connectors/tencent/send",
     "events/cursor",
+    "events/assignment",
     "cluster/assignment",
     "cluster/lease",
 ];

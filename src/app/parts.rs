@@ -66,6 +66,7 @@ pub(super) fn directory_entry(tenant: &config::Tenant) -> directory::Tenant {
     directory::Tenant {
         id: tenant.id.clone(),
         partitions: tenant.partitions,
+        max_subscriptions: usize::try_from(tenant.limits.subscriptions).unwrap_or(usize::MAX),
         keys: tenant
             .api_keys
             .iter()
