@@ -1,5 +1,10 @@
 //! The judges of `nothing_lost`, judged: the books find every defect that is planted and no other, a seed says what goes
 //! wrong, and the command line is understood.
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    reason = "tests fail by panicking, and say what they measured"
+)]
 
 #[path = "nothing_lost/arguments.rs"]
 mod arguments;

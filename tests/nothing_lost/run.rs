@@ -23,6 +23,8 @@ const BOTS: usize = 24;
 const GROUPS: usize = 3;
 const MEMBERS: usize = 8;
 const SENDERS: usize = 3;
+/// After so many refusals in a row a ticket is given up.
+const REFUSED_RESUMES: u64 = 3;
 /// How often a soak tells its figures.
 const TELL: Duration = Duration::from_secs(30);
 
@@ -66,7 +68,7 @@ pub(crate) async fn run(run: &Run) -> Result<(), String> {
     .await;
     let settled = calmed.elapsed();
     let mut faults = check_sessions(&world, &trouble, &desk).await;
-    println!("{}", figures(run, &all, &trouble));
+    println!("{}", summary(run, &all, &trouble));
     println!("  settled {settled:.1?} after the last trouble");
     tasks.stop();
     tasks.ended().await;
@@ -165,7 +167,7 @@ async fn keep_telling(run: &Run, all: &[Subscriber], trouble: &Trouble<'_>) {
     let end = Instant::now() + run.trouble;
     while run.soak && end.saturating_duration_since(Instant::now()) > TELL {
         pause(TELL).await;
-        println!("{}", figures(run, all, trouble));
+        println!("{}", line(run, all, trouble));
     }
     tokio::time::sleep_until(end).await;
 }
@@ -195,7 +197,9 @@ async fn check_sessions(world: &World, trouble: &Trouble<'_>, desk: &Desk) -> Ve
     let toll = trouble.toll();
     for (bot, allowed) in &toll.logins_allowed {
         let user = stats.users.get(bot).copied().unwrap_or_default();
-        if !user.online || user.logins > *allowed || user.kicked > 0 {
+        // The signature is used when the ticket was refused too often, and again if the process ends before that is stored.
+        let allowed = allowed + 2 * (user.refused / REFUSED_RESUMES);
+        if !user.online || user.logins > allowed || user.kicked > 0 {
             faults.push(format!("{bot}: {allowed} logins are allowed: {user:?}"));
         }
     }
@@ -212,29 +216,40 @@ async fn check_sessions(world: &World, trouble: &Trouble<'_>, desk: &Desk) -> Ve
     faults
 }
 
-/// What has been counted, in lines.
-fn figures(run: &Run, all: &[Subscriber], trouble: &Trouble<'_>) -> String {
-    let (accepted, losses) = {
-        let ledger = trouble.desk.ledger();
-        (ledger.accepted(), ledger.losses())
-    };
-    let mut text = format!(
-        "{} at {:.0?}: {accepted} messages accepted, {losses} losses of the store, gateway {} MiB",
-        run.name(),
-        trouble.desk.now(),
-        trouble.world.gateway_memory(),
-    );
+/// What has been counted so far, in one line.
+fn line(run: &Run, all: &[Subscriber], trouble: &Trouble<'_>) -> String {
+    let (mut delivered, mut twice, mut gaps, mut wrong) = (Vec::new(), 0, 0, 0);
+    let mut delays = String::new();
+    for one in all {
+        let record = one.record();
+        delivered.push(format!("{} {}", one.name, record.counts.delivered));
+        wrong += record.faults().len() + record.faults_left_out();
+        // The others get the same, but are late by their habits.
+        if one.name == subscribers::STEADY {
+            (twice, gaps) = (record.counts.twice_in_log, record.counts.gaps);
+            delays = record.delays.to_string();
+        }
+    }
+    let faults: u64 = trouble.toll().faults.values().sum();
+    format!(
+        "{}: {faults} faults, delivered {}; {twice} twice, {gaps} gaps, {wrong} wrong; {delays}",
+        begin(run, trouble),
+        delivered.join(", ")
+    )
+}
+
+/// What has been counted, in detail.
+fn summary(run: &Run, all: &[Subscriber], trouble: &Trouble<'_>) -> String {
+    let mut text = begin(run, trouble);
     let faults = &trouble.toll().faults;
-    let faults: Vec<String> = faults
-        .iter()
-        .map(|(name, count)| format!("{name} {count}"))
-        .collect();
-    write!(text, "\n  faults: {}", faults.join(", ")).unwrap();
+    let faults = faults.iter().map(|(name, count)| format!("{name} {count}"));
+    let faults = faults.collect::<Vec<_>>().join(", ");
+    write!(text, "\n  faults: {faults}").unwrap();
     for one in all {
         let record = one.record();
         write!(text, "\n  {}: {}", one.name, record.counts).unwrap();
         write!(text, ", {} streams, {}", one.streams(), record.delays).unwrap();
-        if one.name == "steady" && !record.twice().is_empty() {
+        if one.name == subscribers::STEADY && !record.twice().is_empty() {
             write!(
                 text,
                 "\n    twice in the log: {}",
@@ -244,4 +259,17 @@ fn figures(run: &Run, all: &[Subscriber], trouble: &Trouble<'_>) -> String {
         }
     }
     text
+}
+
+fn begin(run: &Run, trouble: &Trouble<'_>) -> String {
+    let (accepted, losses) = {
+        let ledger = trouble.desk.ledger();
+        (ledger.accepted(), ledger.losses())
+    };
+    format!(
+        "{} after {} s: {accepted} accepted, {losses} losses of the store, gateway {} MiB",
+        run.name(),
+        trouble.desk.now().as_secs(),
+        trouble.world.gateway_memory(),
+    )
 }

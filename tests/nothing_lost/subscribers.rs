@@ -20,6 +20,9 @@ use crate::books::{Ledger, Place, Record, Wish};
 use crate::schedule::millis;
 use crate::world::{self, LOOK, World, pause};
 
+/// The one that goes away only when the gateway does.
+pub(crate) const STEADY: &str = "steady";
+
 /// What is shared by all who keep the books.
 #[derive(Clone)]
 pub(crate) struct Desk {
@@ -71,7 +74,7 @@ pub(crate) fn all(bots: &[String], late: Duration) -> Vec<Habits> {
     };
     vec![
         Habits {
-            name: "steady",
+            name: STEADY,
             batch: 1000,
             ..Habits::default()
         },
