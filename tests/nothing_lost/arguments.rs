@@ -16,6 +16,7 @@ usage: cargo test --test nothing_lost -- [OPTIONS] [FILTER]...
   --store STORE     redis or embedded; the seed chooses when it is left out
   --seconds N       for how long things go wrong in each run (15)
   --minutes N       the same in minutes, with a line of figures every 30 s; one seed when none is given
+  --keep            keep the logs of the upstream and the gateway also of runs that are well
   --list            list the runs
 
 Without a seed there are three runs, with both stores. A FILTER is a part of a run's name, such as seed_1_redis; --exact,
@@ -61,6 +62,8 @@ pub(crate) struct Run {
     pub(crate) trouble: Duration,
     /// Whether it tells its figures while it goes on.
     pub(crate) soak: bool,
+    /// Whether its logs are kept in any case.
+    pub(crate) keep: bool,
 }
 
 impl Run {
@@ -105,6 +108,7 @@ struct Given {
     minutes: Option<u64>,
     filters: Vec<String>,
     skips: Vec<String>,
+    keep: bool,
     exact: bool,
     ignored: bool,
     list: bool,
@@ -142,6 +146,7 @@ impl Given {
             "--store" => self.store = Some(store(&value()?)?),
             "--seconds" => self.seconds = Some(number(name, &value()?)?),
             "--minutes" => self.minutes = Some(number(name, &value()?)?),
+            "--keep" => self.keep = true,
             "--list" => self.list = true,
             "--help" | "-h" => self.help = true,
             "--exact" => self.exact = true,
@@ -192,6 +197,7 @@ impl Given {
             store,
             trouble: Duration::from_secs(seconds),
             soak,
+            keep: self.keep,
         });
         let runs: Vec<Run> = runs.filter(|run| self.wants(&run.name())).collect();
         Ok(if self.list {

@@ -206,6 +206,8 @@ pub(crate) struct Record {
     untold: BTreeMap<Row, u64>,
     /// What came twice in the log.
     twice: Vec<String>,
+    /// What took longest.
+    slowest: (Duration, String),
     faults: Vec<String>,
     faults_left_out: usize,
 }
@@ -235,6 +237,7 @@ impl Record {
             losses_before: 0,
             untold: BTreeMap::new(),
             twice: Vec::new(),
+            slowest: (Duration::ZERO, String::new()),
             faults: Vec::new(),
             faults_left_out: 0,
         }
@@ -276,6 +279,11 @@ impl Record {
     /// Some of the messages that are in the log more than once.
     pub(crate) fn twice(&self) -> &[String] {
         &self.twice
+    }
+
+    /// What took longest, and when it came.
+    pub(crate) fn slowest(&self) -> &str {
+        &self.slowest.1
     }
 
     /// Enters a response.
@@ -405,7 +413,11 @@ impl Record {
         line.last = number;
         line.resets = self.resets;
         self.counts.delivered += 1;
-        self.delays.add(now.saturating_sub(at));
+        let delay = now.saturating_sub(at);
+        self.delays.add(delay);
+        if delay > self.slowest.0 {
+            self.slowest = (delay, format!("{account}, {row}: {number} at {now:.1?}"));
+        }
         if hole.0 <= hole.1 {
             line.holes.push(hole);
             let (before, since) = ledger.losses.split_at(self.losses_before);

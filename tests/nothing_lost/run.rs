@@ -74,10 +74,13 @@ pub(crate) async fn run(run: &Run) -> Result<(), String> {
     tasks.ended().await;
     drop(trouble);
     faults.extend(close(&all, &desk));
+    faults.extend(world.errors());
+    if run.keep || !faults.is_empty() {
+        println!("  the logs are in {}", world.keep_logs().display());
+    }
     if faults.is_empty() {
         return Ok(());
     }
-    faults.push(format!("the logs are in {}", world.keep_logs().display()));
     Err(faults.join("\n"))
 }
 
@@ -249,13 +252,12 @@ fn summary(run: &Run, all: &[Subscriber], trouble: &Trouble<'_>) -> String {
         let record = one.record();
         write!(text, "\n  {}: {}", one.name, record.counts).unwrap();
         write!(text, ", {} streams, {}", one.streams(), record.delays).unwrap();
-        if one.name == subscribers::STEADY && !record.twice().is_empty() {
-            write!(
-                text,
-                "\n    twice in the log: {}",
-                record.twice().join("; ")
-            )
-            .unwrap();
+        if one.name == subscribers::STEADY {
+            write!(text, "\n    slowest: {}", record.slowest()).unwrap();
+            let twice = record.twice();
+            if !twice.is_empty() {
+                write!(text, "\n    twice in the log: {}", twice.join("; ")).unwrap();
+            }
         }
     }
     text

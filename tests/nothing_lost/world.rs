@@ -1,6 +1,8 @@
 //! The upstream, the store and the gateway: each a process of its own, each can be stopped while the others go on.
 
 use std::fmt::Write as _;
+use std::fs::File;
+use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -184,6 +186,15 @@ impl World {
         let place = *self.place.borrow();
         let place = place.ok_or_else(|| Status::unavailable("the gateway is down"))?;
         connect(place.grpc).await
+    }
+
+    /// What the gateway has logged that it never should; the first lines of it.
+    pub(crate) fn errors(&self) -> Vec<String> {
+        let log = BufReader::new(File::open(&self.log).unwrap());
+        let lines = log.split(b'\n').map(|line| line.unwrap());
+        let lines = lines.map(|line| String::from_utf8_lossy(&line).into_owned());
+        let wrong = |line: &String| line.contains(" ERROR ") || line.contains("panicked at");
+        lines.filter(wrong).take(10).collect()
     }
 
     /// Keeps the logs, and answers where.
