@@ -12,6 +12,8 @@ mod arguments;
 mod books;
 #[path = "nothing_lost/figures.rs"]
 mod figures;
+#[path = "nothing_lost/ledger.rs"]
+mod ledger;
 #[path = "nothing_lost/schedule.rs"]
 mod schedule;
 
@@ -25,8 +27,9 @@ use imgate::proto::v1::message::Conversation;
 use proptest::prelude::*;
 
 use arguments::Command;
-use books::{Ledger, Record, Row, SENDERS, Wish};
+use books::{Record, Wish};
 use figures::Delays;
+use ledger::{Ledger, Row, SENDERS};
 use schedule::{Lane, Settings, Steps};
 
 const NOW: Duration = Duration::from_secs(1);

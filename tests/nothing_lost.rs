@@ -18,6 +18,8 @@ mod books;
 mod control;
 #[path = "nothing_lost/figures.rs"]
 mod figures;
+#[path = "nothing_lost/ledger.rs"]
+mod ledger;
 #[path = "support/program.rs"]
 mod process;
 #[path = "support/redis.rs"]

@@ -1,5 +1,5 @@
-//! The books: what the upstream has accepted, what each subscriber was given, and whether the two agree. Pure, and bounded
-//! by the number of conversations, not of messages.
+//! The books of each subscriber: what it was given, and whether that agrees with the ledger. Pure, and bounded by the number
+//! of conversations, not of messages.
 
 #![allow(
     dead_code,
@@ -15,121 +15,10 @@ use imgate::proto::v1::event::Kind;
 use imgate::proto::v1::message::Conversation;
 
 use super::figures::Delays;
+use super::ledger::{Ledger, Row, SENDERS, read_text};
 
 /// How many faults are kept in words; more are counted.
 const FAULTS_KEPT: usize = 20;
-/// The name that every sender's begins with.
-pub(crate) const SENDERS: &str = "human";
-
-/// A row of messages that are numbered from 1 on, in the order in which the upstream accepted them.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Row {
-    /// All one-to-one messages to an account.
-    To(String),
-    /// All messages in a group.
-    Group(String),
-}
-
-impl fmt::Display for Row {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::To(account) => write!(f, "to {account}"),
-            Self::Group(group) => write!(f, "group {group}"),
-        }
-    }
-}
-
-/// What the senders know.
-#[derive(Debug, Default)]
-pub(crate) struct Ledger {
-    rows: BTreeMap<Row, Sent>,
-    losses: Vec<Loss>,
-}
-
-#[derive(Debug)]
-struct Sent {
-    /// Every account that gets these messages.
-    receivers: Vec<String>,
-    /// The last number that was used.
-    begun: u64,
-    /// The last number that the upstream accepted.
-    accepted: u64,
-}
-
-/// The store has lost everything.
-#[derive(Debug)]
-struct Loss {
-    /// The last number in each row when it happened: what was sent later cannot have been lost.
-    begun: BTreeMap<Row, u64>,
-}
-
-impl Ledger {
-    /// A row, and the accounts that get its messages.
-    pub(crate) fn open(&mut self, row: Row, receivers: Vec<String>) {
-        let sent = Sent {
-            receivers,
-            begun: 0,
-            accepted: 0,
-        };
-        self.rows.insert(row, sent);
-    }
-
-    /// The text of the next message of a row, which is sent now.
-    pub(crate) fn begin(&mut self, row: &Row, now: Duration) -> String {
-        let sent = self.rows.get_mut(row).expect("an open row");
-        sent.begun += 1;
-        text(sent.begun, now)
-    }
-
-    /// The upstream has accepted the last one of the row.
-    pub(crate) fn accept(&mut self, row: &Row) {
-        let sent = self.rows.get_mut(row).expect("an open row");
-        sent.accepted += 1;
-        assert_eq!(sent.accepted, sent.begun, "{row}: one at a time");
-    }
-
-    /// The store has lost all that it held up to now.
-    pub(crate) fn lose(&mut self) {
-        let rows = self.rows.iter();
-        let begun = rows.map(|(row, sent)| (row.clone(), sent.begun)).collect();
-        self.losses.push(Loss { begun });
-    }
-
-    /// All rows.
-    pub(crate) fn rows(&self) -> impl Iterator<Item = &Row> {
-        self.rows.keys()
-    }
-
-    /// How many messages were accepted.
-    pub(crate) fn accepted(&self) -> u64 {
-        self.rows.values().map(|sent| sent.accepted).sum()
-    }
-
-    /// How many times the store has lost everything.
-    pub(crate) fn losses(&self) -> usize {
-        self.losses.len()
-    }
-
-    /// Whether a loss explains that this message and all before it are not there.
-    fn is_lost(&self, row: &Row, number: u64, losses: &[Loss]) -> bool {
-        let mut begun = losses.iter().filter_map(|loss| loss.begun.get(row));
-        begun.any(|begun| number <= *begun)
-    }
-}
-
-/// The text of a message: its number and when it was sent.
-fn text(number: u64, now: Duration) -> String {
-    format!("{number} {}", now.as_micros())
-}
-
-fn read_text(text: &str) -> Option<(u64, Duration)> {
-    let (number, sent) = text.split_once(' ')?;
-    Some((
-        number.parse().ok()?,
-        Duration::from_micros(sent.parse().ok()?),
-    ))
-}
-
 /// Where a subscriber stands: what it goes back to when it comes back with an older cursor.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Place {
@@ -270,8 +159,7 @@ impl Record {
     /// The store has lost its name, which was made anew at the end of what there is now. Where it stood is lost with the name,
     /// and so no gap can tell what is missing.
     pub(crate) fn begin_anew(&mut self, ledger: &Ledger) {
-        let rows = ledger.rows.iter();
-        self.untold = rows.map(|(row, sent)| (row.clone(), sent.begun)).collect();
+        self.untold = ledger.begun();
         self.place.sequences.clear();
         self.top.clear();
     }
@@ -369,7 +257,7 @@ impl Record {
             Some(Conversation::Group(group)) => Row::Group(group.clone()),
             None => return self.fault(format_args!("{account}: nowhere sent: {message:?}")),
         };
-        let sent = ledger.rows.get(&row);
+        let sent = ledger.get(&row);
         let Some(sent) = sent.filter(|sent| sent.receivers.contains(&account)) else {
             return self.fault(format_args!("{account}: not its own: {message:?}"));
         };
@@ -420,9 +308,8 @@ impl Record {
         }
         if hole.0 <= hole.1 {
             line.holes.push(hole);
-            let (before, since) = ledger.losses.split_at(self.losses_before);
-            let before_it_began = self.wish.late && first && ledger.is_lost(&row, hole.1, before);
-            if before_it_began || (told && ledger.is_lost(&row, hole.1, since)) {
+            let (before, since) = ledger.explains(&row, hole.1, self.losses_before);
+            if (self.wish.late && first && before) || (told && since) {
                 self.counts.covered += number - hole.0;
             } else if self
                 .untold
@@ -466,7 +353,7 @@ impl Record {
         &'a self,
         ledger: &'a Ledger,
     ) -> impl Iterator<Item = (&'a String, &'a Row, u64, u64)> {
-        let due = ledger.rows.iter().flat_map(|(row, sent)| {
+        let due = ledger.all().flat_map(|(row, sent)| {
             let accounts = sent.receivers.iter();
             accounts.map(move |account| (account, row, sent.accepted))
         });

@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::arguments::{Run, Store};
-use crate::books::Row;
+use crate::ledger::Row;
 use crate::schedule::{Lane, Settings, rng};
 use crate::senders::{self, Sender};
 use crate::subscribers::{self, Desk, Subscriber};

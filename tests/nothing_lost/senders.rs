@@ -6,8 +6,8 @@ use rand::seq::IndexedRandom as _;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-use crate::books::{Row, SENDERS};
 use crate::control::Control;
+use crate::ledger::{Row, SENDERS};
 use crate::schedule::millis;
 use crate::subscribers::Desk;
 use crate::world::pause;

@@ -16,7 +16,8 @@ use tokio::time::{Instant, sleep_until};
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 
-use crate::books::{Ledger, Place, Record, Wish};
+use crate::books::{Place, Record, Wish};
+use crate::ledger::Ledger;
 use crate::schedule::millis;
 use crate::world::{self, LOOK, World, pause};
 
@@ -249,11 +250,11 @@ impl Reader {
 
     /// Reads one stream, until it ends or this one has had enough of it.
     async fn stream(&mut self, address: SocketAddr) -> Result<(), Status> {
-        let request = self.request();
+        let (request, losses) = (self.request(), self.desk.ledger().losses());
         let mut client = EventServiceClient::new(world::connect(address).await?);
         let mut stream = client.subscribe(request).await?.into_inner();
         *self.subscriber.streams.lock().unwrap() += 1;
-        let mut first = true;
+        let mut asked = Some(losses);
         let leaves = self.habits.leaves.clone();
         let leaves = leaves.map(|range| Instant::now() + millis(&mut self.rng, range));
         loop {
@@ -271,22 +272,28 @@ impl Reader {
             let Some(response) = response else {
                 return Err(Status::unknown("a stream without end has ended"));
             };
-            self.enter(response, std::mem::take(&mut first));
-            if !self.acknowledge(&mut client).await {
+            if !self.enter(response, asked.take()) || !self.acknowledge(&mut client).await {
                 return Ok(());
             }
             self.stall().await;
         }
     }
 
-    fn enter(&mut self, response: v1::SubscribeResponse, first: bool) {
+    /// Enters a response. The first of a stream comes with how many losses there had been when it was asked for. False if it
+    /// cannot be told whether the stream began before the last of them: then another stream is asked for.
+    fn enter(&mut self, response: v1::SubscribeResponse, asked: Option<usize>) -> bool {
         let place = {
             let ledger = self.desk.ledger();
             let mut record = self.subscriber.record.lock().unwrap();
-            if record.place.cursor.is_none() {
+            let begins = record.place.cursor.is_none();
+            let unsure = asked.is_some_and(|losses| losses < ledger.losses());
+            if unsure && (begins || self.habits.named) {
+                return false;
+            }
+            if begins {
                 record.begin(&ledger);
             }
-            let anew = self.habits.named && first && self.losses < ledger.losses();
+            let anew = self.habits.named && asked.is_some_and(|losses| self.losses < losses);
             if anew {
                 record.begin_anew(&ledger);
             }
@@ -303,6 +310,7 @@ impl Reader {
                 self.earlier.remove(0);
             }
         }
+        true
     }
 
     /// Acknowledges now and then. False if its name is lost, which is made anew when it comes back.
