@@ -500,9 +500,11 @@ fn delays_are_told_to_within_5_percent() {
 fn a_seed_says_what_goes_wrong_and_everything_does() {
     let mut names = BTreeMap::new();
     for lane in [Lane::Gateway, Lane::Upstream, Lane::Redis] {
-        let steps = |seed| Steps::new(seed, lane, 9).take(300).collect::<Vec<_>>();
+        let steps = |seed| Steps::new(seed, lane, 9, 1).take(300).collect::<Vec<_>>();
         assert_eq!(steps(7), steps(7));
         assert_ne!(steps(7), steps(8));
+        let slower = Steps::new(7, lane, 9, 3).next().unwrap();
+        assert_eq!(slower.after, 3 * steps(7)[0].after);
         for step in steps(7) {
             assert!(step.after < Duration::from_secs(4));
             *names.entry(step.fault.name()).or_insert(0) += 1;

@@ -39,14 +39,18 @@ mod world;
 
 use std::panic::AssertUnwindSafe;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use futures_util::FutureExt as _;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use arguments::{Command, Run, USAGE};
 
 /// What `cargo test` takes for failed tests.
 const FAILED: u8 = 101;
+
+/// How long a run may take beside its troubles.
+const HANGS: Duration = Duration::from_secs(300);
 
 fn main() -> ExitCode {
     match arguments::read(std::env::args().skip(1)) {
@@ -84,11 +88,13 @@ fn run_all(runs: &[Run], filtered_out: usize) -> ExitCode {
     for run in runs {
         let name = run.name();
         println!("{name}: {}", run.command());
-        let end = runtime.block_on(AssertUnwindSafe(run::run(run)).catch_unwind());
+        let running = AssertUnwindSafe(run::run(run)).catch_unwind();
+        let end = runtime.block_on(async { timeout(run.trouble + HANGS, running).await });
         let wrong = match end {
-            Ok(Ok(())) => None,
-            Ok(Err(wrong)) => Some(wrong),
-            Err(_) => Some("a panic; see above".to_owned()),
+            Ok(Ok(Ok(()))) => None,
+            Ok(Ok(Err(wrong))) => Some(wrong),
+            Ok(Err(_)) => Some("a panic; see above".to_owned()),
+            Err(_) => Some("it hangs".to_owned()),
         };
         match wrong {
             None => println!("test {name} ... ok"),

@@ -46,7 +46,7 @@ pub(crate) async fn run(run: &Run) -> Result<(), String> {
         Store::Embedded => &[Lane::Gateway, Lane::Upstream],
     };
     let lanes = lanes.iter();
-    let lanes = join_all(lanes.map(|&lane| trouble.play(run.seed, lane, is_calm.clone())));
+    let lanes = join_all(lanes.map(|&lane| trouble.play(run, lane, is_calm.clone())));
     let timing = async {
         keep_telling(run, &all, &trouble).await;
         calm.send_replace(true);

@@ -114,11 +114,13 @@ pub(crate) struct Step {
 pub(crate) struct Steps {
     lane: Lane,
     bots: usize,
+    pace: u32,
     rng: StdRng,
 }
 
 impl Steps {
-    pub(crate) fn new(seed: u64, lane: Lane, bots: usize) -> Self {
+    /// With a greater pace all is well for so many times as long between faults.
+    pub(crate) fn new(seed: u64, lane: Lane, bots: usize, pace: u32) -> Self {
         let number = match lane {
             Lane::Gateway => 1,
             Lane::Upstream => 2,
@@ -127,6 +129,7 @@ impl Steps {
         Self {
             lane,
             bots,
+            pace,
             rng: rng(seed, number),
         }
     }
@@ -206,7 +209,7 @@ impl Iterator for Steps {
             Lane::Redis => (500..3000, Fault::Redis(self.redis())),
         };
         Some(Step {
-            after: millis(&mut self.rng, pause),
+            after: self.pace * millis(&mut self.rng, pause),
             fault,
         })
     }

@@ -40,7 +40,7 @@ impl Sender {
             for _ in 0..count {
                 self.send_one(&row).await;
             }
-            pause(millis(&mut self.rng, 5..45)).await;
+            pause(millis(&mut self.rng, 10..50)).await;
         }
         for row in self.rows.clone() {
             self.send_one(&row).await;

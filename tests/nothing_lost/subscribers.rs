@@ -82,8 +82,8 @@ pub(crate) fn all(bots: &[String], late: Duration) -> Vec<Habits> {
         Habits {
             name: "fickle",
             kinds: vec![v1::EventKind::Message],
-            batch: 20,
-            leaves: Some(20..1500),
+            batch: 100,
+            leaves: Some(20..2000),
             goes_back: true,
             ..Habits::default()
         },
@@ -95,7 +95,7 @@ pub(crate) fn all(bots: &[String], late: Duration) -> Vec<Habits> {
         },
         Habits {
             name: "named",
-            batch: 50,
+            batch: 200,
             leaves: Some(300..4000),
             named: true,
             ..Habits::default()
@@ -103,7 +103,7 @@ pub(crate) fn all(bots: &[String], late: Duration) -> Vec<Habits> {
         Habits {
             name: "choosy",
             wish: only(&bots[..bots.len() / 4], false),
-            batch: 2,
+            batch: 10,
             leaves: Some(2000..6000),
             ..Habits::default()
         },

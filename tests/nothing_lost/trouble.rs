@@ -8,6 +8,7 @@ use serde_json::json;
 use tokio::sync::{RwLock, watch};
 use tokio::time::Instant;
 
+use crate::arguments::Run;
 use crate::control::Control;
 use crate::redis::Data;
 use crate::schedule::{Fault, GatewayFault, Lane, RedisFault, Step, Steps, UpstreamFault};
@@ -16,6 +17,8 @@ use crate::world::{World, pause, until};
 
 /// How long a stop may take: the grace time and some more.
 const STOP: Duration = Duration::from_secs(15);
+/// A soak leaves time between faults, for what waits to be delivered: it would grow for as long as the soak lasts else.
+const SOAK_PACE: u32 = 3;
 /// A login whose outcome was not stored yet may have to be done again. It is stored long before this time is over, unless the
 /// store is away.
 const UNSETTLED: Duration = Duration::from_secs(20);
@@ -59,9 +62,10 @@ impl<'a> Trouble<'a> {
     }
 
     /// Lets the faults of a lane happen, one after the other, until it is calm.
-    pub(crate) async fn play(&self, seed: u64, lane: Lane, mut calm: watch::Receiver<bool>) {
+    pub(crate) async fn play(&self, run: &Run, lane: Lane, mut calm: watch::Receiver<bool>) {
         let mut control = self.world.control().await;
-        for Step { after, fault } in Steps::new(seed, lane, self.bots.len()) {
+        let pace = if run.soak { SOAK_PACE } else { 1 };
+        for Step { after, fault } in Steps::new(run.seed, lane, self.bots.len(), pace) {
             tokio::select! {
                 () = pause(after) => {}
                 _ = calm.wait_for(|calm| *calm) => return,
