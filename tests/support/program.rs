@@ -78,9 +78,14 @@ impl Program {
         kib.expect("VmRSS in kB").trim().parse::<u64>().unwrap() * 1024
     }
 
+    /// The process's number.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id().expect("it runs")
+    }
+
     /// Sends a signal, by its name without SIG.
     pub(crate) async fn signal(&self, name: &str) {
-        let id = self.child.id().expect("it runs").to_string();
+        let id = self.id().to_string();
         let sent = Command::new("sh")
             .args(["-c", "kill -\"$0\" \"$1\"", name, &id])
             .status();
