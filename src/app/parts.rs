@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::AppError;
 use crate::config::{self, Config, Issuer, SealKeys, StoreKind};
+use crate::connectors::greatest_frame;
 use crate::connectors::websocket::Dialer;
 use crate::events::log::LogOptions;
 use crate::grpc::server::{ServerOptions, Tls};
@@ -65,6 +66,7 @@ pub(super) fn directory_entry(tenant: &config::Tenant) -> directory::Tenant {
     directory::Tenant {
         id: tenant.id.clone(),
         partitions: tenant.partitions,
+        max_subscriptions: usize::try_from(tenant.limits.subscriptions).unwrap_or(usize::MAX),
         keys: tenant
             .api_keys
             .iter()
@@ -92,12 +94,14 @@ pub(super) fn runtime_tenant(
 ) -> Result<Arc<Tenant>, AppError> {
     let max_frame_bytes = tenant.limits.upstream_frame_bytes.0;
     let roots = tenant.upstream_ca_pem.as_deref();
-    let dialer = Dialer::new(&tenant.upstream_url, roots, max_frame_bytes, DIAL_TIMEOUT).map_err(
-        |error| AppError::Upstream {
-            tenant: tenant.id.to_string(),
-            error,
-        },
-    )?;
+    let greatest = greatest_frame(max_frame_bytes);
+    let dialer =
+        Dialer::new(&tenant.upstream_url, roots, greatest, DIAL_TIMEOUT).map_err(|error| {
+            AppError::Upstream {
+                tenant: tenant.id.to_string(),
+                error,
+            }
+        })?;
     let issuer = match (&tenant.secret_key, tenant.issuers.contains(&Issuer::Local)) {
         (Some(key), true) => Some(LocalIssuer {
             key: key.clone(),

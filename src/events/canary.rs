@@ -14,7 +14,7 @@ use tracing::{Instrument as _, debug, info_span, warn};
 
 use super::log::{Append, AppendError, LogOptions, LogWriter};
 use super::metrics as names;
-use super::service::{Events, EventsError, Start, SubscribeOptions};
+use super::service::{Events, EventsError, Start, SubscribeOptions, TenantLogs};
 use super::subscription::{Delivery, Subscription};
 use crate::proto::v1;
 use crate::runtime::supervisor::{TaskKind, Tasks};
@@ -189,8 +189,12 @@ impl Actor {
             max_batch: MAX_BATCH,
             heartbeat: HEARTBEAT,
         };
-        let tenant = &self.canary.partition.tenant;
-        self.canary.events.subscribe(tenant, 1, options).await
+        let logs = TenantLogs {
+            tenant: self.canary.partition.tenant.clone(),
+            partitions: 1,
+            max_subscriptions: 0,
+        };
+        self.canary.events.subscribe(&logs, options).await
     }
 
     /// Sends, and receives, until the subscription ends.
