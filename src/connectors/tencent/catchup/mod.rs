@@ -53,6 +53,8 @@ pub(super) struct Held {
     pub(super) ack: Option<PushAck>,
     /// Of its body.
     pub(super) bytes: usize,
+    /// The fingerprint of its body: what the upstream repeats has the same.
+    pub(super) body: u64,
 }
 
 impl CatchUp {
@@ -82,28 +84,20 @@ impl CatchUp {
         ]);
     }
 
-    /// Keeps a push for later, if there is room for it; else as [`CatchUp::leave_out`].
-    pub(super) fn hold(&mut self, push: Held) -> u64 {
+    /// Whether a push repeats one that is kept for later.
+    pub(super) fn holds(&self, push: &Held) -> bool {
+        let same = |held: &Held| held.body == push.body;
+        push.ack.is_some() && self.held.iter().any(same)
+    }
+
+    /// Keeps a push for later, if there is room for it; else it comes back, and is to be left out.
+    pub(super) fn hold(&mut self, push: Held) -> Option<Held> {
         if self.held.len() == HELD_PUSHES || self.held_bytes + push.bytes > HELD_BYTES {
-            return self.leave_out(&push);
+            return Some(push);
         }
         self.held_bytes += push.bytes;
         self.held.push_back(push);
-        0
-    }
-
-    /// Leaves a push out: another round fetches its messages, and the upstream repeats what it wants acknowledged.
-    /// Answers how much is gone for good.
-    pub(super) fn leave_out(&mut self, push: &Held) -> u64 {
-        self.again = true;
-        if push.ack.is_some() {
-            return 0;
-        }
-        let lost = push
-            .entries
-            .iter()
-            .filter(|entry| matches!(entry, Parsed::Notice(_)));
-        u64::try_from(lost.count()).unwrap_or(u64::MAX)
+        None
     }
 
     /// Puts a push back that met a gap, before all others.
@@ -162,7 +156,7 @@ impl CatchUp {
         self.in_flight
     }
 
-    /// All is fetched: gives out the pushes that waited.
+    /// Gives out the pushes that waited: all is fetched, or the connection is gone.
     pub(super) fn finish(self) -> VecDeque<Held> {
         self.held
     }
@@ -199,6 +193,7 @@ impl CatchUp {
         }
         Fetched {
             events: vec![gap(count)],
+            messages: Vec::new(),
         }
     }
 }

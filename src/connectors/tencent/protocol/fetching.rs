@@ -38,6 +38,7 @@ impl Protocol {
             && let Phase::CatchingUp(round) = std::mem::replace(&mut self.phase, Phase::Live)
         {
             self.messages_since_sync = 0;
+            self.told_unreadable = false;
             self.deliver(now, round.finish());
         }
     }
@@ -59,23 +60,41 @@ impl Protocol {
         } else {
             round.refused(&mut self.position)
         };
+        for message in &fetched.messages {
+            self.left_out.fetched(message);
+        }
         // Also without events: the cookie may have moved.
-        let delivery = Delivery {
-            events: fetched.events,
-            acks: vec![PushAck::Page(self.pages + 1)],
-        };
         self.pages += 1;
-        self.report_events(delivery);
+        self.out.reports.push_back(Report::Events(Delivery {
+            events: fetched.events,
+            acks: vec![PushAck::Page(self.pages)],
+            given_up: 0,
+        }));
     }
 
-    /// Reports what has come, after a gap if one is owed.
-    pub(super) fn report_events(&mut self, mut delivery: Delivery) {
-        let left_out = std::mem::take(&mut self.left_out);
-        if std::mem::take(&mut self.owes_gap) {
-            delivery.events.insert(0, gap(0));
-        } else if left_out > 0 {
-            delivery.events.insert(0, gap(left_out));
+    /// Reports that events are gone for good.
+    pub(super) fn give_up(&mut self, count: u64) {
+        if count > 0 {
+            self.out.reports.push_back(Report::Events(Delivery {
+                given_up: count,
+                ..Delivery::default()
+            }));
         }
-        self.out.reports.push_back(Report::Events(delivery));
+    }
+
+    /// A frame could not be read: it may have brought anything. Messages are fetched; that there may be more missing is
+    /// told, once in a round.
+    pub(super) fn unreadable(&mut self, now: Now, error: String) {
+        self.out.reports.push_back(Report::BadFrame(error));
+        if !self.is_online() {
+            return;
+        }
+        if !std::mem::replace(&mut self.told_unreadable, true) {
+            self.out.reports.push_back(Report::Events(Delivery {
+                events: vec![gap(0)],
+                ..Delivery::default()
+            }));
+        }
+        self.catch_up(now, CatchUp::whole());
     }
 }

@@ -5,11 +5,12 @@ mod commands;
 mod fetching;
 mod pushes;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use crate::connectors::tencent::catchup::CatchUp;
 use crate::connectors::tencent::frame;
+use crate::connectors::tencent::left_out::LeftOut;
 use crate::connectors::tencent::outgoing;
 use crate::connectors::tencent::requests::{Purpose, Requests};
 use crate::connectors::tencent::sync::Position;
@@ -51,17 +52,16 @@ pub struct Protocol {
     next_message: u32,
     hello_at: Option<Instant>,
     messages_since_sync: u32,
-    overloads: HashMap<String, Instant>,
+    overloads: BTreeMap<String, Instant>,
     /// Nothing more can be stored for the moment.
     stalled: bool,
     /// How many pages have been reported.
     pages: u64,
     /// The last page that is in the log.
     pages_stored: u64,
-    /// How many notices were left out that cannot be fetched, and nobody has been told yet.
-    left_out: u64,
-    /// Something got lost on its way to the log, and nobody has been told yet.
-    owes_gap: bool,
+    left_out: LeftOut,
+    /// A frame could not be read since the last round of catching up began, and that was told.
+    told_unreadable: bool,
     /// What is to be sent and what has happened.
     pub out: Output,
 }
@@ -100,12 +100,12 @@ impl Protocol {
             requests: Requests::default(),
             hello_at: None,
             messages_since_sync: 0,
-            overloads: HashMap::new(),
+            overloads: BTreeMap::new(),
             stalled: false,
             pages: 0,
             pages_stored: 0,
-            left_out: 0,
-            owes_gap: false,
+            left_out: LeftOut::default(),
+            told_unreadable: false,
             out: Output::default(),
         }
     }
@@ -159,7 +159,12 @@ impl Protocol {
 
     /// The connection is gone.
     pub fn disconnected(&mut self) {
-        self.phase = Phase::Offline;
+        let held = match std::mem::replace(&mut self.phase, Phase::Offline) {
+            Phase::CatchingUp(round) => round.finish(),
+            Phase::Offline | Phase::LoggingIn | Phase::Live => VecDeque::new(),
+        };
+        let gone = self.left_out.disconnected(held);
+        self.give_up(gone);
         self.hello_at = None;
         let lost = self.requests.disconnected();
         self.out.frames.clear();
@@ -180,7 +185,13 @@ impl Protocol {
     pub fn timeout(&mut self, now: Now) {
         for pending in self.requests.overdue(now.at) {
             match pending.purpose {
-                Purpose::Send { id, .. } | Purpose::Invoke(id) => {
+                Purpose::Send(sending) if sending.out || sending.in_doubt => {
+                    self.out.reports.push_back(Report::Unanswered(sending.id));
+                }
+                Purpose::Send(sending) => {
+                    self.out.reports.push_back(Report::Unsent(sending.id));
+                }
+                Purpose::Invoke(id) => {
                     self.out.reports.push_back(Report::Unanswered(id));
                 }
                 Purpose::CatchUp => {
@@ -210,9 +221,7 @@ impl Protocol {
         let incoming = match frame::decode(bytes, self.who.max_frame_bytes) {
             Ok(incoming) => incoming,
             Err(error) => {
-                self.out
-                    .reports
-                    .push_back(Report::BadFrame(error.to_string()));
+                self.unreadable(now, error.to_string());
                 return;
             }
         };

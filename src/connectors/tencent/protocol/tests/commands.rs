@@ -27,9 +27,14 @@ fn to_group() -> OutgoingMessage {
 
 impl Talk {
     fn send(&mut self, id: u64, message: &OutgoingMessage) {
-        let deadline = self.now.at + 30 * SECOND;
+        let until = self.now.at + 30 * SECOND;
+        self.send_until(id, message, until);
+    }
+
+    fn send_until(&mut self, id: u64, message: &OutgoingMessage, until: Instant) {
+        let client_time = self.now.wall.as_secs();
         self.protocol
-            .send(self.now, RequestId(id), message, deadline);
+            .send(self.now, RequestId(id), message, client_time, until);
     }
 }
 
@@ -173,7 +178,7 @@ fn a_message_is_given_up_at_its_deadline() {
     talk.send(2, &to_bob());
     talk.skip(30 * SECOND);
     talk.protocol.timeout(talk.now);
-    assert_eq!(talk.says(), ["unanswered 2"]);
+    assert_eq!(talk.says(), ["unsent 2"]);
     talk.protocol.log_in(talk.now, &Credential::Ticket);
     let login = talk.asked(LOGIN);
     talk.answer(&login, &login_answer());

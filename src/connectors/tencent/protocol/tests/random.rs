@@ -346,6 +346,7 @@ impl Life {
                 | Report::Kicked { .. }
                 | Report::Answered(..)
                 | Report::Unanswered(_)
+                | Report::Unsent(_)
                 | Report::BadFrame(_) => panic!("unexpected {report:?}"),
             }
         }
