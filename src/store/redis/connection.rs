@@ -4,8 +4,13 @@ use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use redis::aio::{ConnectionManager, ConnectionManagerConfig};
-use redis::{Client, Cmd, ErrorKind, Pipeline, RedisError, Script, ServerErrorKind, Value};
+use redis::aio::{
+    AsyncPushSender, ConnectionManager, ConnectionManagerConfig, MultiplexedConnection,
+};
+use redis::{
+    AsyncConnectionConfig, Client, Cmd, ErrorKind, Pipeline, ProtocolVersion, RedisError, Script,
+    ServerErrorKind, Value,
+};
 
 use crate::store::StoreError;
 use crate::types::Secret;
@@ -36,6 +41,8 @@ impl RedisOptions {
 pub(super) struct Connection {
     client: Client,
     config: ConnectionManagerConfig,
+    connect_timeout: Duration,
+    response_timeout: Duration,
     /// Where the server is, without credentials.
     address: String,
     current: Mutex<Current>,
@@ -69,6 +76,8 @@ impl Connection {
             address: client.get_connection_info().addr().to_string(),
             client,
             config,
+            connect_timeout: options.connect_timeout,
+            response_timeout: options.response_timeout,
             current: Mutex::new(Current {
                 generation: 0,
                 manager,
@@ -79,6 +88,11 @@ impl Connection {
     /// Where the server is, without credentials.
     pub(super) fn address(&self) -> &str {
         &self.address
+    }
+
+    /// How long an answer may take.
+    pub(super) fn response_timeout(&self) -> Duration {
+        self.response_timeout
     }
 
     /// Sends one command.
@@ -108,6 +122,26 @@ impl Connection {
         let (generation, mut manager) = self.current();
         let result = commands.query_async(&mut manager).await;
         self.noticed(generation, result)
+    }
+
+    /// Makes a connection beside the shared one, for what the server says unasked.
+    pub(super) async fn listening(
+        &self,
+        on_push: impl AsyncPushSender,
+    ) -> Result<MultiplexedConnection, RedisError> {
+        let server = self.client.get_connection_info().clone();
+        // The older protocol has no words for what was not asked.
+        let settings = server
+            .redis_settings()
+            .clone()
+            .set_protocol(ProtocolVersion::RESP3);
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(self.connect_timeout))
+            .set_response_timeout(Some(self.response_timeout))
+            .set_push_sender(on_push);
+        Client::open(server.set_redis_settings(settings))?
+            .get_multiplexed_async_connection_with_config(&config)
+            .await
     }
 
     fn current(&self) -> (u64, ConnectionManager) {
