@@ -7,6 +7,8 @@
 
 mod admission;
 pub(super) mod remembered;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, VecDeque};
 
