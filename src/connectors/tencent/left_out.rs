@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use super::catchup::Held;
 use super::message::Parsed;
-use super::sync::fingerprint;
+use super::sync::{Position, fingerprint};
 
 /// How many messages, and how many pushes, are kept track of. Policy when full: a further message may come twice, and
 /// what a further push had that cannot be fetched is given up.
@@ -16,7 +16,7 @@ const TRACKED: usize = 8192;
 /// What was pushed on this connection and not passed on.
 #[derive(Debug, Default)]
 pub(super) struct LeftOut {
-    /// One-to-one messages, and whether catch-up has brought them: not to be told again with their push.
+    /// One-to-one messages, and whether they have been told: not again with their push.
     messages: BTreeMap<u64, bool>,
     /// How much of a push that will be repeated cannot be fetched, by the fingerprint of its body.
     owed: BTreeMap<u64, u64>,
@@ -24,12 +24,12 @@ pub(super) struct LeftOut {
 
 impl LeftOut {
     /// A push is not passed on. Answers how much of it is gone for good.
-    pub(super) fn leave_out(&mut self, push: &Held) -> u64 {
+    pub(super) fn leave_out(&mut self, push: &Held, position: &Position) -> u64 {
         let lost = unfetchable(push);
         if push.ack.is_none() {
             return lost;
         }
-        self.keep_track(push);
+        self.keep_track(push, position);
         if lost == 0 || self.owed.contains_key(&push.body) {
             return 0;
         }
@@ -40,13 +40,15 @@ impl LeftOut {
         0
     }
 
-    /// A push waits until what came before it is fetched, which may bring its messages too.
-    pub(super) fn keep_track(&mut self, push: &Held) {
+    /// A push waits until what came before it is fetched, which may bring its messages too, or have them forgotten that
+    /// were told already.
+    pub(super) fn keep_track(&mut self, push: &Held, position: &Position) {
         for entry in &push.entries {
             if let Parsed::C2c { message, .. } = entry
                 && self.messages.len() < TRACKED
             {
-                self.messages.entry(fingerprint(&message.id)).or_default();
+                let hash = fingerprint(&message.id);
+                *self.messages.entry(hash).or_default() |= position.knows(hash);
             }
         }
     }

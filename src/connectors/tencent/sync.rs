@@ -92,7 +92,8 @@ impl Position {
         self.trim();
     }
 
-    fn knows(&self, hash: u64) -> bool {
+    /// Whether an identity with this fingerprint is remembered.
+    pub(super) fn knows(&self, hash: u64) -> bool {
         self.pushed.contains(&hash) || self.recent.contains(&hash)
     }
 

@@ -123,7 +123,7 @@ impl Protocol {
             Phase::CatchingUp(round) if round.holds(&push) => {}
             Phase::CatchingUp(round) => {
                 self.left_out.take_up(&mut push);
-                self.left_out.keep_track(&push);
+                self.left_out.keep_track(&push, &self.position);
                 if let Some(push) = round.hold(push) {
                     round.once_more();
                     self.leave_out(&push);
@@ -153,7 +153,7 @@ impl Protocol {
     }
 
     fn leave_out(&mut self, push: &Held) {
-        let gone = self.left_out.leave_out(push);
+        let gone = self.left_out.leave_out(push, &self.position);
         self.give_up(gone);
     }
 
@@ -176,7 +176,7 @@ impl Protocol {
         if let Some(step) = gap {
             let mut round = CatchUp::of([step]);
             while let Some(push) = pushes.pop_back() {
-                self.left_out.keep_track(&push);
+                self.left_out.keep_track(&push, &self.position);
                 round.hold_first(push);
             }
             self.catch_up(now, round);
