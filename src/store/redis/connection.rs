@@ -4,13 +4,8 @@ use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use redis::aio::{
-    AsyncPushSender, ConnectionManager, ConnectionManagerConfig, MultiplexedConnection,
-};
-use redis::{
-    AsyncConnectionConfig, Client, Cmd, ErrorKind, Pipeline, ProtocolVersion, RedisError, Script,
-    ServerErrorKind, Value,
-};
+use redis::aio::{ConnectionManager, ConnectionManagerConfig};
+use redis::{Client, Cmd, ErrorKind, Pipeline, RedisError, Script, ServerErrorKind, Value};
 
 use crate::store::StoreError;
 use crate::types::Secret;
@@ -41,8 +36,6 @@ impl RedisOptions {
 pub(super) struct Connection {
     client: Client,
     config: ConnectionManagerConfig,
-    connect_timeout: Duration,
-    response_timeout: Duration,
     /// Where the server is, without credentials.
     address: String,
     current: Mutex<Current>,
@@ -76,8 +69,6 @@ impl Connection {
             address: client.get_connection_info().addr().to_string(),
             client,
             config,
-            connect_timeout: options.connect_timeout,
-            response_timeout: options.response_timeout,
             current: Mutex::new(Current {
                 generation: 0,
                 manager,
@@ -88,11 +79,6 @@ impl Connection {
     /// Where the server is, without credentials.
     pub(super) fn address(&self) -> &str {
         &self.address
-    }
-
-    /// How long an answer may take.
-    pub(super) fn response_timeout(&self) -> Duration {
-        self.response_timeout
     }
 
     /// Sends one command.
@@ -124,24 +110,9 @@ impl Connection {
         self.noticed(generation, result)
     }
 
-    /// Makes a connection beside the shared one, for what the server says unasked.
-    pub(super) async fn listening(
-        &self,
-        on_push: impl AsyncPushSender,
-    ) -> Result<MultiplexedConnection, RedisError> {
-        let server = self.client.get_connection_info().clone();
-        // The older protocol has no words for what was not asked.
-        let settings = server
-            .redis_settings()
-            .clone()
-            .set_protocol(ProtocolVersion::RESP3);
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(self.connect_timeout))
-            .set_response_timeout(Some(self.response_timeout))
-            .set_push_sender(on_push);
-        Client::open(server.set_redis_settings(settings))?
-            .get_multiplexed_async_connection_with_config(&config)
-            .await
+    /// A client of the server, for a connection of another kind.
+    pub(super) fn client(&self) -> Client {
+        self.client.clone()
     }
 
     fn current(&self) -> (u64, ConnectionManager) {

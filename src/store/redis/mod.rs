@@ -32,6 +32,7 @@ use crate::types::{AccountId, Epoch, MemberId, PartitionId, ReplicaId, TenantId,
 #[derive(Debug)]
 pub struct RedisStore {
     connection: Connection,
+    options: RedisOptions,
 }
 
 impl RedisStore {
@@ -43,7 +44,10 @@ impl RedisStore {
     pub async fn connect(options: &RedisOptions) -> Result<Self, StoreError> {
         let connection = Connection::new(options)?;
         let address = connection.address().to_owned();
-        let store = Self { connection };
+        let store = Self {
+            connection,
+            options: options.clone(),
+        };
         match store.ping().await {
             Ok(()) => info!(address, "Redis answers"),
             Err(error) => warn!(address, %error, "Redis is away; trying again at each call"),
@@ -196,7 +200,8 @@ impl Store for RedisStore {
     }
 
     async fn growth(&self) -> Result<BoxStream<'static, (PartitionId, Position)>, StoreError> {
-        growth::listen(&self.connection)
+        let client = self.connection.client();
+        growth::listen(&client, &self.options)
             .await
             .map_err(|error| self.away(&error))
     }
