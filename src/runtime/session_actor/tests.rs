@@ -171,7 +171,7 @@ impl World {
         });
         let store = Arc::new(MemoryStore::new());
         let (gateway, lease, keeper) = gateway(&upstream, &store, &tasks).await;
-        gateway.adopt(&lease.partition, Vec::new());
+        gateway.adopt(&lease.partition, Vec::new(), Vec::new());
         Self {
             upstream,
             acks: acked,
@@ -232,7 +232,8 @@ impl World {
     async fn restart(&mut self) {
         let (gateway, lease, keeper) = gateway(&self.upstream, &self.store, &self.tasks).await;
         let stored = self.store.sessions(&lease.partition).await.unwrap();
-        gateway.adopt(&lease.partition, stored);
+        let sends = self.store.sends(&lease.partition).await.unwrap();
+        gateway.adopt(&lease.partition, stored, sends);
         (self.gateway, self.lease, self.keeper) = (gateway, lease, keeper);
     }
 }
