@@ -35,5 +35,7 @@ mod proxy;
 mod redis_server;
 #[path = "trouble/refusals.rs"]
 mod refusals;
+#[path = "trouble/repeats.rs"]
+mod repeats;
 #[path = "trouble/store.rs"]
 mod store;
