@@ -89,16 +89,18 @@ impl Requests {
         Some((pending.servcmd.clone(), pending.body.clone()))
     }
 
-    /// A message may go out until then.
-    pub(super) fn extend(&mut self, id: RequestId, until: Instant) {
-        for pending in self.0.values_mut() {
+    /// A message may go out until then. Answers its number if it is not out now.
+    pub(super) fn extend(&mut self, id: RequestId, until: Instant) -> Option<u64> {
+        for (seq, pending) in &mut self.0 {
             if let Purpose::Send(sending) = &mut pending.purpose
                 && sending.id == id
             {
                 sending.until = sending.until.max(until);
                 pending.deadline = pending.deadline.max(Some(sending.until));
+                return (!sending.out).then_some(*seq);
             }
         }
+        None
     }
 
     /// The connection is gone: only messages outlive it. Answers what was lost with it.

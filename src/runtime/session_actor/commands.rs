@@ -97,7 +97,7 @@ impl SessionActor {
             any = true;
             match step {
                 Step::Store(write) => self.outbox.remember(write),
-                Step::Extend { id, until } => self.protocol.extend(id, until.into_std()),
+                Step::Extend { id, until } => self.protocol.extend(now, id, until.into_std()),
                 // The end of the session is told by the gateway, which sees its call unanswered.
                 Step::Send { id, .. } if *self.session.state() == State::Closed => {
                     self.sends.abandon(id);

@@ -119,9 +119,14 @@ impl Protocol {
         }
     }
 
-    /// A message that was asked for may go out, after a drop, until then.
-    pub fn extend(&mut self, id: RequestId, until: Instant) {
-        self.requests.extend(id, until);
+    /// A message that was asked for may go out until then. It does so now if it came too late for this connection.
+    pub fn extend(&mut self, now: Now, id: RequestId, until: Instant) {
+        if let Some(seq) = self.requests.extend(id, until)
+            && self.is_online()
+            && until > now.at
+        {
+            self.send_out(now, seq);
+        }
     }
 
     pub(super) fn send_out(&mut self, now: Now, seq: u64) {

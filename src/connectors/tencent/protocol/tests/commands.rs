@@ -219,15 +219,29 @@ fn a_repetition_gives_a_message_more_time_to_go_out() {
     let mut talk = Talk::online(&[]);
     talk.protocol.disconnected();
     talk.send_until(1, &repeatable(), talk.now.at + SECOND);
-    talk.protocol.extend(RequestId(1), talk.now.at + 9 * SECOND);
-    talk.protocol.extend(RequestId(1), talk.now.at + 2 * SECOND);
+    for seconds in [9, 2] {
+        let until = talk.now.at + seconds * SECOND;
+        talk.protocol.extend(talk.now, RequestId(1), until);
+    }
     talk.skip(8 * SECOND);
     talk.protocol.timeout(talk.now);
     assert_eq!(talk.says(), [""; 0]);
     talk.protocol.log_in(talk.now, &Credential::Ticket);
     let login = talk.asked(LOGIN);
     talk.answer(&login, &login_answer());
-    assert_eq!(talk.asks(), [SEND, GETMSG]);
+    let first = talk.frames().remove(0);
+    // Out already: nothing more is to be done.
+    let until = talk.now.at + 9 * SECOND;
+    talk.protocol.extend(talk.now, RequestId(1), until);
+    assert_eq!(talk.asks(), [""; 0]);
+    // Its answer was lost with the connection, and it was too late to go out on the next one.
+    talk.skip(10 * SECOND);
+    talk.reconnect();
+    talk.catch_up_on_nothing();
+    let until = talk.now.at + 9 * SECOND;
+    talk.protocol.extend(talk.now, RequestId(1), until);
+    let again = talk.asked(SEND);
+    assert_eq!((again.seq, again.text), (first.seq, first.text));
 }
 
 #[test]
