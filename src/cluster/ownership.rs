@@ -229,11 +229,13 @@ impl Ownership {
         keeper: &watch::Sender<Option<Lease>>,
         lease: Lease,
     ) {
-        match self.store.sessions(partition).await {
-            Ok(stored) => {
+        let stored = self.store.sessions(partition).await;
+        let sends = self.store.sends(partition).await;
+        match stored.and_then(|stored| Ok((stored, sends?))) {
+            Ok((stored, sends)) => {
                 info!(%partition, epoch = %lease.epoch, sessions = stored.len(), "partition held");
                 keeper.send_replace(Some(lease));
-                self.gateway.adopt(partition, stored);
+                self.gateway.adopt(partition, stored, sends);
             }
             Err(error) => error!(%partition, %error, "the partition cannot be read; trying again"),
         }
