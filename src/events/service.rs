@@ -9,18 +9,22 @@ use futures_util::future::try_join_all;
 use super::cursor::Cursor;
 use super::hub::Hub;
 use super::place::Filter;
+use super::source::Source;
 use super::subscription::{Reader, Subscription};
 use crate::error::{Classified, ErrorKind};
 use crate::proto::v1;
 use crate::runtime::supervisor::Tasks;
+use crate::store::seal::Sealer;
 use crate::store::{LogBounds, Position, Store, StoreError};
-use crate::tenants::token::TokenError;
+use crate::tenants::token::{TokenError, Tokens};
 use crate::types::{AccountId, PartitionId, SessionKey, TenantId, WallClock};
 
 /// The events of all tenants, for reading. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Events {
     store: Arc<dyn Store>,
+    sealer: Arc<Sealer>,
+    tokens: Tokens,
     hub: Hub,
     tasks: Tasks,
 }
@@ -62,9 +66,6 @@ pub enum EventsError {
     /// The cursor is not of this tenant's partitions.
     #[error("the cursor was made for another number of partitions; subscribe without it")]
     CursorPartitions,
-    /// The cursor is beyond the end of a log.
-    #[error("the cursor is ahead of what has happened; use the last one that was received")]
-    CursorAhead,
     /// There is no such named subscription.
     #[error("there is no subscription of this name; Subscribe with it first")]
     UnknownSubscription,
@@ -81,7 +82,6 @@ impl EventsError {
     pub const fn reason(&self) -> &'static str {
         match self {
             Self::Cursor(_) | Self::CursorPartitions => "INVALID_CURSOR",
-            Self::CursorAhead => "CURSOR_AHEAD",
             Self::UnknownSubscription => "UNKNOWN_SUBSCRIPTION",
             Self::Store(_) => "STORE_UNAVAILABLE",
             Self::Draining => "DRAINING",
@@ -92,7 +92,7 @@ impl EventsError {
 impl Classified for EventsError {
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::Cursor(_) | Self::CursorPartitions | Self::CursorAhead => ErrorKind::InvalidInput,
+            Self::Cursor(_) | Self::CursorPartitions => ErrorKind::InvalidInput,
             Self::UnknownSubscription => ErrorKind::NotFound,
             Self::Store(error) => error.kind(),
             Self::Draining => ErrorKind::Unavailable,
@@ -101,10 +101,7 @@ impl Classified for EventsError {
 
     fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::Cursor(_)
-            | Self::CursorPartitions
-            | Self::CursorAhead
-            | Self::UnknownSubscription => None,
+            Self::Cursor(_) | Self::CursorPartitions | Self::UnknownSubscription => None,
             Self::Store(error) => error.retry_after(),
             Self::Draining => Some(Duration::from_secs(1)),
         }
@@ -115,7 +112,6 @@ impl Classified for EventsError {
             Self::Store(error) => error.public_text(),
             Self::Cursor(_)
             | Self::CursorPartitions
-            | Self::CursorAhead
             | Self::UnknownSubscription
             | Self::Draining => self.to_string(),
         }
@@ -123,9 +119,22 @@ impl Classified for EventsError {
 }
 
 impl Events {
-    /// Reads from `store`, is woken by `hub`, and ends every subscription when `tasks` are told to stop.
-    pub fn new(store: Arc<dyn Store>, hub: Hub, tasks: Tasks) -> Self {
-        Self { store, hub, tasks }
+    /// Reads from `store`, opens with `sealer` what is sealed there, makes cursors with `tokens`, is woken by `hub`,
+    /// and ends every subscription when `tasks` are told to stop.
+    pub fn new(
+        store: Arc<dyn Store>,
+        sealer: Arc<Sealer>,
+        tokens: Tokens,
+        hub: Hub,
+        tasks: Tasks,
+    ) -> Self {
+        Self {
+            store,
+            sealer,
+            tokens,
+            hub,
+            tasks,
+        }
     }
 
     /// Begins a subscription of a tenant that has `partitions` partitions.
@@ -135,22 +144,24 @@ impl Events {
         partitions: u16,
         options: SubscribeOptions,
     ) -> Result<Subscription, EventsError> {
-        // Watching begins before the ends are looked up, so that nothing falls in between.
-        let tails = self.hub.watch(tenant);
-        let positions = match &options.start {
-            Start::Latest => self.latest(tenant, partitions).await?,
-            Start::Earliest => self.earliest(tenant, partitions).await?,
-            Start::Cursor(text) => self.checked(tenant, partitions, text).await?,
-            Start::Named(name) => self.named(tenant, partitions, name).await?,
+        let start = match &options.start {
+            Start::Latest => Cursor::at(self.latest(tenant, partitions).await?),
+            Start::Earliest => Cursor::at(self.earliest(tenant, partitions).await?),
+            Start::Cursor(text) => self.checked(tenant, partitions, text)?,
+            Start::Named(name) => Cursor::at(self.named(tenant, partitions, name).await?),
         };
         let followed = followed(tenant, partitions, &options.accounts);
         let accounts = options.accounts.iter();
         Ok(Subscription::new(Reader {
-            store: Arc::clone(&self.store),
+            source: Source {
+                store: Arc::clone(&self.store),
+                sealer: Arc::clone(&self.sealer),
+            },
+            hub: self.hub.clone(),
+            tokens: self.tokens.clone(),
             tenant: tenant.clone(),
-            tails,
             tasks: self.tasks.clone(),
-            positions,
+            start,
             followed,
             filter: Filter {
                 accounts: accounts.map(|account| account.as_str().into()).collect(),
@@ -169,7 +180,7 @@ impl Events {
         name: &str,
         cursor: &str,
     ) -> Result<(), EventsError> {
-        let positions = self.checked(tenant, partitions, cursor).await?;
+        let positions = self.checked(tenant, partitions, cursor)?.positions();
         let stored = self.stored(tenant, partitions, name).await?;
         if stored.iter().all(Option::is_none) {
             return Err(EventsError::UnknownSubscription);
@@ -218,24 +229,18 @@ impl Events {
         Ok((0..).zip(bounds.into_iter().map(begin)).collect())
     }
 
-    /// The positions of a cursor that the tenant brings.
-    async fn checked(
+    /// A cursor that the tenant brings.
+    fn checked(
         &self,
         tenant: &TenantId,
         partitions: u16,
         text: &str,
-    ) -> Result<BTreeMap<u16, Position>, EventsError> {
-        let cursor = Cursor::decode(tenant, text)?;
-        if !cursor.positions.keys().copied().eq(0..partitions) {
+    ) -> Result<Cursor, EventsError> {
+        let cursor = Cursor::decode(&self.tokens, tenant, text)?;
+        if !cursor.marks.keys().copied().eq(0..partitions) {
             return Err(EventsError::CursorPartitions);
         }
-        let bounds = self.bounds(tenant, partitions).await?;
-        for (position, bounds) in cursor.positions.values().zip(bounds) {
-            if position.log == bounds.log && position.sequence > bounds.last_sequence {
-                return Err(EventsError::CursorAhead);
-            }
-        }
-        Ok(cursor.positions)
+        Ok(cursor)
     }
 
     async fn stored(

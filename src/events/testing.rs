@@ -1,13 +1,16 @@
 //! What the tests of this room share: leases and logs in a memory store, and events.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use prost::Message as _;
 
+use super::entry::Entry;
 use crate::proto::v1;
 use crate::store::memory::MemoryStore;
+use crate::store::seal::{KeyRing, Sealer};
 use crate::store::{Batch, Claim, Lease, Position, Store as _};
-use crate::types::{Epoch, PartitionId, ReplicaId, TenantId};
+use crate::types::{Epoch, PartitionId, ReplicaId, Secret, TenantId, UnixMillis};
 
 /// A lease of a partition.
 pub(crate) async fn lease(store: &MemoryStore, partition: &PartitionId) -> Lease {
@@ -19,15 +22,17 @@ pub(crate) async fn lease(store: &MemoryStore, partition: &PartitionId) -> Lease
     }
 }
 
-/// Appends events as another writer would, and answers where the log ends.
+/// Appends encoded events as a writer does that has seen the log end at `seen`, and answers where it ends then.
 pub(crate) async fn append(
     store: &MemoryStore,
     partition: &PartitionId,
-    events: &[v1::Event],
+    seen: Position,
+    events: &[Vec<u8>],
 ) -> Position {
     let lease = lease(store, partition).await;
     let batch = Batch {
-        events: events.iter().map(v1::Event::encode_to_vec).collect(),
+        seen,
+        events: events.to_vec(),
         ..Batch::default()
     };
     let done = store.commit(&lease, &batch).await.unwrap();
@@ -46,6 +51,19 @@ pub(crate) fn partition(number: u16) -> PartitionId {
         tenant: tenant(),
         number,
     }
+}
+
+/// An entry of a log: a text message.
+pub(crate) fn entry(sequence: u64, text: &str) -> Arc<Entry> {
+    let encoded = message("bot", text).encode_to_vec();
+    let entry = Entry::decode(&partition(0), sequence, UnixMillis(0), &encoded);
+    Arc::new(entry)
+}
+
+/// A sealer under a key of its own for each seed.
+pub(crate) fn sealer(seed: u8) -> Sealer {
+    let key = Secret::new(format!("{seed:02x}").repeat(32));
+    Sealer::new(KeyRing::parse("k1", [("k1", &key)]).unwrap())
 }
 
 /// A text message to an account.

@@ -34,6 +34,9 @@ struct State {
     /// Events of each commit that was written.
     #[cfg(test)]
     commits: Vec<usize>,
+    /// How often a log was read.
+    #[cfg(test)]
+    reads: usize,
     partitions: HashMap<PartitionId, Partition>,
     shares: Shares,
 }
@@ -90,6 +93,12 @@ impl MemoryStore {
         self.locked(|state| state.commits.clone())
     }
 
+    /// How often a log was read.
+    #[cfg(test)]
+    pub(crate) fn reads(&self) -> usize {
+        self.locked(|state| state.reads)
+    }
+
     /// Loses its newest entries, as a server does that is replaced by a replica which lags behind.
     pub fn lose_newest(&self, partition: &PartitionId, count: usize) {
         self.locked(|state| {
@@ -97,7 +106,9 @@ impl MemoryStore {
             for _ in 0..count {
                 if let Some(lost) = entry.entries.pop_back() {
                     entry.bytes = entry.bytes.saturating_sub(bytes(&lost.payload));
-                    entry.end.sequence -= 1;
+                    // Where it ended before that one was appended, which may have left a hole.
+                    let last = entry.entries.back().map(|last| last.sequence);
+                    entry.end.sequence = last.unwrap_or(lost.sequence - 1);
                 }
             }
             entry.last_batch = 0;
@@ -365,6 +376,10 @@ impl Store for MemoryStore {
     ) -> Result<LogRead, StoreError> {
         self.answering().await?;
         self.serving(|state| {
+            #[cfg(test)]
+            {
+                state.reads += 1;
+            }
             let partition = state.partition(partition);
             let entries = &partition.entries;
             let start = entries.partition_point(|entry| entry.sequence <= after);
