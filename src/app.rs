@@ -17,6 +17,7 @@ use crate::cluster::ownership::Ownership;
 use crate::config::{self, Config};
 use crate::connectors::websocket::DialError;
 use crate::error::{Classified, ErrorKind};
+use crate::events::follower;
 use crate::events::hub::Hub;
 use crate::events::log::LogWriter;
 use crate::events::service::Events;
@@ -115,7 +116,9 @@ impl App {
         for warning in config.warnings() {
             warn!("{warning}");
         }
-        let sealer = Arc::new(Sealer::new(parts::key_ring(&config.seal.open()?)?));
+        let keys = config.seal.open()?;
+        let sealer = Arc::new(Sealer::new(parts::key_ring(&keys)?));
+        let tokens = parts::tokens(&keys)?;
         let (grpc_listener, grpc_address) = listen("grpc.listen", config.grpc.listen).await?;
         let (ops_listener, ops_address) = listen("ops.listen", config.ops.listen).await?;
         let directory =
@@ -135,7 +138,14 @@ impl App {
         let store = parts::open_store(&config.store).await?;
 
         let hub = Hub::new();
-        let events = Events::new(Arc::clone(&store), hub.clone(), api.clone());
+        let events = Events::new(
+            Arc::clone(&store),
+            Arc::clone(&sealer),
+            tokens.clone(),
+            hub.clone(),
+            api.clone(),
+        );
+        follower::start(Arc::clone(&store), hub.clone(), &services);
         let (gateway, keeper, complete) = start_sessions(&config, tenants, &store, &hub, &writers);
         services.spawn(
             "store check",
@@ -166,6 +176,7 @@ impl App {
             gateway: gateway.clone(),
             events,
             directory,
+            tokens,
         };
         let health = server::start(grpc_listener, served, options, &api).await?;
         services.spawn(

@@ -20,6 +20,7 @@ use crate::store::redis::{RedisOptions, RedisStore};
 use crate::store::seal::{KeyRing, KeyRingError, Sealer};
 use crate::tenants::auth::{KeyDigest, Scope};
 use crate::tenants::directory;
+use crate::tenants::token::Tokens;
 use crate::types::Secret;
 
 /// How long a connection to an upstream may take.
@@ -58,6 +59,12 @@ pub(super) fn key_ring(keys: &SealKeys) -> Result<KeyRing, KeyRingError> {
         })
         .collect();
     KeyRing::parse(&keys.active, hex.iter().map(|(id, key)| (*id, key)))
+}
+
+pub(super) fn tokens(keys: &SealKeys) -> Result<Tokens, KeyRingError> {
+    let active = keys.keys.get(&keys.active);
+    let active = active.ok_or_else(|| KeyRingError::NoActive(keys.active.clone()))?;
+    Ok(Tokens::new(active, keys.keys.values()))
 }
 
 pub(super) fn directory_entry(tenant: &config::Tenant) -> directory::Tenant {
