@@ -12,12 +12,20 @@ mod embedded_faults;
 mod fixture;
 #[path = "store_contract/leases.rs"]
 mod leases;
+#[path = "store_contract/log.rs"]
+mod log;
 #[path = "store_contract/records.rs"]
 mod records;
+#[path = "store_contract/redis_failover.rs"]
+mod redis_failover;
 #[path = "store_contract/redis_faults.rs"]
 mod redis_faults;
 #[path = "support/redis.rs"]
 mod redis_server;
+#[path = "support/sentinel.rs"]
+mod sentinel;
+#[path = "store_contract/shares.rs"]
+mod shares;
 #[path = "store_contract/subscriptions.rs"]
 mod subscriptions;
 #[path = "store_contract/twins.rs"]
@@ -40,18 +48,43 @@ macro_rules! contract {
                 leases: a_stale_owner_writes_nothing,
                 leases: a_partition_never_claimed_takes_no_write,
                 records: a_commit_is_whole_and_sequences_are_dense,
-                records: a_read_is_after_a_place_and_bounded,
-                records: a_log_is_trimmed_exactly,
-                records: a_log_keeps_its_identity,
                 records: sessions_come_in_the_order_of_accounts,
                 records: big_records_and_events_come_back,
                 records: large_batches_are_whole,
                 records: concurrent_commits_do_not_mix,
                 records: partitions_and_tenants_are_apart,
+                records: sends_are_remembered_and_forgotten,
+                log: a_read_is_after_a_place_and_bounded,
+                log: a_log_keeps_its_identity,
+                log: a_read_and_its_bounds_are_of_one_moment,
+                log: a_log_is_trimmed_to_a_number_of_events_exactly,
+                log: a_log_is_trimmed_to_a_number_of_bytes_exactly,
+                log: a_log_is_trimmed_to_an_age_exactly,
+                log: a_log_keeps_to_all_bounds_of_its_retention,
+                log: missing_entries_do_not_count_for_retention,
+                log: a_long_trim_goes_in_steps,
+                log: a_batch_that_comes_again_is_written_once,
+                log: batches_without_an_id_are_all_written,
+                log: retries_of_many_at_once_are_written_once,
+                log: a_log_that_lost_its_newest_entries_leaves_a_hole,
+                log: a_log_that_lost_everything_goes_on_as_the_same,
+                log: what_was_seen_of_another_log_is_passed_over,
                 subscriptions: a_subscription_only_moves_forward,
                 subscriptions: a_subscription_follows_the_present_log_only,
                 subscriptions: subscriptions_are_apart,
+                subscriptions: subscriptions_are_listed,
+                subscriptions: use_is_noted_also_where_nothing_moves,
+                subscriptions: a_subscription_is_removed,
+                subscriptions: only_what_is_not_used_expires,
+                subscriptions: nobody_has_a_share_of_what_was_removed,
                 subscriptions: it_answers,
+                shares: members_come_and_go,
+                shares: a_member_that_does_not_stay_runs_out,
+                shares: members_are_of_one_subscription,
+                shares: a_share_is_one_members,
+                shares: one_of_many_members_gets_a_share,
+                shares: a_share_that_is_not_kept_runs_out,
+                shares: shares_are_apart,
             );
         })+
     };

@@ -16,7 +16,11 @@ const SEALED: u8 = 0;
 ///
 /// # Errors
 /// [`SealError::Cipher`], which is not expected.
-pub fn wrap(sealer: &Sealer, tenant: &TenantId, encoded: &[u8]) -> Result<Vec<u8>, SealError> {
+pub(super) fn wrap(
+    sealer: &Sealer,
+    tenant: &TenantId,
+    encoded: &[u8],
+) -> Result<Vec<u8>, SealError> {
     let sealed = with(tenant, |belongs| sealer.seal(belongs, encoded))?;
     let mut payload = Vec::with_capacity(1 + sealed.len());
     payload.push(SEALED);
@@ -28,7 +32,7 @@ pub fn wrap(sealer: &Sealer, tenant: &TenantId, encoded: &[u8]) -> Result<Vec<u8
 ///
 /// # Errors
 /// When it is sealed and does not open.
-pub fn unwrap<'a>(
+pub(super) fn unwrap<'a>(
     sealer: &Sealer,
     tenant: &TenantId,
     payload: &'a [u8],

@@ -3,33 +3,33 @@
 //! A subscription gets on only when its subscriber asks for the next batch: it holds one batch at the most, and a
 //! subscriber that does not ask costs nothing. While the store is away it waits, and its heartbeats go on.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::fmt;
 use std::time::Duration;
 
 use tokio::time::Instant;
+use tokio_util::sync::DropGuard;
 
 use places::{Places, Step};
 
-use super::cursor::{Cursor, Mark};
+use super::cursor::Cursor;
 use super::hub::{Hub, News};
 use super::metrics as names;
 use super::place::Filter;
 use super::service::EventsError;
+use super::share::Share;
 use super::source::Source;
 use crate::proto::v1;
 use crate::runtime::supervisor::Tasks;
-use crate::store::Position;
 use crate::tenants::token::Tokens;
 use crate::types::TenantId;
 
 mod places;
+mod reading;
 
 /// A running subscription.
 pub struct Subscription {
     places: Places,
-    /// Where it stands in the partitions that it does not follow.
-    rest: BTreeMap<u16, Mark>,
     news: News,
     tenant: TenantId,
     tokens: Tokens,
@@ -39,7 +39,10 @@ pub struct Subscription {
     look_at: Instant,
     /// Whether the first response is still to be sent.
     fresh: bool,
-    _counted: Counted,
+    /// None for the gateway's own, which is no traffic.
+    counted: Option<Counted>,
+    /// Keeps a named subscription from expiring.
+    _keeper: Option<DropGuard>,
 }
 
 /// What a subscription is made of.
@@ -53,6 +56,10 @@ pub(super) struct Reader {
     pub(super) start: Cursor,
     /// The partitions that are read; the others keep their positions.
     pub(super) followed: HashSet<u16>,
+    /// What of a shared subscription is this one's.
+    pub(super) share: Option<Share>,
+    /// Keeps a named subscription from expiring.
+    pub(super) keeper: Option<DropGuard>,
     pub(super) filter: Filter,
     pub(super) max_batch: usize,
     pub(super) heartbeat: Duration,
@@ -85,16 +92,17 @@ impl Subscription {
             reader.tenant.clone(),
             reader.filter,
             reader.max_batch,
+            reader.share,
+            reader.start.clone(),
         );
-        let mut rest = reader.start.marks;
-        for number in reader.followed {
-            if let Some(mark) = rest.remove(&number) {
+        for (number, mark) in reader.start.marks {
+            if reader.followed.contains(&number) {
                 places.follow(number, mark);
             }
         }
+        let counts = !reader.tenant.is_reserved();
         Self {
             places,
-            rest,
             news,
             tenant: reader.tenant,
             tokens: reader.tokens,
@@ -102,20 +110,8 @@ impl Subscription {
             heartbeat: reader.heartbeat,
             look_at: Instant::now() + reader.heartbeat,
             fresh: true,
-            _counted: Counted::new(),
-        }
-    }
-
-    /// Follows a partition from a position on; one that is followed goes on from there.
-    pub fn follow(&mut self, number: u16, position: Position) {
-        self.rest.remove(&number);
-        self.places.follow(number, position.into());
-    }
-
-    /// Follows a partition no more; the cursor keeps the place that it has come to.
-    pub fn unfollow(&mut self, number: u16) {
-        if let Some(mark) = self.places.unfollow(number) {
-            self.rest.insert(number, mark);
+            counted: counts.then(Counted::new),
+            _keeper: reader.keeper,
         }
     }
 
@@ -131,6 +127,7 @@ impl Subscription {
         }
         let silent_until = Instant::now() + self.heartbeat;
         loop {
+            self.places.reassign();
             self.look_if_due();
             let step = match self.places.step() {
                 Step::Nothing => match self.wake(silent_until).await {
@@ -182,29 +179,13 @@ impl Subscription {
     }
 
     fn deliver(&self, events: Vec<v1::Event>) -> Delivery {
-        let mut delivered = 0;
-        for event in &events {
-            match event.kind.as_ref() {
-                Some(v1::event::Kind::Gap(gap)) => {
-                    metrics::counter!(names::GAPS, "reason" => reason_label(gap.reason()))
-                        .increment(1);
-                }
-                Some(
-                    v1::event::Kind::Message(_)
-                    | v1::event::Kind::SessionChanged(_)
-                    | v1::event::Kind::SignatureExpired(_)
-                    | v1::event::Kind::KickedOffline(_)
-                    | v1::event::Kind::UpstreamNotice(_),
-                )
-                | None => delivered += 1,
-            }
+        if self.counted.is_some() {
+            count(&events);
         }
-        metrics::counter!(names::DELIVERED).increment(delivered);
-        let mut marks = self.places.marks();
-        marks.extend(&self.rest);
+        let cursor = self.places.cursor();
         Delivery {
             events,
-            cursor: Cursor { marks }.encode(&self.tokens, &self.tenant),
+            cursor: cursor.encode(&self.tokens, &self.tenant),
         }
     }
 }
@@ -213,7 +194,7 @@ impl fmt::Debug for Subscription {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Subscription")
             .field("tenant", &self.tenant)
-            .field("marks", &self.places.marks())
+            .field("cursor", &self.places.cursor())
             .finish_non_exhaustive()
     }
 }
@@ -227,6 +208,26 @@ const fn reason_label(reason: v1::GapReason) -> &'static str {
         v1::GapReason::Corrupt => "corrupt",
         v1::GapReason::NotStored => "not_stored",
     }
+}
+
+fn count(events: &[v1::Event]) {
+    let mut delivered = 0;
+    for event in events {
+        match event.kind.as_ref() {
+            Some(v1::event::Kind::Gap(gap)) => {
+                metrics::counter!(names::GAPS, "reason" => reason_label(gap.reason())).increment(1);
+            }
+            Some(
+                v1::event::Kind::Message(_)
+                | v1::event::Kind::SessionChanged(_)
+                | v1::event::Kind::SignatureExpired(_)
+                | v1::event::Kind::KickedOffline(_)
+                | v1::event::Kind::UpstreamNotice(_),
+            )
+            | None => delivered += 1,
+        }
+    }
+    metrics::counter!(names::DELIVERED).increment(delivered);
 }
 
 /// Counts a subscription for as long as it lives.

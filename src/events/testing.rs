@@ -6,10 +6,14 @@ use std::time::Duration;
 use prost::Message as _;
 
 use super::entry::Entry;
+use super::hub::Hub;
+use super::service::Events;
 use crate::proto::v1;
+use crate::runtime::supervisor::Tasks;
 use crate::store::memory::MemoryStore;
 use crate::store::seal::{KeyRing, Sealer};
 use crate::store::{Batch, Claim, Lease, Position, Store as _};
+use crate::tenants::token::Tokens;
 use crate::types::{Epoch, PartitionId, ReplicaId, Secret, TenantId, UnixMillis};
 
 /// A lease of a partition.
@@ -22,17 +26,27 @@ pub(crate) async fn lease(store: &MemoryStore, partition: &PartitionId) -> Lease
     }
 }
 
-/// Appends encoded events as a writer does that has seen the log end at `seen`, and answers where it ends then.
+/// Appends events as another writer would, and answers where the log ends.
 pub(crate) async fn append(
     store: &MemoryStore,
     partition: &PartitionId,
+    events: &[v1::Event],
+) -> Position {
+    let payloads: Vec<_> = events.iter().map(v1::Event::encode_to_vec).collect();
+    append_after(store, partition, Position::default(), &payloads).await
+}
+
+/// Appends payloads as a writer does that has seen the log end at `seen`, and answers where it ends then.
+pub(crate) async fn append_after(
+    store: &MemoryStore,
+    partition: &PartitionId,
     seen: Position,
-    events: &[Vec<u8>],
+    payloads: &[Vec<u8>],
 ) -> Position {
     let lease = lease(store, partition).await;
     let batch = Batch {
         seen,
-        events: events.to_vec(),
+        events: payloads.to_vec(),
         ..Batch::default()
     };
     let done = store.commit(&lease, &batch).await.unwrap();
@@ -40,6 +54,12 @@ pub(crate) async fn append(
         log: done.log,
         sequence: done.last_sequence,
     }
+}
+
+/// The events of a store; what is sealed is sealed by [`sealer`] 1.
+pub(crate) fn events(store: Arc<MemoryStore>, hub: &Hub, tasks: &Tasks) -> Events {
+    let (sealer, tokens) = (Arc::new(sealer(1)), Tokens::for_tests());
+    Events::new(store, sealer, tokens, hub.clone(), tasks.clone())
 }
 
 pub(crate) fn tenant() -> TenantId {

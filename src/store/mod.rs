@@ -8,6 +8,7 @@ pub mod embedded;
 pub mod memory;
 pub mod metrics;
 pub mod redis;
+pub mod redis_url;
 pub mod seal;
 mod shares;
 
@@ -19,6 +20,9 @@ use futures_util::stream::BoxStream;
 
 use crate::error::{Classified, ErrorKind};
 use crate::types::{AccountId, Epoch, MemberId, PartitionId, ReplicaId, TenantId, UnixMillis};
+
+/// The most entries that one call of [`Store::trim`] drops: whoever else writes waits meanwhile.
+const TRIM_ENTRIES: u64 = 1000;
 
 /// The durable state of all partitions.
 #[async_trait]
@@ -103,8 +107,8 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
         now: UnixMillis,
     ) -> Result<(), StoreError>;
 
-    /// Forgets a named subscription in a partition; with `unused_since` only if it was not used since. True if it
-    /// was there and is forgotten.
+    /// Forgets a named subscription in a partition, and who has this share of it; with `unused_since` only if it was
+    /// not used since. True if it was there and is forgotten.
     async fn remove_subscription(
         &self,
         partition: &PartitionId,
@@ -287,7 +291,9 @@ impl Position {
 pub struct LogBounds {
     /// The log's identity; 0 for a log that was never written to.
     pub log: LogId,
-    /// The sequence of the oldest retained entry; `last_sequence + 1` when none is.
+    /// Where the last [`Store::trim`] that dropped something left the log beginning: at the oldest entry then, or after
+    /// the last if none was left; 1 if there was no such trim. What is missing before was not to be kept; what is
+    /// missing from here on is lost.
     pub first_sequence: u64,
     /// The sequence of the newest entry ever appended; 0 for none.
     pub last_sequence: u64,
@@ -336,7 +342,7 @@ pub struct StoredSubscription {
 /// One entry of a log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogEntry {
-    /// Its place: the first is 1, each next one greater by one.
+    /// Its place: the first is 1, each next one greater by one, or by more where entries were lost.
     pub sequence: u64,
     /// When it was appended, by the clock of the owner.
     pub appended_at: UnixMillis,

@@ -84,4 +84,10 @@ impl Shares {
             self.claims.remove(&key);
         }
     }
+
+    /// Drops who has a partition of a subscription that is no more.
+    pub(super) fn forget(&mut self, partition: &PartitionId, subscription: &str) {
+        self.claims
+            .remove(&(partition.clone(), subscription.to_owned()));
+    }
 }

@@ -8,7 +8,10 @@ use imgate::store::embedded::EmbeddedStore;
 use imgate::store::memory::MemoryStore;
 use imgate::store::metrics::{Backend, Measured};
 use imgate::store::redis::{RedisOptions, RedisStore};
-use imgate::store::{Batch, Claim, Committed, Lease, LogEntry, Store, StoreError, StoredSession};
+use imgate::store::{
+    Batch, Claim, Committed, Lease, LogEntry, LogId, Position, Retention, Store, StoreError,
+    StoredSend, StoredSession, Trimmed,
+};
 use imgate::types::{AccountId, Epoch, PartitionId, ReplicaId, TenantId, UnixMillis};
 
 use crate::redis_server::RedisServer;
@@ -85,11 +88,43 @@ pub(crate) fn session(account: &str, record: impl Into<Vec<u8>>) -> StoredSessio
     }
 }
 
+/// What is remembered of a send; nothing forgets it.
+pub(crate) fn send(account: &str, id: &str, record: impl Into<Vec<u8>>) -> StoredSend {
+    StoredSend {
+        account: AccountId::new(account),
+        client_message_id: id.into(),
+        record: record.into(),
+    }
+}
+
+pub(crate) fn at(log: LogId, sequence: u64) -> Position {
+    Position { log, sequence }
+}
+
+/// Keeps everything. Tests lower one of its bounds.
+pub(crate) const ALL: Retention = Retention {
+    events: u64::MAX,
+    bytes: u64::MAX,
+    since: UnixMillis(0),
+};
+
+/// Keeps at most so many of the newest entries.
+pub(crate) fn newest(events: u64) -> Retention {
+    Retention { events, ..ALL }
+}
+
+/// Trims in one step, and says how many entries that dropped.
+pub(crate) async fn trim(store: &Shared, lease: &Lease, retention: Retention) -> u64 {
+    let Trimmed { dropped, more } = store.trim(lease, &retention).await.unwrap();
+    assert!(!more, "not done after {dropped}");
+    dropped
+}
+
 pub(crate) fn events<const N: usize>(payloads: [&str; N]) -> Batch {
     Batch {
         now: UnixMillis(1_700_000_000_123),
-        records: Vec::new(),
         events: payloads.map(|payload| payload.as_bytes().to_vec()).into(),
+        ..Batch::default()
     }
 }
 
@@ -97,7 +132,7 @@ pub(crate) fn records(records: impl Into<Vec<StoredSession>>) -> Batch {
     Batch {
         now: UnixMillis(7),
         records: records.into(),
-        events: Vec::new(),
+        ..Batch::default()
     }
 }
 

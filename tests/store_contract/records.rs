@@ -1,7 +1,7 @@
 //! The contract's part on what is written: records, the log, and the walls between partitions.
 
 use futures_util::future::join_all;
-use imgate::store::{Batch, LogBounds, LogId};
+use imgate::store::{Batch, LogId};
 use imgate::types::{AccountId, UnixMillis};
 
 use crate::fixture::*;
@@ -29,86 +29,6 @@ pub(crate) async fn a_commit_is_whole_and_sequences_are_dense(store: Shared) {
         store.sessions(&here()).await.unwrap(),
         [session("bot", "third"), session("cat", "only")]
     );
-}
-
-pub(crate) async fn a_read_is_after_a_place_and_bounded(store: Shared) {
-    let lease = owned(&store, &here()).await;
-    append(&store, &lease, ["1", "2", "3", "4", "5"]).await;
-    let sequences = |after, limit| {
-        let store = store.clone();
-        async move {
-            let entries = store.read(&here(), after, limit).await.unwrap().entries;
-            entries
-                .iter()
-                .map(|entry| entry.sequence)
-                .collect::<Vec<_>>()
-        }
-    };
-    assert_eq!(sequences(0, 2).await, [1, 2]);
-    assert_eq!(sequences(2, 2).await, [3, 4]);
-    assert_eq!(sequences(4, 2).await, [5]);
-    assert_eq!(sequences(3, usize::MAX).await, [4, 5]);
-    assert!(sequences(0, 0).await.is_empty());
-    assert!(sequences(5, 9).await.is_empty());
-    assert!(sequences(u64::MAX, 9).await.is_empty());
-}
-
-pub(crate) async fn a_log_is_trimmed_exactly(store: Shared) {
-    let empty = LogBounds {
-        log: LogId(0),
-        first_sequence: 1,
-        last_sequence: 0,
-    };
-    assert_eq!(store.log_bounds(&here()).await.unwrap(), empty);
-    let lease = owned(&store, &here()).await;
-    store.trim(&lease, 5).await.unwrap();
-    assert_eq!(store.log_bounds(&here()).await.unwrap(), empty);
-
-    // More than one node of a radix tree or one page holds, so that inexact trimming shows.
-    for _ in 0..50 {
-        append(&store, &lease, ["a", "b", "c", "d", "e"]).await;
-    }
-    let log = append(&store, &lease, ["last"]).await.log;
-    let bounds = |first_sequence| LogBounds {
-        log,
-        first_sequence,
-        last_sequence: 251,
-    };
-    assert_eq!(store.log_bounds(&here()).await.unwrap(), bounds(1));
-    for first in [1, 2, 133, 7] {
-        store.trim(&lease, first).await.unwrap();
-    }
-    assert_eq!(store.log_bounds(&here()).await.unwrap(), bounds(133));
-    let left = store.read(&here(), 0, 1000).await.unwrap().entries;
-    assert_eq!((left[0].sequence, left.len()), (133, 119));
-
-    store.trim(&lease, 10_000).await.unwrap();
-    assert_eq!(store.log_bounds(&here()).await.unwrap(), bounds(252));
-    assert_eq!(append(&store, &lease, ["on"]).await.last_sequence, 252);
-    assert_eq!(store.log_bounds(&here()).await.unwrap().first_sequence, 252);
-}
-
-pub(crate) async fn a_log_keeps_its_identity(store: Shared) {
-    let lease = owned(&store, &here()).await;
-    let none = store.commit(&lease, &records([session("bot", "r")])).await;
-    let none = none.unwrap();
-    assert_eq!((none.log, none.last_sequence), (LogId(0), 0));
-    let nothing = store.commit(&lease, &Batch::default()).await.unwrap();
-    assert_eq!(nothing, none);
-
-    let made = append(&store, &lease, ["x"]).await;
-    store.release(&lease).await.unwrap();
-    let lease = owned(&store, &here()).await;
-    store.trim(&lease, 2).await.unwrap();
-    let later = append(&store, &lease, ["y"]).await;
-    assert_eq!((later.log, later.last_sequence), (made.log, 2));
-    let quiet = store.commit(&lease, &records([session("bot", "s")])).await;
-    assert_eq!(quiet.unwrap(), later);
-    assert_eq!(store.log_bounds(&here()).await.unwrap().log, made.log);
-
-    let other = partition("tenant", 4);
-    let lease = owned(&store, &other).await;
-    assert_ne!(append(&store, &lease, ["x"]).await.log, made.log);
 }
 
 pub(crate) async fn sessions_come_in_the_order_of_accounts(store: Shared) {
@@ -150,6 +70,7 @@ pub(crate) async fn big_records_and_events_come_back(store: Shared) {
         now: UnixMillis(1),
         records: vec![session("bot", big(1))],
         events: vec![big(2), Vec::new(), big(3)],
+        ..Batch::default()
     };
     store.commit(&lease, &batch).await.unwrap();
     let account = AccountId::new("bot");
@@ -169,6 +90,7 @@ pub(crate) async fn large_batches_are_whole(store: Shared) {
             .iter()
             .map(|name| name.as_bytes().to_vec())
             .collect(),
+        ..Batch::default()
     };
     let committed = store.commit(&lease, &batch).await.unwrap();
     assert_eq!(committed.last_sequence, 9_000);
@@ -237,4 +159,59 @@ pub(crate) async fn partitions_and_tenants_are_apart(store: Shared) {
     let never = partition("a", 2);
     assert!(store.sessions(&never).await.unwrap().is_empty());
     assert!(log(&store, &never).await.is_empty());
+}
+
+pub(crate) async fn sends_are_remembered_and_forgotten(store: Shared) {
+    assert!(store.sends(&here()).await.unwrap().is_empty());
+    let lease = owned(&store, &here()).await;
+    let every_byte: Vec<u8> = (0..=255).collect();
+    // Of these a joined name could be read in two ways.
+    let mut sorted = vec![
+        send("", "a", "1"),
+        send("1", ":a", "2"),
+        send("1:", "a", "3"),
+        send("a", "", "4"),
+        send("a", "1:b", every_byte),
+        send("a", "b", "5"),
+        send("a", "é \u{0}\n", "6"),
+        send("a1", ":b", "7"),
+        send("用户", "b", "8"),
+    ];
+    let mut batch = Batch {
+        sends: sorted.clone(),
+        ..Batch::default()
+    };
+    batch.sends.reverse();
+    batch.sends.swap(2, 5);
+    batch.sends.insert(0, send("a", "b", "an earlier one"));
+    store.commit(&lease, &batch).await.unwrap();
+    assert_eq!(store.sends(&here()).await.unwrap(), sorted);
+    assert!(
+        store
+            .sends(&partition("tenant", 4))
+            .await
+            .unwrap()
+            .is_empty()
+    );
+
+    let batch = Batch {
+        sends: vec![
+            send("a", "", ""),
+            send("a1", ":b", "gone"),
+            send("a1", ":b", ""),
+            send("nobody", "x", ""),
+            send("", "a", ""),
+            send("", "a", "there again"),
+        ],
+        ..events(["x"])
+    };
+    store.commit(&lease, &batch).await.unwrap();
+    sorted.retain(|one| !["4", "7"].map(str::as_bytes).contains(&&one.record[..]));
+    sorted[0].record = b"there again".to_vec();
+    assert_eq!(store.sends(&here()).await.unwrap(), sorted);
+
+    let stale = lease.clone();
+    owned(&store, &here()).await;
+    fenced(store.commit(&stale, &batch).await, &stale);
+    assert_eq!(store.sends(&here()).await.unwrap(), sorted);
 }

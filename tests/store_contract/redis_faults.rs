@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use imgate::store::redis::{RedisOptions, RedisStore};
-use imgate::store::{Batch, LogId, Position, Renewal, Store as _, StoreError};
-use imgate::types::AccountId;
+use imgate::store::{Batch, LogId, Renewal, Store as _, StoreError};
+use imgate::types::{AccountId, UnixMillis};
 use tokio::time::Instant;
 
 use crate::fixture::*;
@@ -122,7 +122,7 @@ async fn a_server_restarted_empty_is_noticed() {
         fenced(store.commit(&lease, &events(["y"])).await, &lease),
         None
     );
-    assert_eq!(fenced(store.trim(&lease, 1).await, &lease), None);
+    assert_eq!(fenced(store.trim(&lease, &newest(0)).await, &lease), None);
     assert_eq!(store.log_bounds(&here()).await.unwrap().log, LogId(0));
 
     let again = store
@@ -178,7 +178,7 @@ async fn a_full_server_says_so_and_writes_nothing() {
     assert_eq!(store.log_bounds(&here()).await.unwrap().last_sequence, last);
     // What needs no space goes on, so that an owner stays one and can make space.
     assert_eq!(store.renew(&lease, LONG).await.unwrap(), Renewal::Renewed);
-    store.trim(&lease, last).await.unwrap();
+    assert_eq!(trim(&store, &lease, newest(1)).await, last - 1);
     let after = store.commit(&lease, &second).await.unwrap();
     assert_eq!(after.last_sequence, last + 1);
     assert_eq!(store.sessions(&here()).await.unwrap(), second.records);
@@ -199,10 +199,7 @@ async fn a_key_of_a_wrong_type_is_named_and_nothing_is_written() {
     };
     let mut batch = events(["y"]);
     batch.records = vec![session("bot", "record")];
-    let position = Position {
-        log: LogId(1),
-        sequence: 1,
-    };
+    let position = at(LogId(1), 1);
     run(&["HSET", "imgate:{tenant:3}:sessions", "other", "record"]);
     run(&["HSET", "imgate:{tenant:3}:subs", "other", "1 1"]);
     for name in ["sessions", "log", "meta", "subs", "lease", "epoch"] {
@@ -270,7 +267,7 @@ async fn what_cannot_be_read_is_named() {
     assert_eq!(place(error), key("meta"));
     let error = store.commit(&lease, &batch).await.unwrap_err();
     assert_eq!(place(error), key("meta"));
-    let error = store.trim(&lease, 2).await.unwrap_err();
+    let error = store.trim(&lease, &newest(0)).await.unwrap_err();
     assert_eq!(place(error), key("meta"));
 
     run("HSET", &[key("subs").as_bytes(), b"main", b"here"]);

@@ -4,16 +4,18 @@
 //! while the tail does not reach back to it. One read is under way at a time.
 
 use std::collections::BTreeMap;
-use std::pin::Pin;
 
 use futures_util::FutureExt as _;
 use tokio::time::Instant;
 
-use crate::events::cursor::Mark;
+use super::reading::{Reading, finished};
+
+use crate::events::cursor::{Cursor, Mark};
 use crate::events::hub::{Followed, Hub};
 use crate::events::place::{self, Filter, MAX_BATCH_BYTES, Stand};
+use crate::events::share::{Change, Share};
 use crate::events::source::{Read, Retry, Source};
-use crate::events::tail::{Ask, Fetch, Next, Stamp};
+use crate::events::tail::{Ask, Next};
 use crate::proto::v1;
 use crate::store::StoreError;
 use crate::types::{PartitionId, TenantId};
@@ -28,8 +30,12 @@ pub(super) struct Places {
     tenant: TenantId,
     filter: Filter,
     max_batch: usize,
+    /// What of a shared subscription is this one's.
+    share: Option<Share>,
     /// In the order of their numbers.
     places: Vec<Place>,
+    /// Where it stands in the partitions that it does not follow.
+    rest: BTreeMap<u16, Mark>,
     /// The index of the place whose turn is next.
     turn: usize,
     /// The read under way; it outlives a heartbeat.
@@ -55,17 +61,6 @@ struct Place {
     retry_at: Option<Instant>,
 }
 
-enum Reading {
-    /// For this place alone.
-    Own {
-        number: u16,
-        stamp: Stamp,
-        answer: Pin<Box<dyn Future<Output = Result<Read, StoreError>> + Send>>,
-    },
-    /// For the tail.
-    Shared { number: u16, fetch: Fetch },
-}
-
 /// What came of an attempt to get on.
 pub(super) enum Step {
     /// Events, one at least, all of one partition.
@@ -83,6 +78,8 @@ impl Places {
         tenant: TenantId,
         filter: Filter,
         max_batch: usize,
+        share: Option<Share>,
+        start: Cursor,
     ) -> Self {
         Self {
             source,
@@ -90,7 +87,9 @@ impl Places {
             tenant,
             filter,
             max_batch,
+            share,
             places: Vec::new(),
+            rest: start.marks,
             turn: 0,
             reading: None,
             average_bytes: 1024,
@@ -99,7 +98,8 @@ impl Places {
 
     /// Follows a partition from a mark on; one that is followed goes on from there.
     pub(super) fn follow(&mut self, number: u16, mark: Mark) {
-        let _before = self.unfollow(number);
+        self.unfollow(number);
+        self.rest.remove(&number);
         let partition = PartitionId {
             tenant: self.tenant.clone(),
             number,
@@ -118,19 +118,32 @@ impl Places {
         self.places.insert(index, place);
     }
 
-    /// Follows a partition no more. Answers where the subscription stands in it, if it was followed.
-    pub(super) fn unfollow(&mut self, number: u16) -> Option<Mark> {
-        let index = self.index(number)?;
-        self.reading.take_if(|reading| reading.number() == number);
-        Some(self.places.remove(index).stand.mark)
+    /// Follows a partition no more. It keeps its place.
+    pub(super) fn unfollow(&mut self, number: u16) {
+        if let Some(index) = self.index(number) {
+            self.reading.take_if(|reading| reading.number() == number);
+            let mark = self.places.remove(index).stand.mark;
+            self.rest.insert(number, mark);
+        }
+    }
+
+    /// Begins and ends following partitions of a shared subscription.
+    pub(super) fn reassign(&mut self) {
+        let changes = self.share.as_mut().map(Share::changes);
+        for change in changes.unwrap_or_default() {
+            match change {
+                Change::Follow(number, position) => self.follow(number, position.into()),
+                Change::Unfollow(number) => self.unfollow(number),
+            }
+        }
     }
 
     /// Where the subscription stands.
-    pub(super) fn marks(&self) -> BTreeMap<u16, Mark> {
+    pub(super) fn cursor(&self) -> Cursor {
+        let mut marks = self.rest.clone();
         let places = self.places.iter();
-        places
-            .map(|place| (place.number(), place.stand.mark))
-            .collect()
+        marks.extend(places.map(|place| (place.number(), place.stand.mark)));
+        Cursor { marks }
     }
 
     /// Takes note of how much was ever new in the logs, by partition number.
@@ -170,6 +183,7 @@ impl Places {
         let retry_at = stirred.filter_map(|place| place.retry_at).min();
         let answer = tokio::select! {
             answer = finished(&mut self.reading) => answer,
+            () = reassigned(&mut self.share) => return Step::Moved,
             () = sleep_until(retry_at) => return Step::Moved,
         };
         self.finish(answer)
@@ -235,14 +249,9 @@ impl Places {
         // What comes up meanwhile will stir it again.
         place.stirred = false;
         place.look = None;
-        let (source, partition) = (self.source.clone(), place.followed.partition.clone());
-        let after = place.stand.mark.position.sequence.saturating_sub(1);
-        let answer = async move { source.read(&partition, after, limit).await };
-        self.reading = Some(Reading::Own {
-            number: place.number(),
-            stamp: place.followed.tail.stamp(),
-            answer: Box::pin(answer),
-        });
+        let stamp = place.followed.tail.stamp();
+        let (partition, stand) = (&place.followed.partition, &place.stand);
+        self.reading = Some(Reading::own(&self.source, partition, stand, limit, stamp));
     }
 
     fn poll_reading_of(&mut self, number: u16) -> Step {
@@ -296,12 +305,19 @@ impl Places {
         self.settle(index, stand, taken.events)
     }
 
-    /// Moves on to a new stand, and delivers what lay before it. All that a subscriber gets passes here.
+    /// Moves on to a new stand, and delivers what lay before it, if that may be delivered; if not, all is as before.
+    /// All that a subscriber gets passes here.
     fn settle(&mut self, index: usize, stand: Stand, events: Vec<v1::Event>) -> Step {
-        if let Some(place) = self.places.get_mut(index) {
-            place.stand = stand;
-        }
         self.turn = index + 1;
+        let Some(place) = self.places.get_mut(index) else {
+            return Step::Moved;
+        };
+        let (number, position) = (place.number(), stand.mark.position);
+        let share = self.share.as_ref();
+        if !share.is_none_or(|share| share.confirm(number, position, !events.is_empty())) {
+            return Step::Moved;
+        }
+        place.stand = stand;
         if events.is_empty() {
             Step::Moved
         } else {
@@ -343,22 +359,9 @@ impl Place {
     }
 }
 
-impl Reading {
-    const fn number(&self) -> u16 {
-        match self {
-            Self::Own { number, .. } | Self::Shared { number, .. } => *number,
-        }
-    }
-}
-
-/// The end of the read under way, with the answer if it is not the tail's; never, when there is none.
-async fn finished(reading: &mut Option<Reading>) -> Option<Result<Read, StoreError>> {
-    match reading {
-        Some(Reading::Own { answer, .. }) => Some(answer.as_mut().await),
-        Some(Reading::Shared { fetch, .. }) => {
-            fetch.await;
-            None
-        }
+async fn reassigned(share: &mut Option<Share>) {
+    match share {
+        Some(share) => share.changed().await,
         None => std::future::pending().await,
     }
 }

@@ -4,10 +4,9 @@ use futures_util::FutureExt as _;
 
 use super::*;
 use crate::events::source::RETRY_MAX;
-use crate::events::testing::{append, entry, message, partition, sealer};
+use crate::events::testing::{append, append_after, entry, message, partition, sealer};
 use crate::store::memory::MemoryStore;
 use crate::store::{LogId, Store as _};
-use prost::Message as _;
 
 struct World {
     store: Arc<MemoryStore>,
@@ -36,9 +35,9 @@ impl World {
         let bounds = self.store.log_bounds(&partition(3)).await.unwrap();
         let numbers = (bounds.last_sequence + 1..).take(count);
         let events: Vec<_> = numbers
-            .map(|number| message("bot", &number.to_string()).encode_to_vec())
+            .map(|number| message("bot", &number.to_string()))
             .collect();
-        append(&self.store, &partition(3), Position::default(), &events).await
+        append(&self.store, &partition(3), &events).await
     }
 
     /// Lets the tail know where the log ends, and answers that.
@@ -262,8 +261,7 @@ async fn a_fetch_that_does_not_go_on_empties_it() {
             0 => world.store.lose_newest(&partition(3), 2),
             1 => {
                 world.store.lose_newest(&partition(3), 1);
-                let other = vec![message("bot", "5'").encode_to_vec()];
-                append(&world.store, &partition(3), Position::default(), &other).await;
+                append(&world.store, &partition(3), &[message("bot", "5'")]).await;
             }
             2 => {
                 world.store.lose_data();
@@ -271,7 +269,7 @@ async fn a_fetch_that_does_not_go_on_empties_it() {
             }
             _ => {
                 let seen = Position { sequence: 7, ..end };
-                append(&world.store, &partition(3), seen, &[vec![]]).await;
+                append_after(&world.store, &partition(3), seen, &[vec![]]).await;
             }
         }
         world.tail.may_have_grown();

@@ -6,7 +6,7 @@ mod tables;
 mod writer;
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -16,8 +16,9 @@ use redb::{ReadTransaction, ReadableDatabase as _};
 use tokio::time::Instant;
 
 use self::file::DatabaseFile;
-use self::tables::Step;
+use self::tables::{Step, log, records, subscriptions};
 use self::writer::{Held, Leases, Writer, locked};
+use super::shares::Shares;
 use super::{
     Batch, Claim, Committed, Lease, LogBounds, LogRead, Position, Renewal, Retention, Store,
     StoreError, StoredSend, StoredSession, StoredSubscription, Trimmed,
@@ -31,6 +32,7 @@ pub struct EmbeddedStore {
     writer: Writer,
     file: Arc<DatabaseFile>,
     leases: Leases,
+    shares: Mutex<Shares>,
 }
 
 impl EmbeddedStore {
@@ -50,6 +52,7 @@ impl EmbeddedStore {
             writer,
             file,
             leases,
+            shares: Mutex::default(),
         })
     }
 
@@ -65,6 +68,11 @@ impl EmbeddedStore {
             Ok(result) => Ok(result?),
             Err(ended) => Err(StoreError::Unavailable(ended.to_string())),
         }
+    }
+
+    fn shared<T>(&self, work: impl FnOnce(&mut Shares) -> T) -> T {
+        // Nothing panics while it is held.
+        work(&mut self.shares.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -141,19 +149,25 @@ impl Store for EmbeddedStore {
         account: &AccountId,
     ) -> Result<Option<Vec<u8>>, StoreError> {
         let (partition, account) = (partition.clone(), account.clone());
-        self.reading(move |transaction| tables::session(transaction, &partition, &account))
+        self.reading(move |transaction| records::session(transaction, &partition, &account))
             .await
     }
 
     async fn sessions(&self, partition: &PartitionId) -> Result<Vec<StoredSession>, StoreError> {
         let partition = partition.clone();
-        self.reading(move |transaction| tables::sessions(transaction, &partition))
+        self.reading(move |transaction| records::sessions(transaction, &partition))
+            .await
+    }
+
+    async fn sends(&self, partition: &PartitionId) -> Result<Vec<StoredSend>, StoreError> {
+        let partition = partition.clone();
+        self.reading(move |transaction| records::sends(transaction, &partition))
             .await
     }
 
     async fn log_bounds(&self, partition: &PartitionId) -> Result<LogBounds, StoreError> {
         let partition = partition.clone();
-        self.reading(move |transaction| tables::log_bounds(transaction, &partition))
+        self.reading(move |transaction| log::bounds(transaction, &partition))
             .await
     }
 
@@ -164,26 +178,20 @@ impl Store for EmbeddedStore {
         limit: usize,
     ) -> Result<LogRead, StoreError> {
         let partition = partition.clone();
-        self.reading(move |transaction| {
-            Ok(LogRead {
-                entries: tables::read(transaction, &partition, after, limit)?,
-                bounds: tables::log_bounds(transaction, &partition)?,
-            })
-        })
-        .await
+        self.reading(move |transaction| log::read(transaction, &partition, after, limit))
+            .await
     }
 
     async fn trim(&self, lease: &Lease, retention: &Retention) -> Result<Trimmed, StoreError> {
-        let last = self.log_bounds(&lease.partition).await?.last_sequence;
-        let first_kept = last.saturating_sub(retention.events).saturating_add(1);
-        let lease = lease.clone();
+        let (lease, retention) = (lease.clone(), *retention);
         self.writer
-            .write(move |group| group.tables.trim(&lease, first_kept))
-            .await?;
-        Ok(Trimmed {
-            dropped: 0,
-            more: false,
-        })
+            .write(move |group| group.tables.trim(&lease, &retention))
+            .await
+    }
+
+    async fn growth(&self) -> Result<BoxStream<'static, (PartitionId, Position)>, StoreError> {
+        // One process writes it and knows what it has written.
+        Ok(stream::pending().boxed())
     }
 
     async fn subscription(
@@ -192,7 +200,16 @@ impl Store for EmbeddedStore {
         name: &str,
     ) -> Result<Option<Position>, StoreError> {
         let (partition, name) = (partition.clone(), name.to_owned());
-        self.reading(move |transaction| tables::subscription(transaction, &partition, &name))
+        self.reading(move |transaction| subscriptions::position(transaction, &partition, &name))
+            .await
+    }
+
+    async fn subscriptions(
+        &self,
+        partition: &PartitionId,
+    ) -> Result<Vec<StoredSubscription>, StoreError> {
+        let partition = partition.clone();
+        self.reading(move |transaction| subscriptions::all(transaction, &partition))
             .await
     }
 
@@ -201,73 +218,73 @@ impl Store for EmbeddedStore {
         partition: &PartitionId,
         name: &str,
         position: &Position,
-        _now: UnixMillis,
+        now: UnixMillis,
     ) -> Result<(), StoreError> {
         let (partition, name, position) = (partition.clone(), name.to_owned(), *position);
-        self.writer
-            .write(move |group| Ok(Ok(group.tables.advance(&partition, &name, &position)?)))
-            .await
-    }
-
-    async fn sends(&self, _partition: &PartitionId) -> Result<Vec<StoredSend>, StoreError> {
-        Ok(Vec::new())
-    }
-
-    async fn growth(&self) -> Result<BoxStream<'static, (PartitionId, Position)>, StoreError> {
-        Ok(stream::pending().boxed())
-    }
-
-    async fn subscriptions(
-        &self,
-        _partition: &PartitionId,
-    ) -> Result<Vec<StoredSubscription>, StoreError> {
-        Err(StoreError::Unavailable("not built yet".into()))
+        let advancing = move |group: &mut writer::Group<'_>| {
+            Ok(Ok(group
+                .tables
+                .advance(&partition, &name, &position, now)?))
+        };
+        self.writer.write(advancing).await
     }
 
     async fn remove_subscription(
         &self,
-        _partition: &PartitionId,
-        _name: &str,
-        _unused_since: Option<UnixMillis>,
+        partition: &PartitionId,
+        name: &str,
+        unused_since: Option<UnixMillis>,
     ) -> Result<bool, StoreError> {
-        Err(StoreError::Unavailable("not built yet".into()))
+        let (place, owned_name) = (partition.clone(), name.to_owned());
+        let removing = move |group: &mut writer::Group<'_>| {
+            let removed = group
+                .tables
+                .remove_subscription(&place, &owned_name, unused_since)?;
+            Ok(Ok(removed))
+        };
+        let removed = self.writer.write(removing).await?;
+        if removed {
+            self.shared(|shares| shares.forget(partition, name));
+        }
+        Ok(removed)
     }
 
     async fn attend(
         &self,
-        _tenant: &TenantId,
-        _subscription: &str,
-        _member: &MemberId,
-        _ttl: Option<Duration>,
+        tenant: &TenantId,
+        subscription: &str,
+        member: &MemberId,
+        ttl: Option<Duration>,
     ) -> Result<Vec<MemberId>, StoreError> {
-        Err(StoreError::Unavailable("not built yet".into()))
+        Ok(self.shared(|shares| shares.attend(tenant, subscription, member, ttl)))
     }
 
     async fn members(
         &self,
-        _tenant: &TenantId,
-        _subscription: &str,
+        tenant: &TenantId,
+        subscription: &str,
     ) -> Result<Vec<MemberId>, StoreError> {
-        Err(StoreError::Unavailable("not built yet".into()))
+        Ok(self.shared(|shares| shares.members(tenant, subscription)))
     }
 
     async fn claim_share(
         &self,
-        _partition: &PartitionId,
-        _subscription: &str,
-        _member: &MemberId,
-        _ttl: Duration,
+        partition: &PartitionId,
+        subscription: &str,
+        member: &MemberId,
+        ttl: Duration,
     ) -> Result<bool, StoreError> {
-        Err(StoreError::Unavailable("not built yet".into()))
+        Ok(self.shared(|shares| shares.claim(partition, subscription, member, ttl)))
     }
 
     async fn release_share(
         &self,
-        _partition: &PartitionId,
-        _subscription: &str,
-        _member: &MemberId,
+        partition: &PartitionId,
+        subscription: &str,
+        member: &MemberId,
     ) -> Result<(), StoreError> {
-        Err(StoreError::Unavailable("not built yet".into()))
+        self.shared(|shares| shares.release(partition, subscription, member));
+        Ok(())
     }
 
     async fn ping(&self) -> Result<(), StoreError> {

@@ -5,6 +5,10 @@ use std::fmt::Write as _;
 use crate::store::StoreError;
 use crate::types::PartitionId;
 
+/// The channel on which every commit that appends says `<log> <last sequence> <number> <tenant>`. The databases of one
+/// server share it: what is told of another's log is a hint that leads to nothing.
+pub(super) const GROWN: &str = "imgate:grown";
+
 /// One of a partition's keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Part {
@@ -16,21 +20,34 @@ pub(super) enum Part {
     Sessions,
     /// Stream of events, with the IDs `<sequence>-0` and the fields `t` (the owner's time) and `p` (payload).
     Log,
-    /// Hash: `log`, the log's identity; `last`, its last sequence; `first`, the first retained after a trim.
+    /// Hash: `log`, the log's identity; `last`, its last sequence; `first`, where the last trim left it beginning, 1 if
+    /// none did; `bytes`, the sum of its payloads; `batch`, the ID of the last batch.
     Meta,
-    /// Hash of a subscription's name to `<log> <sequence>`.
+    /// Hash of `<bytes of the account>:<account><client's message ID>` to what is remembered of the send.
+    Sends,
+    /// Hash of a subscription's name to `<log> <sequence> <Unix ms of its last use>`.
     Subs,
+    /// Hash of a shared subscription's name to `<Unix ms until> <member>`, by the server's clock: who has this partition
+    /// of it. Its time to live is that of the longest.
+    Shares,
+    /// Sorted set of `<bytes of the subscription's name>:<name><member>`, scored by the Unix ms until it is there, by the
+    /// server's clock. Only a tenant's partition 0 has one, for all of the tenant. Its time to live is that of the
+    /// longest.
+    Members,
 }
 
 impl Part {
     /// All of them.
-    pub(super) const ALL: [Self; 6] = [
+    pub(super) const ALL: [Self; 9] = [
         Self::Lease,
         Self::Epoch,
         Self::Sessions,
         Self::Log,
         Self::Meta,
+        Self::Sends,
         Self::Subs,
+        Self::Shares,
+        Self::Members,
     ];
 
     /// The end of the key's name.
@@ -41,7 +58,10 @@ impl Part {
             Self::Sessions => "sessions",
             Self::Log => "log",
             Self::Meta => "meta",
+            Self::Sends => "sends",
             Self::Subs => "subs",
+            Self::Shares => "shares",
+            Self::Members => "members",
         }
     }
 
@@ -49,8 +69,9 @@ impl Part {
     pub(super) const fn type_name(self) -> &'static str {
         match self {
             Self::Lease | Self::Epoch => "string",
-            Self::Sessions | Self::Meta | Self::Subs => "hash",
+            Self::Sessions | Self::Meta | Self::Sends | Self::Subs | Self::Shares => "hash",
             Self::Log => "stream",
+            Self::Members => "zset",
         }
     }
 
@@ -80,6 +101,17 @@ impl Part {
     }
 }
 
+/// Two texts as one: which they were can be told from it.
+pub(super) fn joined(first: &str, second: &str) -> String {
+    format!("{}:{first}{second}", first.len())
+}
+
+/// The two texts of [`joined`].
+pub(super) fn parted(joined: &str) -> Option<(&str, &str)> {
+    let (length, rest) = joined.split_once(':')?;
+    rest.split_at_checked(length.parse().ok()?)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -100,5 +132,29 @@ mod tests {
         assert_eq!(key("a%3A1", 0), "imgate:{a%253A1:0}:log");
         assert_eq!(key("é", 0), "imgate:{%C3%A9:0}:log");
         assert_eq!(key("", 0), "imgate:{:0}:log");
+    }
+
+    #[test]
+    fn joined_texts_come_apart_again() {
+        let texts = ["", "a", "1:", ":", "12", "é用", "1:a", "a\0 \n"];
+        let mut seen = std::collections::HashSet::new();
+        for first in texts {
+            for second in texts {
+                let both = joined(first, second);
+                assert_eq!(parted(&both), Some((first, second)), "{both}");
+                assert!(seen.insert(both));
+            }
+        }
+        for wrong in [
+            "",
+            "a",
+            ":a",
+            "2:a",
+            "-1:a",
+            "1:é",
+            "99999999999999999999:a",
+        ] {
+            assert_eq!(parted(wrong), None, "{wrong}");
+        }
     }
 }

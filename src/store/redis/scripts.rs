@@ -4,6 +4,9 @@ use std::sync::LazyLock;
 
 use redis::{Cmd, Script};
 
+use super::keys::Part;
+use crate::types::PartitionId;
+
 /// All scripts, with their hashes.
 pub(super) struct Scripts {
     /// Takes a lease.
@@ -12,19 +15,29 @@ pub(super) struct Scripts {
     pub(super) renew: Script,
     /// Gives a lease back.
     pub(super) release: Script,
-    /// Saves records and appends events.
+    /// Saves records and sends, and appends events.
     pub(super) commit: Script,
+    /// Reads entries, and the bounds at the same moment.
+    pub(super) read: Script,
     /// Drops the oldest entries of the log.
     pub(super) trim: Script,
-    /// Moves a subscription forward.
+    /// Moves a subscription forward and notes that it was used.
     pub(super) advance: Script,
+    /// Forgets a subscription.
+    pub(super) remove: Script,
+    /// Enters and removes members of a shared subscription, and lists them.
+    pub(super) attend: Script,
+    /// Takes a partition of a shared subscription.
+    pub(super) claim_share: Script,
+    /// Gives a partition of a shared subscription back.
+    pub(super) release_share: Script,
 }
 
 /// A script from its file, after the functions that it may use.
 macro_rules! script {
     ($file:literal) => {
         Script::new(concat!(
-            include_str!("lua/decimal.lua"),
+            include_str!("lua/prelude.lua"),
             include_str!($file)
         ))
     };
@@ -36,16 +49,25 @@ pub(super) static SCRIPTS: LazyLock<Scripts> = LazyLock::new(|| Scripts {
     renew: script!("lua/renew.lua"),
     release: script!("lua/release.lua"),
     commit: script!("lua/commit.lua"),
+    read: script!("lua/read.lua"),
     trim: script!("lua/trim.lua"),
     advance: script!("lua/advance.lua"),
+    remove: script!("lua/remove.lua"),
+    attend: script!("lua/attend.lua"),
+    claim_share: script!("lua/claim_share.lua"),
+    release_share: script!("lua/release_share.lua"),
 });
 
-/// The command that runs a script the server knows; its arguments are still to be added.
-pub(super) fn invocation<const N: usize>(script: &Script, keys: [&str; N]) -> Cmd {
+/// The command that runs a script the server knows, on parts of a partition; its arguments are still to be added.
+pub(super) fn invocation<const N: usize>(
+    script: &Script,
+    partition: &PartitionId,
+    parts: [Part; N],
+) -> Cmd {
     let mut command = redis::cmd("EVALSHA");
     command.arg(script.get_hash()).arg(N);
-    for key in keys {
-        command.arg(key);
+    for part in parts {
+        command.arg(part.of(partition));
     }
     command
 }

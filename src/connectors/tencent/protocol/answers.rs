@@ -83,7 +83,7 @@ impl Protocol {
                 });
             }
             Purpose::Hello | Purpose::Heartbeat => {}
-            Purpose::CatchUp => self.catch_up_answered(&status, body),
+            Purpose::CatchUp => self.catch_up_answered(now, &status, body),
             Purpose::Send {
                 id,
                 identity,

@@ -124,12 +124,9 @@ impl Protocol {
             }
             Phase::Live => {
                 self.deliver(now, VecDeque::from([push]));
-                if self.messages_since_sync >= MESSAGES_PER_SYNC {
-                    let step = Step::C2c {
-                        sync_flag: 0,
-                        online: false,
-                    };
-                    self.catch_up(now, CatchUp::of([step]));
+                let due = self.messages_since_sync >= MESSAGES_PER_SYNC;
+                if due && !self.trouble.c2c_is_paused(now.at) {
+                    self.catch_up(now, CatchUp::of([Step::FIRST]));
                 }
             }
             // Without a login there is nothing that could be missed.

@@ -256,8 +256,8 @@ async fn partitions_can_be_followed_and_left_under_way() {
         world.add(number, &["before"]).await;
     }
     let mut live = world.open(Start::Latest).await;
-    live.unfollow(1);
-    live.unfollow(1);
+    live.places.unfollow(1);
+    live.places.unfollow(1);
     world.add(1, &["a"]).await;
     world.add(2, &["b"]).await;
     assert_eq!(all(&mut live).await, ["b"]);
@@ -265,19 +265,21 @@ async fn partitions_can_be_followed_and_left_under_way() {
     let (_, cursor) = next(&mut live).await;
     assert_eq!(world.decode(&cursor).marks[&1].position.sequence, 1);
     let end = world.decode(&cursor).marks[&1].position;
-    live.follow(1, end);
+    live.places.follow(1, end.into());
     assert_eq!(all(&mut live).await, ["a"]);
-    live.follow(1, Position { sequence: 0, ..end });
+    live.places
+        .follow(1, Position { sequence: 0, ..end }.into());
     assert_eq!(all(&mut live).await, ["before", "a"]);
     // What is being read when a partition is left is not delivered.
     world.store.set_hanging(true);
-    live.follow(2, Position { sequence: 0, ..end });
+    live.places
+        .follow(2, Position { sequence: 0, ..end }.into());
     assert!(live.next().now_or_never().is_none());
-    live.unfollow(2);
+    live.places.unfollow(2);
     world.store.set_hanging(false);
     assert_eq!(all(&mut live).await, Vec::<String>::new());
     for number in 0..3 {
-        live.unfollow(number);
+        live.places.unfollow(number);
     }
     assert_eq!(all(&mut live).await, Vec::<String>::new());
     assert_eq!(world.hub.held(), (0, 0));

@@ -1,5 +1,6 @@
 //! Subscriptions on paused time.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use futures_util::FutureExt as _;
@@ -9,11 +10,13 @@ use prost::Message as _;
 use super::*;
 use crate::error::{Classified as _, ErrorKind};
 use crate::events::payload;
-use crate::events::service::{Events, Start, SubscribeOptions};
+use crate::events::service::{Events, Start, SubscribeOptions, TenantLogs};
 use crate::events::source::RETRY_MAX;
-use crate::events::testing::{append, gist, lease, message, partition, sealer, tenant};
+use crate::events::testing::{
+    append_after, events, gist, lease, message, partition, sealer, tenant,
+};
 use crate::store::memory::MemoryStore;
-use crate::store::{Retention, Store as _};
+use crate::store::{Position, Retention, Store as _};
 use crate::types::{AccountId, Secret, SessionKey, UnixMillis};
 
 mod crowd;
@@ -37,23 +40,13 @@ fn world(partitions: u16) -> World {
 }
 
 fn world_with(partitions: u16, hub: Hub) -> World {
-    let (store, tasks, tokens) = (
-        Arc::new(MemoryStore::new()),
-        Tasks::new(),
-        Tokens::for_tests(),
-    );
+    let (store, tasks) = (Arc::new(MemoryStore::new()), Tasks::new());
     World {
-        events: Events::new(
-            store.clone(),
-            Arc::new(sealer(1)),
-            tokens.clone(),
-            hub.clone(),
-            tasks.clone(),
-        ),
+        events: events(store.clone(), &hub, &tasks),
+        tokens: Tokens::for_tests(),
         store,
         hub,
         tasks,
-        tokens,
         partitions,
         ends: Mutex::default(),
     }
@@ -106,7 +99,7 @@ impl World {
     async fn append(&self, number: u16, payloads: &[Vec<u8>]) -> Position {
         let seen = self.ends.lock().unwrap().get(&number).copied();
         let seen = seen.unwrap_or_default();
-        let end = append(&self.store, &partition(number), seen, payloads).await;
+        let end = append_after(&self.store, &partition(number), seen, payloads).await;
         self.ends.lock().unwrap().insert(number, end);
         end
     }
@@ -131,11 +124,16 @@ impl World {
         self.store.trim(&lease, &retention).await.unwrap();
     }
 
+    fn logs(&self) -> TenantLogs {
+        TenantLogs {
+            tenant: tenant(),
+            partitions: self.partitions,
+            max_subscriptions: 100,
+        }
+    }
+
     async fn try_open(&self, options: SubscribeOptions) -> Result<Subscription, EventsError> {
-        let tenant = tenant();
-        self.events
-            .subscribe(&tenant, self.partitions, options)
-            .await
+        self.events.subscribe(&self.logs(), options).await
     }
 
     /// A subscription that has said where it begins.
@@ -155,10 +153,7 @@ impl World {
     }
 
     async fn acknowledge(&self, name: &str, cursor: &str) -> Result<(), EventsError> {
-        let tenant = tenant();
-        self.events
-            .acknowledge(&tenant, self.partitions, name, cursor)
-            .await
+        self.events.acknowledge(&self.logs(), name, cursor).await
     }
 }
 

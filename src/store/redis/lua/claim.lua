@@ -10,12 +10,20 @@ if held then
         return {0, owner, redis.call('PTTL', KEYS[1])}
     end
 end
-local latest = redis.call('GET', KEYS[2]) or '0'
-if not string.match(latest, '^%d+$') then
+local stored = redis.call('GET', KEYS[2]) or '0'
+if not string.match(stored, '^%d+$') then
     return redis.error_reply('CORRUPT epoch')
 end
-if greater(ARGV[3], latest) then
-    redis.call('SET', KEYS[2], ARGV[3])
+-- Epochs run ahead of the clock: a server that has lost its data does not give out one that an owner still holds
+-- from before.
+local latest = stored
+for _, floor in ipairs({ARGV[3], digits(clock())}) do
+    if greater(floor, latest) then
+        latest = floor
+    end
+end
+if latest ~= stored then
+    redis.call('SET', KEYS[2], latest)
 end
 redis.call('INCR', KEYS[2])
 local epoch = redis.call('GET', KEYS[2])

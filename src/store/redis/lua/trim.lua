@@ -1,18 +1,47 @@
--- KEYS: epoch, meta, log. ARGV: epoch, first sequence to keep.
--- Answers {0, latest epoch or false} when fenced, else {1}.
+-- KEYS: epoch, meta, log.
+-- ARGV: epoch, most events, most bytes, time of the oldest to keep, most entries and most bytes to drop now.
+-- Answers {0, latest epoch or false} when fenced, else {1, entries dropped, whether there is more to drop}.
 local latest = redis.call('GET', KEYS[1])
 if latest ~= ARGV[1] then
     return {0, latest}
 end
-local meta = redis.call('HMGET', KEYS[2], 'last', 'first')
-local last, first = tonumber(meta[1] or '0'), tonumber(meta[2] or '1')
-if not last or not first then
+local meta = redis.call('HMGET', KEYS[2], 'last', 'bytes')
+local last, bytes = tonumber(meta[1] or '0'), tonumber(meta[2] or '0')
+if not last or not bytes then
     return redis.error_reply('CORRUPT meta')
 end
-local kept = math.min(tonumber(ARGV[2]), last + 1)
-if kept > first then
-    -- A full server lets a script go on that has begun to write, and trimming may always begin.
-    redis.call('XTRIM', KEYS[3], 'MINID', '=', string.format('%.0f-0', kept))
-    redis.call('HSET', KEYS[2], 'first', string.format('%.0f', kept))
+local most_events, most_bytes, since = tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
+local limit, limit_bytes = tonumber(ARGV[5]), tonumber(ARGV[6])
+-- Numbers may be missing in the log, so entries are counted.
+local count = redis.call('XLEN', KEYS[3])
+local dropped, freed, more, kept, from, chunk = 0, 0, 0, nil, '-', 1
+while not kept do
+    local entries = redis.call('XRANGE', KEYS[3], from, '+', 'COUNT', chunk)
+    if #entries == 0 then
+        kept, bytes = digits(last + 1) .. '-0', 0
+    end
+    for _, entry in ipairs(entries) do
+        -- What nobody can read is as old as can be.
+        local time = string.match(entry[2][2], '^%d+$') or '0'
+        local payload = entry[2][4] or ''
+        if count <= most_events and bytes <= most_bytes and not greater(since, time) then
+            kept = entry[1]
+            break
+        end
+        if dropped == limit or freed >= limit_bytes then
+            kept, more = entry[1], 1
+            break
+        end
+        dropped, count, freed = dropped + 1, count - 1, freed + #payload
+        bytes = math.max(0, bytes - #payload)
+        from = '(' .. entry[1]
+    end
+    -- Most often there is nothing to drop, and the first entry shows it.
+    chunk = 100
 end
-return {1}
+if dropped > 0 then
+    -- A full server lets a script go on that has begun to write, and trimming may always begin.
+    redis.call('XTRIM', KEYS[3], 'MINID', '=', kept)
+    redis.call('HSET', KEYS[2], 'first', string.match(kept, '^%d+'), 'bytes', digits(bytes))
+end
+return {1, dropped, more}

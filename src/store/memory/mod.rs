@@ -1,6 +1,8 @@
 //! The in-memory twin of the durable stores, for unit tests and simulation.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+mod partition;
+
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -11,10 +13,11 @@ use futures_util::stream::{self, BoxStream};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use self::partition::{Held, Partition};
 use super::shares::Shares;
 use super::{
-    Batch, Claim, Committed, Lease, LogBounds, LogEntry, LogId, LogRead, Position, Renewal,
-    Retention, Store, StoreError, StoredSend, StoredSession, StoredSubscription, Trimmed,
+    Batch, Claim, Committed, Lease, LogBounds, LogRead, Position, Renewal, Retention, Store,
+    StoreError, StoredSend, StoredSession, StoredSubscription, Trimmed,
 };
 use crate::types::{AccountId, Epoch, MemberId, PartitionId, ReplicaId, TenantId, UnixMillis};
 
@@ -24,6 +27,7 @@ use crate::types::{AccountId, Epoch, MemberId, PartitionId, ReplicaId, TenantId,
 pub struct MemoryStore {
     state: Mutex<State>,
     hanging: watch::Sender<bool>,
+    trims_hanging: watch::Sender<bool>,
 }
 
 #[derive(Default)]
@@ -31,33 +35,17 @@ struct State {
     away: bool,
     full: bool,
     corrupt: bool,
-    /// Events of each commit that was written.
+    /// How many commits are written and answered as if the store were away.
+    lost_answers: usize,
     #[cfg(test)]
+    panicking: bool,
+    /// Events of each commit that was written.
     commits: Vec<usize>,
     /// How often a log was read.
     #[cfg(test)]
     reads: usize,
     partitions: HashMap<PartitionId, Partition>,
     shares: Shares,
-}
-
-#[derive(Default)]
-struct Partition {
-    lease: Option<Held>,
-    /// The latest given out; `None` before the first.
-    epoch: Option<Epoch>,
-    sessions: BTreeMap<AccountId, Vec<u8>>,
-    sends: BTreeMap<(AccountId, String), Vec<u8>>,
-    last_batch: u64,
-    end: Position,
-    entries: VecDeque<LogEntry>,
-    bytes: u64,
-    subscriptions: BTreeMap<String, (Position, UnixMillis)>,
-}
-
-struct Held {
-    lease: Lease,
-    until: Instant,
 }
 
 impl MemoryStore {
@@ -87,9 +75,24 @@ impl MemoryStore {
         self.hanging.send_replace(hanging);
     }
 
-    /// How many events each commit wrote that was written.
+    /// Writes the next `count` commits and loses the answers, which are [`StoreError::Unavailable`] then.
+    pub fn lose_answers(&self, count: usize) {
+        self.locked(|state| state.lost_answers = count);
+    }
+
+    /// While true, trims do not answer. Default false.
+    pub fn set_trims_hanging(&self, hanging: bool) {
+        self.trims_hanging.send_replace(hanging);
+    }
+
+    /// From now on a commit panics.
     #[cfg(test)]
-    pub(crate) fn commits(&self) -> Vec<usize> {
+    pub(crate) fn panic_on_commit(&self) {
+        self.locked(|state| state.panicking = true);
+    }
+
+    /// How many events each commit wrote that was written, whatever became of them.
+    pub fn commits(&self) -> Vec<usize> {
         self.locked(|state| state.commits.clone())
     }
 
@@ -102,16 +105,7 @@ impl MemoryStore {
     /// Loses its newest entries, as a server does that is replaced by a replica which lags behind.
     pub fn lose_newest(&self, partition: &PartitionId, count: usize) {
         self.locked(|state| {
-            let entry = state.partition(partition);
-            for _ in 0..count {
-                if let Some(lost) = entry.entries.pop_back() {
-                    entry.bytes = entry.bytes.saturating_sub(bytes(&lost.payload));
-                    // Where it ended before that one was appended, which may have left a hole.
-                    let last = entry.entries.back().map(|last| last.sequence);
-                    entry.end.sequence = last.unwrap_or(lost.sequence - 1);
-                }
-            }
-            entry.last_batch = 0;
+            state.partition(partition).lose_newest(count);
         });
     }
 
@@ -181,73 +175,6 @@ impl State {
     }
 }
 
-impl Partition {
-    fn held(&self, now: Instant) -> Option<&Held> {
-        self.lease.as_ref().filter(|held| held.until > now)
-    }
-
-    fn write(&mut self, batch: &Batch) {
-        if !batch.events.is_empty() {
-            self.end = batch.begins_after(self.end);
-            if self.end.log == LogId::default() {
-                self.end.log = LogId::random();
-            }
-        }
-        for payload in &batch.events {
-            self.end.sequence += 1;
-            self.bytes += bytes(payload);
-            self.entries.push_back(LogEntry {
-                sequence: self.end.sequence,
-                appended_at: batch.now,
-                payload: payload.clone(),
-            });
-        }
-        for session in &batch.records {
-            self.sessions
-                .insert(session.account.clone(), session.record.clone());
-        }
-        for send in &batch.sends {
-            let key = (send.account.clone(), send.client_message_id.clone());
-            if send.record.is_empty() {
-                self.sends.remove(&key);
-            } else {
-                self.sends.insert(key, send.record.clone());
-            }
-        }
-        self.last_batch = batch.id;
-    }
-
-    fn bounds(&self) -> LogBounds {
-        let next = self.end.sequence.saturating_add(1);
-        LogBounds {
-            log: self.end.log,
-            first_sequence: self.entries.front().map_or(next, |first| first.sequence),
-            last_sequence: self.end.sequence,
-        }
-    }
-
-    fn trim(&mut self, retention: &Retention) -> u64 {
-        let mut dropped = 0;
-        while let Some(oldest) = self.entries.front() {
-            let count = u64::try_from(self.entries.len()).unwrap_or(u64::MAX);
-            if count <= retention.events
-                && self.bytes <= retention.bytes
-                && oldest.appended_at >= retention.since
-            {
-                break;
-            }
-            self.bytes = self.bytes.saturating_sub(bytes(&oldest.payload));
-            self.entries.pop_front();
-            dropped += 1;
-        }
-        dropped
-    }
-}
-
-fn bytes(payload: &[u8]) -> u64 {
-    u64::try_from(payload.len()).unwrap_or(u64::MAX)
-}
-
 #[async_trait]
 impl Store for MemoryStore {
     async fn claim(
@@ -314,19 +241,22 @@ impl Store for MemoryStore {
 
     async fn commit(&self, lease: &Lease, batch: &Batch) -> Result<Committed, StoreError> {
         self.answering().await?;
+        #[cfg(test)]
+        assert!(!self.locked(|state| state.panicking), "told to panic");
         self.serving(|state| {
             state.check_fence(lease)?;
             state.check_space()?;
             let entry = state.partition(&lease.partition);
-            if batch.id == 0 || batch.id != entry.last_batch {
-                entry.write(batch);
-                #[cfg(test)]
-                state.commits.push(batch.events.len());
+            let written = entry.write(batch);
+            let end = entry.end();
+            state.commits.extend(written.then_some(batch.events.len()));
+            if state.lost_answers > 0 {
+                state.lost_answers -= 1;
+                return Err(StoreError::Unavailable("told to lose the answer".into()));
             }
-            let entry = state.partition(&lease.partition);
             Ok(Committed {
-                log: entry.end.log,
-                last_sequence: entry.end.sequence,
+                log: end.log,
+                last_sequence: end.sequence,
             })
         })
     }
@@ -336,32 +266,15 @@ impl Store for MemoryStore {
         partition: &PartitionId,
         account: &AccountId,
     ) -> Result<Option<Vec<u8>>, StoreError> {
-        self.serving(|state| Ok(state.partition(partition).sessions.get(account).cloned()))
+        self.serving(|state| Ok(state.partition(partition).session(account)))
     }
 
     async fn sessions(&self, partition: &PartitionId) -> Result<Vec<StoredSession>, StoreError> {
-        self.serving(|state| {
-            let sessions = state.partition(partition).sessions.iter();
-            Ok(sessions
-                .map(|(account, record)| StoredSession {
-                    account: account.clone(),
-                    record: record.clone(),
-                })
-                .collect())
-        })
+        self.serving(|state| Ok(state.partition(partition).sessions()))
     }
 
     async fn sends(&self, partition: &PartitionId) -> Result<Vec<StoredSend>, StoreError> {
-        self.serving(|state| {
-            let sends = state.partition(partition).sends.iter();
-            Ok(sends
-                .map(|((account, client_message_id), record)| StoredSend {
-                    account: account.clone(),
-                    client_message_id: client_message_id.clone(),
-                    record: record.clone(),
-                })
-                .collect())
-        })
+        self.serving(|state| Ok(state.partition(partition).sends()))
     }
 
     async fn log_bounds(&self, partition: &PartitionId) -> Result<LogBounds, StoreError> {
@@ -380,24 +293,17 @@ impl Store for MemoryStore {
             {
                 state.reads += 1;
             }
-            let partition = state.partition(partition);
-            let entries = &partition.entries;
-            let start = entries.partition_point(|entry| entry.sequence <= after);
-            Ok(LogRead {
-                entries: entries.iter().skip(start).take(limit).cloned().collect(),
-                bounds: partition.bounds(),
-            })
+            Ok(state.partition(partition).read(after, limit))
         })
     }
 
     async fn trim(&self, lease: &Lease, retention: &Retention) -> Result<Trimmed, StoreError> {
+        let mut hanging = self.trims_hanging.subscribe();
+        // The sender lives as long as self.
+        let _released = hanging.wait_for(|hanging| !hanging).await;
         self.serving(|state| {
             state.check_fence(lease)?;
-            let dropped = state.partition(&lease.partition).trim(retention);
-            Ok(Trimmed {
-                dropped,
-                more: false,
-            })
+            Ok(state.partition(&lease.partition).trim(retention))
         })
     }
 
@@ -411,26 +317,14 @@ impl Store for MemoryStore {
         partition: &PartitionId,
         name: &str,
     ) -> Result<Option<Position>, StoreError> {
-        self.serving(|state| {
-            let stored = state.partition(partition).subscriptions.get(name);
-            Ok(stored.map(|(position, _)| *position))
-        })
+        self.serving(|state| Ok(state.partition(partition).subscription(name)))
     }
 
     async fn subscriptions(
         &self,
         partition: &PartitionId,
     ) -> Result<Vec<StoredSubscription>, StoreError> {
-        self.serving(|state| {
-            let stored = state.partition(partition).subscriptions.iter();
-            Ok(stored
-                .map(|(name, (position, used_at))| StoredSubscription {
-                    name: name.clone(),
-                    position: *position,
-                    used_at: *used_at,
-                })
-                .collect())
-        })
+        self.serving(|state| Ok(state.partition(partition).subscriptions()))
     }
 
     async fn advance_subscription(
@@ -442,16 +336,7 @@ impl Store for MemoryStore {
     ) -> Result<(), StoreError> {
         self.serving(|state| {
             state.check_space()?;
-            let entry = state.partition(partition);
-            let present = entry.end.log;
-            let (stored, used_at) = entry
-                .subscriptions
-                .entry(name.into())
-                .or_insert((*position, now));
-            if position.moves(Some(stored), present) {
-                *stored = *position;
-            }
-            *used_at = now.max(*used_at);
+            state.partition(partition).advance(name, position, now);
             Ok(())
         })
     }
@@ -463,15 +348,11 @@ impl Store for MemoryStore {
         unused_since: Option<UnixMillis>,
     ) -> Result<bool, StoreError> {
         self.serving(|state| {
-            let subscriptions = &mut state.partition(partition).subscriptions;
-            let unused = |used_at: &UnixMillis| unused_since.is_none_or(|since| *used_at < since);
-            let goes = subscriptions
-                .get(name)
-                .is_some_and(|(_, used_at)| unused(used_at));
-            if goes {
-                subscriptions.remove(name);
+            let removed = state.partition(partition).remove(name, unused_since);
+            if removed {
+                state.shares.forget(partition, name);
             }
-            Ok(goes)
+            Ok(removed)
         })
     }
 
@@ -527,94 +408,4 @@ impl fmt::Debug for MemoryStore {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::types::TenantId;
-
-    const TTL: Duration = Duration::from_secs(10);
-
-    fn partition() -> PartitionId {
-        PartitionId {
-            tenant: TenantId::new("t"),
-            number: 0,
-        }
-    }
-
-    async fn claim(store: &MemoryStore, owner: &str) -> Claim {
-        store
-            .claim(&partition(), &ReplicaId::new(owner), TTL, Epoch(0))
-            .await
-            .unwrap()
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_lease_runs_out_on_the_paused_clock() {
-        let store = MemoryStore::new();
-        let Claim::Granted(lease) = claim(&store, "a").await else {
-            panic!("refused");
-        };
-        tokio::time::advance(TTL - Duration::from_secs(1)).await;
-        let owner = ReplicaId::new("a");
-        let remaining = Duration::from_secs(1);
-        assert_eq!(claim(&store, "b").await, Claim::Held { owner, remaining });
-
-        assert_eq!(store.renew(&lease, TTL).await.unwrap(), Renewal::Renewed);
-        tokio::time::advance(TTL - Duration::from_secs(1)).await;
-        assert!(matches!(claim(&store, "b").await, Claim::Held { .. }));
-
-        tokio::time::advance(Duration::from_secs(1)).await;
-        assert_eq!(store.renew(&lease, TTL).await.unwrap(), Renewal::Missing);
-        assert!(matches!(claim(&store, "b").await, Claim::Granted(_)));
-        assert_eq!(store.renew(&lease, TTL).await.unwrap(), Renewal::Lost);
-    }
-
-    #[tokio::test]
-    async fn it_can_be_away_and_be_full() {
-        let store = MemoryStore::new();
-        let Claim::Granted(lease) = claim(&store, "a").await else {
-            panic!("refused");
-        };
-        let batch = Batch {
-            events: vec![b"one".to_vec()],
-            ..Batch::default()
-        };
-        store.set_available(false);
-        let away = store.commit(&lease, &batch).await.unwrap_err();
-        assert!(matches!(away, StoreError::Unavailable(_)));
-        assert!(store.ping().await.is_err());
-
-        store.set_available(true);
-        store.set_full(true);
-        let full = store.commit(&lease, &batch).await.unwrap_err();
-        assert!(matches!(full, StoreError::Full(_)));
-        assert_eq!(store.read(&partition(), 0, 9).await.unwrap().entries, []);
-
-        store.set_full(false);
-        assert_eq!(store.commit(&lease, &batch).await.unwrap().last_sequence, 1);
-    }
-
-    #[tokio::test]
-    async fn lost_data_fences_the_owner_and_begins_another_log() {
-        let store = MemoryStore::new();
-        let batch = Batch {
-            events: vec![b"one".to_vec()],
-            ..Batch::default()
-        };
-        let Claim::Granted(lease) = claim(&store, "a").await else {
-            panic!("refused");
-        };
-        let before = store.commit(&lease, &batch).await.unwrap();
-        store.lose_data();
-        assert_eq!(store.renew(&lease, TTL).await.unwrap(), Renewal::Missing);
-        assert!(matches!(
-            store.commit(&lease, &batch).await.unwrap_err(),
-            StoreError::Fenced { current: None, .. }
-        ));
-        let Claim::Granted(lease) = claim(&store, "a").await else {
-            panic!("refused");
-        };
-        let after = store.commit(&lease, &batch).await.unwrap();
-        assert_eq!(after.last_sequence, 1);
-        assert_ne!(after.log, before.log);
-    }
-}
+mod tests;

@@ -1,0 +1,205 @@
+//! What an owner writes and everybody reads: records, sends and the log.
+
+use redis::Value;
+
+use super::keys::{self, Part};
+use super::scripts::{SCRIPTS, invocation};
+use super::{RedisStore, reply};
+use crate::store::{
+    Batch, Committed, Lease, LogBounds, LogEntry, LogId, LogRead, Retention, StoreError,
+    StoredSend, StoredSession, TRIM_ENTRIES, Trimmed,
+};
+use crate::types::{AccountId, PartitionId};
+
+/// The most bytes of payload that one trim drops, give or take an entry: the server does nothing else meanwhile.
+const TRIM_BYTES: usize = 4 << 20;
+
+/// [`crate::store::Store::commit`].
+pub(super) async fn commit(
+    redis: &RedisStore,
+    lease: &Lease,
+    batch: &Batch,
+) -> Result<Committed, StoreError> {
+    let place = &lease.partition;
+    let parts = [
+        Part::Epoch,
+        Part::Meta,
+        Part::Log,
+        Part::Sessions,
+        Part::Sends,
+    ];
+    let mut call = invocation(&SCRIPTS.commit, place, parts);
+    call.arg(lease.epoch.0)
+        .arg(batch.id)
+        .arg(batch.now.0)
+        .arg(LogId::random().0)
+        .arg(batch.seen.log.0)
+        .arg(batch.seen.sequence)
+        .arg(keys::GROWN)
+        .arg(format!("{} {}", place.number, place.tenant))
+        .arg(batch.records.len())
+        .arg(batch.sends.len());
+    for session in &batch.records {
+        call.arg(session.account.as_str())
+            .arg(session.record.as_slice());
+    }
+    for send in &batch.sends {
+        call.arg(keys::joined(send.account.as_str(), &send.client_message_id))
+            .arg(send.record.as_slice());
+    }
+    for payload in &batch.events {
+        call.arg(payload.as_slice());
+    }
+    let answer = redis.run_fenced(&SCRIPTS.commit, &call, lease).await?;
+    let mut numbers = answer.into_iter().map(reply::number);
+    match (numbers.next().flatten(), numbers.next().flatten()) {
+        (Some(log), Some(last_sequence)) => Ok(Committed {
+            log: LogId(log),
+            last_sequence,
+        }),
+        _ => Err(unreadable_meta(place)),
+    }
+}
+
+/// [`crate::store::Store::session`].
+pub(super) async fn session(
+    redis: &RedisStore,
+    partition: &PartitionId,
+    account: &AccountId,
+) -> Result<Option<Vec<u8>>, StoreError> {
+    let mut command = redis::cmd("HGET");
+    command
+        .arg(Part::Sessions.of(partition))
+        .arg(account.as_str());
+    Ok(reply::bytes(redis.send(&command, partition).await?))
+}
+
+/// [`crate::store::Store::sessions`].
+pub(super) async fn sessions(
+    redis: &RedisStore,
+    partition: &PartitionId,
+) -> Result<Vec<StoredSession>, StoreError> {
+    let session = |(account, record)| {
+        Some(StoredSession {
+            account: AccountId::new(reply::text(account)?),
+            record: reply::bytes(record)?,
+        })
+    };
+    let mut sessions: Vec<_> = redis
+        .pairs(Part::Sessions, partition)
+        .await?
+        .into_iter()
+        .map(session)
+        .collect::<Option<_>>()
+        .ok_or_else(|| Part::Sessions.corrupt(partition, "an account is not UTF-8"))?;
+    sessions.sort_unstable_by(|a, b| a.account.cmp(&b.account));
+    Ok(sessions)
+}
+
+/// [`crate::store::Store::sends`].
+pub(super) async fn sends(
+    redis: &RedisStore,
+    partition: &PartitionId,
+) -> Result<Vec<StoredSend>, StoreError> {
+    let send = |(name, record)| {
+        let name = reply::text(name)?;
+        let (account, client_message_id) = keys::parted(&name)?;
+        Some(StoredSend {
+            account: AccountId::new(account),
+            client_message_id: client_message_id.to_owned(),
+            record: reply::bytes(record)?,
+        })
+    };
+    let mut sends: Vec<_> = redis
+        .pairs(Part::Sends, partition)
+        .await?
+        .into_iter()
+        .map(send)
+        .collect::<Option<_>>()
+        .ok_or_else(|| Part::Sends.corrupt(partition, "a field is not an account and an ID"))?;
+    sends.sort_unstable_by(|a, b| {
+        (&a.account, &a.client_message_id).cmp(&(&b.account, &b.client_message_id))
+    });
+    Ok(sends)
+}
+
+/// [`crate::store::Store::log_bounds`].
+pub(super) async fn bounds(
+    redis: &RedisStore,
+    partition: &PartitionId,
+) -> Result<LogBounds, StoreError> {
+    let mut command = redis::cmd("HMGET");
+    command
+        .arg(Part::Meta.of(partition))
+        .arg(&["log", "last", "first"]);
+    let answer = redis.send(&command, partition).await?;
+    read_bounds(answer).ok_or_else(|| unreadable_meta(partition))
+}
+
+/// [`crate::store::Store::read`].
+pub(super) async fn read(
+    redis: &RedisStore,
+    partition: &PartitionId,
+    after: u64,
+    limit: usize,
+) -> Result<LogRead, StoreError> {
+    let mut call = invocation(&SCRIPTS.read, partition, [Part::Meta, Part::Log]);
+    let first = after.saturating_add(1);
+    call.arg(format!("{first}-0"))
+        .arg(i64::try_from(limit).unwrap_or(i64::MAX));
+    let answer = redis.run(&SCRIPTS.read, &call, partition).await?;
+    let unreadable = || Part::Log.corrupt(partition, "an entry has other fields than t and p");
+    let [bounds, entries] = reply::list(answer)
+        .and_then(|parts| <[Value; 2]>::try_from(parts).ok())
+        .ok_or_else(unreadable)?;
+    let entries: Vec<LogEntry> = reply::list(entries)
+        .and_then(|entries| entries.into_iter().map(reply::entry).collect())
+        .ok_or_else(unreadable)?;
+    let bounds = read_bounds(bounds).ok_or_else(|| unreadable_meta(partition))?;
+    Ok(LogRead { entries, bounds })
+}
+
+/// [`crate::store::Store::trim`].
+pub(super) async fn trim(
+    redis: &RedisStore,
+    lease: &Lease,
+    retention: &Retention,
+) -> Result<Trimmed, StoreError> {
+    let parts = [Part::Epoch, Part::Meta, Part::Log];
+    let mut call = invocation(&SCRIPTS.trim, &lease.partition, parts);
+    call.arg(lease.epoch.0)
+        .arg(retention.events)
+        .arg(retention.bytes)
+        .arg(retention.since.0)
+        .arg(TRIM_ENTRIES)
+        .arg(TRIM_BYTES);
+    let answer = redis.run_fenced(&SCRIPTS.trim, &call, lease).await?;
+    let mut numbers = answer.into_iter().map(reply::number);
+    match (numbers.next().flatten(), numbers.next().flatten()) {
+        (Some(dropped), Some(more)) => Ok(Trimmed {
+            dropped,
+            more: more == 1,
+        }),
+        _ => Err(unreadable_meta(&lease.partition)),
+    }
+}
+
+fn unreadable_meta(partition: &PartitionId) -> StoreError {
+    Part::Meta.corrupt(partition, "it does not hold numbers")
+}
+
+fn read_bounds(answer: Value) -> Option<LogBounds> {
+    let or = |value, default| {
+        if value == Value::Nil {
+            Some(default)
+        } else {
+            reply::number(value)
+        }
+    };
+    let [log, last, first] = <[Value; 3]>::try_from(reply::list(answer)?).ok()?;
+    Some(LogBounds {
+        log: LogId(or(log, 0)?),
+        first_sequence: or(first, 1)?,
+        last_sequence: or(last, 0)?,
+    })
+}

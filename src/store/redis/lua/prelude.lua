@@ -1,0 +1,16 @@
+-- Put before every script.
+
+-- Compares numbers that are 64 bits wide, which Lua's own numbers are not.
+local function greater(a, b)
+    return #a > #b or (#a == #b and a > b)
+end
+
+local function digits(number)
+    return string.format('%.0f', number)
+end
+
+-- The server's clock in ms.
+local function clock()
+    local time = redis.call('TIME')
+    return tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+end
