@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 
 use super::*;
 use crate::events::hub::Hub;
-use crate::events::testing::lease;
+use crate::events::testing::{self, lease};
 use crate::store::memory::MemoryStore;
 use crate::store::{Claim, Store as _};
 
@@ -51,7 +51,7 @@ fn start(store: Arc<MemoryStore>, lease: Option<Lease>, told: &Hub, watched: &Hu
         partition: here(),
         lease: seen,
         writer,
-        events: Events::new(store.clone(), watched.clone(), tasks.clone()),
+        events: testing::events(store.clone(), watched, &tasks),
         every: EVERY,
     };
     World {

@@ -5,7 +5,7 @@ use crate::error::{Classified as _, ErrorKind};
 use crate::events::hub::Hub;
 use crate::events::service::{Events, Start, SubscribeOptions, SubscriptionStatus};
 use crate::events::subscription::Subscription;
-use crate::events::testing::{append, gist, lease, message, partition, tenant};
+use crate::events::testing::{self, append, gist, lease, message, partition, tenant};
 use crate::store::Batch;
 use crate::store::Retention;
 use crate::store::memory::MemoryStore;
@@ -21,7 +21,7 @@ struct World {
 fn world() -> World {
     let store = Arc::new(MemoryStore::new());
     World {
-        events: Events::new(store.clone(), Hub::new(), Tasks::new()),
+        events: testing::events(store.clone(), &Hub::new(), &Tasks::new()),
         store,
     }
 }
@@ -310,11 +310,10 @@ async fn a_subscription_comes_back_under_its_stream_when_the_store_lost_it_and_n
     // Who comes later is told of the loss and gets what came since.
     let mut late = world.open("t").await.unwrap();
     let mut got = Vec::new();
-    while got.len() < 4 {
+    while got.len() < 3 {
         let batch = late.next().await.unwrap().events;
         got.extend(batch.iter().map(gist));
     }
-    got.retain(|text| !text.starts_with("gap LOG_RESET 2-"));
     assert_eq!(got, ["gap LOG_RESET 4-0 0", "x", "x"]);
     // What was deleted before the loss stays so.
     assert_eq!(world.list().await.len(), 1);
