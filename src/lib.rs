@@ -92,16 +92,20 @@
 //!    their sequence, fetches what is missing first, and reports events and the acknowledgement that is due.
 //! 2. The session's task hands the events to the partition's writer together with its record, which holds the new
 //!    reading position: both are stored, or neither.
-//! 3. The writer commits groups under the lease's epoch. While the store is away it tries again and its queue fills;
-//!    then pushes are left unacknowledged, and are fetched from the upstream later.
+//! 3. The writer seals the events, if the tenant asks for that, and commits groups under the lease's epoch. While the
+//!    store is away it tries again and its queue fills; then pushes are left unacknowledged, and are fetched from the
+//!    upstream later.
 //! 4. When it is stored, the acknowledgement goes upstream, and the hub tells the subscriptions that the log has grown.
 //! 5. Each subscription reads the log at its own pace, one batch when its stream has room. What is gone from the log
 //!    is told as a `Gap`. The cursor of a batch stands behind its last event.
 //!
+//! All the time an event of the replica's own goes this way, through a partition that is no tenant's
+//! ([`events::canary`]). While none comes through, the replica is not ready, whatever the store answers.
+//!
 //! # Stopping
 //!
-//! [`app::App::stop`] goes in order, within the grace time: not ready, no new calls, streams end; sessions close
-//! their sockets without logging out and store what they have; the writers flush; the leases go back.
+//! [`app::App::stop`] goes in order, within the grace time: not ready, no new calls, streams and the canary end;
+//! sessions close their sockets without logging out and store what they have; the writers flush; the leases go back.
 
 pub mod app;
 pub mod cli;

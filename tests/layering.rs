@@ -31,7 +31,7 @@ const ROOMS: &[(&str, &[&str])] = &[
         ],
     ),
     ("store", &[]),
-    ("config", &["session"]),
+    ("config", &["session", "store::redis_url"]),
     ("tenants", &["session::policy", "proto"]),
     (
         "events/cursor",

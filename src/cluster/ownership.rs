@@ -94,10 +94,19 @@ impl Ownership {
                     seen = self.see_to(&partition) => self.note(partition, seen),
                 }
             }
-            let missing = self.not_held().len();
-            gauge!(PARTITIONS).set(u32::try_from(self.partitions.len() - missing).unwrap_or(0));
-            self.complete.send_replace(missing == 0);
+            self.report();
         }
+    }
+
+    /// Tells how many partitions are held, and whether all are. The gateway's own is not among them: without it no
+    /// session is missing.
+    fn report(&self) {
+        let tenants = self.partitions.iter();
+        let tenants = tenants.filter(|(partition, _)| !partition.tenant.is_reserved());
+        let (held, missing): (Vec<_>, Vec<_>) =
+            tenants.partition(|(_, lease)| lease.borrow().is_some());
+        gauge!(PARTITIONS).set(u32::try_from(held.len()).unwrap_or(u32::MAX));
+        self.complete.send_replace(missing.is_empty());
     }
 
     /// Gives all leases back, so that another replica need not wait for them to run out.
@@ -220,18 +229,22 @@ impl Ownership {
         keeper: &watch::Sender<Option<Lease>>,
         lease: Lease,
     ) {
-        match self.store.sessions(partition).await {
-            Ok(stored) => {
+        let stored = self.store.sessions(partition).await;
+        let sends = self.store.sends(partition).await;
+        match stored.and_then(|stored| Ok((stored, sends?))) {
+            Ok((stored, sends)) => {
                 info!(%partition, epoch = %lease.epoch, sessions = stored.len(), "partition held");
                 keeper.send_replace(Some(lease));
-                self.gateway.adopt(partition, stored);
+                self.gateway.adopt(partition, stored, sends);
             }
             Err(error) => error!(%partition, %error, "the partition cannot be read; trying again"),
         }
     }
 
     async fn lose(&self, partition: &PartitionId, keeper: &watch::Sender<Option<Lease>>) {
-        counter!(LEASES_LOST).increment(1);
+        if !partition.tenant.is_reserved() {
+            counter!(LEASES_LOST).increment(1);
+        }
         error!(%partition, "the partition is another replica's now; closing its sessions");
         keeper.send_replace(None);
         self.gateway.lose(partition).await;

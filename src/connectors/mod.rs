@@ -20,6 +20,20 @@ pub struct Output {
     pub reports: VecDeque<Report>,
 }
 
+/// Up to so many times the limit a frame is taken, for the sake of the parts in it that are within the limit.
+const FRAME_TIMES_LIMIT: usize = 4;
+/// But to no more than this, in bytes, unless the limit itself is greater.
+const MAX_FRAME_BYTES: usize = 16 << 20;
+
+/// The greatest frame that is taken from the upstream, in bytes, packed and unpacked, where `limit` is the tenant's.
+///
+/// A frame may carry many messages, and catch-up can often not ask for fewer: were a page left out because it is over
+/// the limit as a whole, all its messages would be missing. What is itself over the limit is told as a gap.
+pub fn greatest_frame(limit: usize) -> usize {
+    let times = limit.saturating_mul(FRAME_TIMES_LIMIT);
+    times.min(MAX_FRAME_BYTES).max(limit)
+}
+
 /// Names a command of the runtime's, so that its answer can be told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RequestId(pub u64);
@@ -50,6 +64,8 @@ pub enum Report {
     Answered(RequestId, Answer),
     /// A command was not answered in time, or the connection broke after it was sent.
     Unanswered(RequestId),
+    /// A message did not go out in time: the session was not online.
+    Unsent(RequestId),
     /// A frame could not be read; it was left out.
     BadFrame(String),
 }
@@ -57,6 +73,8 @@ pub enum Report {
 /// Events, and what to acknowledge when they are stored.
 #[derive(Debug, Default)]
 pub struct Delivery {
+    /// How many events came before these and were given up by the connector: they cannot be had again.
+    pub given_up: u64,
     /// What happened, in order.
     pub events: Vec<v1::event::Kind>,
     /// What goes back to the connector once the events are in the log, and not before.
@@ -87,6 +105,8 @@ pub struct Answer {
     pub sent_at: u64,
     /// For group messages: the group's sequence.
     pub upstream_sequence: u64,
+    /// For messages: it says nothing of an earlier try, which may have been taken.
+    pub in_doubt: bool,
 }
 
 /// A message to send, checked.

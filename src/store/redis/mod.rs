@@ -1,5 +1,5 @@
-//! The store in Redis, for production. One server; every decision on ownership is one script's, by the server's
-//! own clock.
+//! The store in Redis, for production. One server at a time, given or found through sentinels; every decision on
+//! ownership is one script's, by the server's own clock.
 
 mod connection;
 mod growth;
@@ -8,6 +8,7 @@ mod leases;
 mod log;
 mod reply;
 mod scripts;
+mod servers;
 mod subscriptions;
 
 use std::time::Duration;
@@ -32,6 +33,7 @@ use crate::types::{AccountId, Epoch, MemberId, PartitionId, ReplicaId, TenantId,
 #[derive(Debug)]
 pub struct RedisStore {
     connection: Connection,
+    options: RedisOptions,
 }
 
 impl RedisStore {
@@ -43,7 +45,10 @@ impl RedisStore {
     pub async fn connect(options: &RedisOptions) -> Result<Self, StoreError> {
         let connection = Connection::new(options)?;
         let address = connection.address().to_owned();
-        let store = Self { connection };
+        let store = Self {
+            connection,
+            options: options.clone(),
+        };
         match store.ping().await {
             Ok(()) => info!(address, "Redis answers"),
             Err(error) => warn!(address, %error, "Redis is away; trying again at each call"),
@@ -196,7 +201,9 @@ impl Store for RedisStore {
     }
 
     async fn growth(&self) -> Result<BoxStream<'static, (PartitionId, Position)>, StoreError> {
-        growth::listen(&self.connection)
+        let client = self.connection.client().await;
+        let client = client.map_err(|error| self.away(&error))?;
+        growth::listen(&client, &self.options)
             .await
             .map_err(|error| self.away(&error))
     }
@@ -273,8 +280,8 @@ impl Store for RedisStore {
     }
 
     async fn ping(&self) -> Result<(), StoreError> {
-        match self.connection.send(&redis::cmd("PING")).await {
-            Ok(_pong) => Ok(()),
+        match self.connection.ping().await {
+            Ok(()) => Ok(()),
             Err(error) => Err(self.away(&error)),
         }
     }

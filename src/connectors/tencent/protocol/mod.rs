@@ -3,18 +3,20 @@
 mod answers;
 mod commands;
 mod fetching;
+mod oversize;
 mod pushes;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use crate::connectors::tencent::catchup::CatchUp;
+use crate::connectors::tencent::catchup::{CatchUp, Trouble};
 use crate::connectors::tencent::frame;
+use crate::connectors::tencent::left_out::LeftOut;
 use crate::connectors::tencent::outgoing;
 use crate::connectors::tencent::requests::{Purpose, Requests};
 use crate::connectors::tencent::sync::Position;
 use crate::connectors::tencent::ticket::Ticket;
-use crate::connectors::{Output, Report};
+use crate::connectors::{Output, Report, greatest_frame};
 use crate::proto::record::TencentTicket;
 use crate::session::backoff::Jitter;
 use crate::session::input::Now;
@@ -31,7 +33,7 @@ pub struct Identification {
     pub account: String,
     /// The upstream app.
     pub sdk_app_id: u64,
-    /// The largest frame that is read, in bytes, packed and unpacked.
+    /// The tenant's limit of a frame, in bytes, packed and unpacked; see [`greatest_frame`].
     pub max_frame_bytes: usize,
 }
 
@@ -44,6 +46,7 @@ pub struct Protocol {
     ticket: Option<Ticket>,
     position: Position,
     phase: Phase,
+    trouble: Trouble,
     requests: Requests,
     /// Requests are numbered from after this.
     first_seq: u64,
@@ -51,16 +54,15 @@ pub struct Protocol {
     next_message: u32,
     hello_at: Option<Instant>,
     messages_since_sync: u32,
-    overloads: HashMap<String, Instant>,
+    overloads: BTreeMap<String, Instant>,
     /// Nothing more can be stored for the moment.
     stalled: bool,
     /// How many pages have been reported.
     pages: u64,
     /// The last page that is in the log.
     pages_stored: u64,
-    /// How many notices were left out that cannot be fetched, and nobody has been told yet.
-    left_out: u64,
-    /// Something got lost on its way to the log, and nobody has been told yet.
+    left_out: LeftOut,
+    /// Something may be missing before what is told next, nobody knows how much.
     owes_gap: bool,
     /// What is to be sent and what has happened.
     pub out: Output,
@@ -97,14 +99,15 @@ impl Protocol {
             ticket: Ticket::from_record(ticket),
             position,
             phase: Phase::Offline,
+            trouble: Trouble::default(),
             requests: Requests::default(),
             hello_at: None,
             messages_since_sync: 0,
-            overloads: HashMap::new(),
+            overloads: BTreeMap::new(),
             stalled: false,
             pages: 0,
             pages_stored: 0,
-            left_out: 0,
+            left_out: LeftOut::default(),
             owes_gap: false,
             out: Output::default(),
         }
@@ -159,7 +162,12 @@ impl Protocol {
 
     /// The connection is gone.
     pub fn disconnected(&mut self) {
-        self.phase = Phase::Offline;
+        let held = match std::mem::replace(&mut self.phase, Phase::Offline) {
+            Phase::CatchingUp(round) => round.finish(),
+            Phase::Offline | Phase::LoggingIn | Phase::Live => VecDeque::new(),
+        };
+        let gone = self.left_out.disconnected(held);
+        self.give_up(gone);
         self.hello_at = None;
         let lost = self.requests.disconnected();
         self.out.frames.clear();
@@ -170,24 +178,30 @@ impl Protocol {
 
     /// When [`Protocol::timeout`] is next due.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        [self.hello_at, self.requests.next_deadline()]
-            .into_iter()
-            .flatten()
-            .min()
+        [
+            self.hello_at,
+            self.requests.next_deadline(),
+            self.retry_at(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     /// Time has passed.
     pub fn timeout(&mut self, now: Now) {
         for pending in self.requests.overdue(now.at) {
             match pending.purpose {
-                Purpose::Send { id, .. } | Purpose::Invoke(id) => {
+                Purpose::Send(sending) if sending.out || sending.in_doubt => {
+                    self.out.reports.push_back(Report::Unanswered(sending.id));
+                }
+                Purpose::Send(sending) => {
+                    self.out.reports.push_back(Report::Unsent(sending.id));
+                }
+                Purpose::Invoke(id) => {
                     self.out.reports.push_back(Report::Unanswered(id));
                 }
-                Purpose::CatchUp => {
-                    self.out
-                        .reports
-                        .push_back(Report::Dead("catch-up unanswered"));
-                }
+                Purpose::CatchUp => self.catch_up_unanswered(now),
                 Purpose::Reassert => {
                     self.out.reports.push_back(Report::Dead("login unanswered"));
                 }
@@ -203,16 +217,20 @@ impl Protocol {
             );
             self.schedule_hello(now);
         }
+        if self.retry_at().is_some_and(|at| at <= now.at) {
+            self.catch_up(now, CatchUp::retry());
+        }
     }
 
     /// Takes in one frame.
     pub fn receive(&mut self, now: Now, bytes: &[u8]) {
-        let incoming = match frame::decode(bytes, self.who.max_frame_bytes) {
+        let incoming = match frame::decode(bytes, greatest_frame(self.who.max_frame_bytes)) {
             Ok(incoming) => incoming,
             Err(error) => {
                 self.out
                     .reports
                     .push_back(Report::BadFrame(error.to_string()));
+                self.unreadable(now, bytes, error);
                 return;
             }
         };
