@@ -214,6 +214,27 @@ async fn subscription(replica: SocketAddr) -> v1::Subscription {
     list.into_iter().next().unwrap_or_default()
 }
 
+fn accounts() -> Vec<String> {
+    (0..12).map(|n| format!("bot{n}")).collect()
+}
+
+/// Waits until all accounts are logged in at a replica, which takes all partitions for that.
+async fn log_in(replica: SocketAddr) {
+    let channel = endpoint(replica).connect().await.unwrap();
+    let mut sessions = SessionServiceClient::new(channel);
+    for account in accounts() {
+        until("a login", async || {
+            let request = v1::LoginRequest {
+                account: account.clone(),
+                signature: String::new(),
+            };
+            let answer = sessions.login(request).await;
+            answer.is_ok_and(|answer| answer.into_inner().code == 0)
+        })
+        .await;
+    }
+}
+
 /// Three workers, and an upstream that sends the same to all accounts.
 struct Story {
     books: Books,
@@ -248,25 +269,9 @@ impl Story {
         Self {
             books,
             acknowledges,
-            accounts: (0..12).map(|n| format!("bot{n}")).collect(),
+            accounts: accounts(),
             upstream,
             sent: 0,
-        }
-    }
-
-    async fn log_in(&self, replica: SocketAddr) {
-        let channel = endpoint(replica).connect().await.unwrap();
-        let mut sessions = SessionServiceClient::new(channel);
-        for account in &self.accounts {
-            until("a login", async || {
-                let request = v1::LoginRequest {
-                    account: account.clone(),
-                    signature: String::new(),
-                };
-                let answer = sessions.login(request).await;
-                answer.is_ok_and(|answer| answer.into_inner().code == 0)
-            })
-            .await;
         }
     }
 
@@ -305,10 +310,10 @@ async fn members_at_two_replicas_lose_nothing_when_one_is_killed() {
     let options = SimOptions::new(APP.into(), Secret::new(KEY.into()));
     let upstream = Sim::start(options, &tasks).await.unwrap();
     let (owner, first) = replica(folder.path(), "first", &upstream, &redis).await;
+    log_in(first).await;
     // It stands by, and serves events.
     let (_other, second) = replica(folder.path(), "second", &upstream, &redis).await;
     let mut story = Story::begin(upstream, [first, second], &tasks);
-    story.log_in(first).await;
     until("three members", async || {
         subscription(second).await.members == 3
     })
@@ -328,7 +333,7 @@ async fn members_at_two_replicas_lose_nothing_when_one_is_killed() {
     owner.kill().await;
     story.acknowledges[0].store(true, Ordering::Relaxed);
     story.send(10);
-    story.log_in(second).await;
+    log_in(second).await;
     story.send(5);
     story.delivered().await;
     until("all is acknowledged", async || {
