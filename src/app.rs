@@ -1,38 +1,39 @@
 //! The composition root: from a checked configuration to a running gateway, and its ordered stop. The only file
 //! that knows every part.
 
+mod partitions;
 mod parts;
+mod watches;
 
-use std::collections::{HashMap, HashSet};
+use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
-use tokio::sync::{mpsc, watch};
-use tracing::{Instrument as _, info, info_span, warn};
+use tracing::{info, warn};
 
-use crate::cluster::ownership::Ownership;
+use self::partitions::Partitions;
+use self::watches::Watches;
 use crate::config::{self, Config};
 use crate::connectors::websocket::DialError;
 use crate::error::{Classified, ErrorKind};
+use crate::events::canary::Canary;
 use crate::events::hub::Hub;
-use crate::events::log::LogWriter;
 use crate::events::service::Events;
-use crate::grpc::server::{self, Api, Health, ServerError, ServerOptions, Tls};
+use crate::events::upkeep;
+use crate::grpc::server::{self, Api, ServerError};
 use crate::observability::ops_server;
 use crate::observability::readiness::{Condition, Readiness};
 use crate::runtime::handle::Gateway;
-use crate::runtime::supervisor::{TaskKind, Tasks};
-use crate::runtime::tenant::Tenant;
+use crate::runtime::supervisor::Tasks;
 use crate::store::seal::{KeyRingError, Sealer};
-use crate::store::{Lease, Store, StoreError};
+use crate::store::{Store, StoreError};
 use crate::tenants::directory::{Directory, DirectoryError};
-use crate::types::PartitionId;
 
-/// How often the store is asked whether it answers.
-const STORE_CHECK: Duration = Duration::from_secs(2);
+/// How often the canary is sent, unless readiness is to know sooner.
+const CANARY_EVERY: Duration = Duration::from_secs(2);
 
 /// Why the gateway does not start. The text is for the operator and names the remedy.
 #[derive(Debug, thiserror::Error)]
@@ -112,6 +113,17 @@ pub struct App {
 impl App {
     /// Starts everything that `config` asks for. Ready comes later: see [`App::ready`].
     pub async fn start(config: Config, metrics: PrometheusHandle) -> Result<Self, AppError> {
+        let store = config.store.clone();
+        let opened = async move { parts::open_store(&store).await };
+        Self::start_on(config, metrics, opened).await
+    }
+
+    /// Starts everything on the store that `opened` gives.
+    async fn start_on(
+        config: Config,
+        metrics: PrometheusHandle,
+        opened: impl Future<Output = Result<Arc<dyn Store>, AppError>>,
+    ) -> Result<Self, AppError> {
         for warning in config.warnings() {
             warn!("{warning}");
         }
@@ -132,47 +144,45 @@ impl App {
         crate::observability::metrics::keep_up(&services, metrics.clone());
         ops_server::serve(&services, ops_listener, metrics, readiness.clone());
 
-        let store = parts::open_store(&config.store).await?;
+        let store = opened.await?;
 
         let hub = Hub::new();
         let events = Events::new(Arc::clone(&store), hub.clone(), api.clone());
-        let (gateway, keeper, complete) = start_sessions(&config, tenants, &store, &hub, &writers);
-        services.spawn(
-            "store check",
-            TaskKind::Work,
-            check_store(
-                Arc::clone(&store),
-                gateway.clone(),
-                readiness.clone(),
-                config.store.lease_ttl,
-                services.clone(),
-            ),
-        );
-        keep_leases(keeper, &ownership);
-        follow_restore(complete, &readiness, &services);
-
-        let options = ServerOptions {
-            tls: config.grpc.tls.as_ref().map(|tls| Tls {
-                certificate: tls.cert_pem.clone(),
-                key: tls.key_pem.clone(),
-                client_ca: tls.client_ca_pem.clone(),
-            }),
-            drain_within: config.shutdown.grace / 3,
-            max_message_bytes: config.grpc.max_message_bytes,
-            keepalive_interval: config.grpc.keepalive_interval,
-            keepalive_timeout: config.grpc.keepalive_timeout,
+        let partitions = Partitions::start(&config, tenants, &store, &hub, &sealer, &writers);
+        let Partitions {
+            gateway,
+            keeper,
+            complete,
+            canary,
+            kept,
+        } = partitions;
+        partitions::keep_leases(keeper, &ownership);
+        let grace = config.store.lease_ttl;
+        let canary = Canary {
+            partition: canary.partition,
+            lease: canary.lease,
+            writer: canary.writer,
+            events: events.clone(),
+            every: CANARY_EVERY.min(grace / 3),
         };
+        let watches = Watches {
+            readiness: readiness.clone(),
+            grace,
+            tasks: services.clone(),
+        };
+        watches.store(Arc::clone(&store), gateway.clone());
+        watches.restore(complete);
+        watches.delivery(canary.start(&api));
+        upkeep::start(Arc::clone(&store), kept, &api);
+
+        let options = parts::server_options(&config);
         let served = Api {
             gateway: gateway.clone(),
             events,
             directory,
         };
         let health = server::start(grpc_listener, served, options, &api).await?;
-        services.spawn(
-            "health",
-            TaskKind::Work,
-            follow_readiness(health, readiness.clone(), services.clone()),
-        );
+        watches.tell_health(health);
         readiness.met(Condition::Listener);
         info!(%grpc_address, %ops_address, replica = %config.replica_id, "imgate has started");
         let grace = config.shutdown.grace;
@@ -209,11 +219,12 @@ impl App {
         tokio::select! {
             () = self.api.stopping() => {}
             () = self.ownership.stopping() => {}
+            () = self.writers.stopping() => {}
             () = self.services.stopping() => {}
         }
     }
 
-    /// Stops in order, within the grace time: no new calls, streams end, sessions close without logging out and
+    /// Stops in order, within the grace time: no new calls, streams and the canary end, sessions close without logging out and
     /// store what they have, leases go back. True if it was in time.
     pub async fn stop(self) -> bool {
         info!(grace = ?self.grace, "stopping");
@@ -258,134 +269,5 @@ async fn listen(
     Ok((listener, bound))
 }
 
-/// Starts the writers of all partitions, and prepares who keeps their leases.
-fn start_sessions(
-    config: &Config,
-    tenants: Vec<Arc<Tenant>>,
-    store: &Arc<dyn Store>,
-    hub: &Hub,
-    writers: &Tasks,
-) -> (Gateway, Ownership, watch::Receiver<bool>) {
-    let count: usize = tenants
-        .iter()
-        .map(|tenant| usize::from(tenant.partitions))
-        .sum();
-    let logs = config
-        .tenants
-        .iter()
-        .map(|tenant| parts::log_options(&tenant.log));
-    // Each partition reports once for an epoch.
-    let (fenced, fenced_reports) = mpsc::channel(count.max(1) * 2);
-    let mut partitions = HashMap::new();
-    let mut with_writers = Vec::new();
-    for (tenant, log) in tenants.into_iter().zip(logs) {
-        let mut of_tenant = Vec::new();
-        for number in 0..tenant.partitions {
-            let partition = PartitionId {
-                tenant: tenant.id.clone(),
-                number,
-            };
-            let (keeper, lease) = watch::channel(None::<Lease>);
-            of_tenant.push(LogWriter::start(
-                partition.clone(),
-                Arc::clone(store),
-                lease,
-                hub.clone(),
-                fenced.clone(),
-                log.clone(),
-                writers,
-            ));
-            partitions.insert(partition, keeper);
-        }
-        with_writers.push((tenant, of_tenant));
-    }
-    // Sessions stop before the writers do, by Gateway::stop.
-    let gateway = Gateway::new(with_writers, Arc::clone(store), &Tasks::new());
-    let (complete, completed) = watch::channel(false);
-    let keeper = Ownership {
-        store: Arc::clone(store),
-        replica: config.replica_id.clone(),
-        ttl: config.store.lease_ttl,
-        gateway: gateway.clone(),
-        partitions,
-        unsure: HashSet::new(),
-        fenced: fenced_reports,
-        complete,
-    };
-    (gateway, keeper, completed)
-}
-
-fn keep_leases(mut keeper: Ownership, tasks: &Tasks) {
-    let stop = tasks.clone();
-    let keeping = async move {
-        keeper.run(&stop).await;
-        keeper.release().await;
-    };
-    tasks.spawn(
-        "ownership",
-        TaskKind::Critical,
-        keeping.instrument(info_span!("ownership")),
-    );
-}
-
-/// Ready needs every partition once. One that is lost later is another replica's, which is no fault of this one.
-fn follow_restore(mut complete: watch::Receiver<bool>, readiness: &Readiness, tasks: &Tasks) {
-    let (readiness, stop) = (readiness.clone(), tasks.clone());
-    tasks.spawn("restore check", TaskKind::Work, async move {
-        tokio::select! {
-            complete = complete.wait_for(|complete| *complete) => {
-                if complete.is_ok() {
-                    readiness.met(Condition::SessionsRestored);
-                }
-            }
-            () = stop.stopping() => {}
-        }
-    });
-}
-
-/// Says to gRPC health checks what `/ready` says.
-async fn follow_readiness(health: Health, readiness: Readiness, tasks: Tasks) {
-    loop {
-        health.set_serving(readiness.is_ready()).await;
-        let changed = async {
-            if readiness.is_ready() {
-                readiness.not_ready().await;
-            } else {
-                readiness.ready().await;
-            }
-        };
-        tokio::select! {
-            () = changed => {}
-            () = tasks.stopping() => return,
-        }
-    }
-}
-
-/// Keeps the readiness of the store true: away or full for longer than `grace`, and the gateway is not ready.
-async fn check_store(
-    store: Arc<dyn Store>,
-    gateway: Gateway,
-    readiness: Readiness,
-    grace: Duration,
-    tasks: Tasks,
-) {
-    let mut last_answer = None;
-    loop {
-        // A full store answers, and takes nothing.
-        match store.ping().await.and_then(|()| gateway.accepts()) {
-            Ok(()) => {
-                last_answer = Some(tokio::time::Instant::now());
-                readiness.met(Condition::Store);
-            }
-            Err(error) => {
-                if last_answer.is_none_or(|at| at.elapsed() > grace) {
-                    readiness.unmet(Condition::Store, error.to_string());
-                }
-            }
-        }
-        tokio::select! {
-            () = tokio::time::sleep(STORE_CHECK) => {}
-            () = tasks.stopping() => return,
-        }
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -91,16 +91,32 @@
 //!    their sequence, fetches what is missing first, and reports events and the acknowledgement that is due.
 //! 2. The session's task hands the events to the partition's writer together with its record, which holds the new
 //!    reading position: both are stored, or neither.
-//! 3. The writer commits groups under the lease's epoch. While the store is away it tries again and its queue fills;
-//!    then pushes are left unacknowledged, and are fetched from the upstream later.
+//! 3. The writer seals the events, if the tenant asks for that, and commits groups under the lease's epoch. While the
+//!    store is away it tries again and its queue fills; then pushes are left unacknowledged, and are fetched from the
+//!    upstream later.
 //! 4. When it is stored, the acknowledgement goes upstream, and the hub tells the subscriptions that the log has grown.
 //! 5. Each subscription reads the log at its own pace, one batch when its stream has room. What is gone from the log
 //!    is told as a `Gap`. The cursor of a batch stands behind its last event.
 //!
+//! All the time an event of the replica's own goes this way, through a partition that is no tenant's
+//! ([`events::canary`]). While none comes through, the replica is not ready, whatever the store answers.
+//!
+//! # The life of a send
+//!
+//! 1. The gateway puts the call to the session's task. One without a `client_message_id` goes straight to the connector,
+//!    and its answer back.
+//! 2. With an ID its intent is stored first: when it was asked for, and the client time that is part of its identity. The
+//!    other parts of that are made of the ID, so that the upstream takes a repetition for the same message.
+//! 3. The connector sends it, again after each drop, until it is answered or its deadline has passed.
+//! 4. The outcome is stored, and then the caller is answered. What the upstream refused is forgotten.
+//!
+//! A repetition, also one that another process gets, finds what the store has: the outcome, which it answers, or the
+//! intent alone, with which it sends the same message again while the upstream drops a double. See `src/runtime/sends.rs`.
+//!
 //! # Stopping
 //!
-//! [`app::App::stop`] goes in order, within the grace time: not ready, no new calls, streams end; sessions close
-//! their sockets without logging out and store what they have; the writers flush; the leases go back.
+//! [`app::App::stop`] goes in order, within the grace time: not ready, no new calls, streams and the canary end;
+//! sessions close their sockets without logging out and store what they have; the writers flush; the leases go back.
 
 pub mod app;
 pub mod cli;

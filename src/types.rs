@@ -57,6 +57,13 @@ string_id!(
     MemberId
 );
 
+impl TenantId {
+    /// Whether it is the gateway's own and no customer's. The configuration takes no ID with a dash at its front.
+    pub fn is_reserved(&self) -> bool {
+        self.0.starts_with('-')
+    }
+}
+
 impl AccountId {
     /// The longest user ID in bytes; the upstream's own limit is 32 by default, raised on request.
     pub const MAX_BYTES: usize = 64;

@@ -13,6 +13,8 @@ mod events;
 mod fixture;
 #[path = "grpc_api/server.rs"]
 mod server;
+#[path = "grpc_api/subscriptions.rs"]
+mod subscriptions;
 #[path = "grpc_api/tls.rs"]
 mod tls;
 
@@ -54,6 +56,11 @@ async fn call_all(clients: &mut Clients) -> Vec<(Code, String, String)> {
                 .await,
         ),
         refusal(events.acknowledge(v1::AcknowledgeRequest::default()).await),
+        refusal(
+            events
+                .delete_subscription(v1::DeleteSubscriptionRequest::default())
+                .await,
+        ),
         refusal(messages.send(v1::SendRequest::default()).await),
         refusal(messages.invoke(v1::InvokeRequest::default()).await),
     ]
@@ -79,8 +86,8 @@ async fn a_key_allows_what_its_scopes_say() {
     let served = served().await;
     let allowed = [
         ("acme-sessions", 0..5),
-        ("acme-events", 5..7),
-        ("acme-messages", 7..9),
+        ("acme-events", 5..8),
+        ("acme-messages", 8..10),
     ];
     for (key, allowed) in allowed {
         let mut some = served.connect(key).await;
@@ -131,6 +138,7 @@ async fn every_empty_request_is_told_which_field_is_missing() {
             "account",
             "page_size",
             "max_batch_size",
+            "subscription",
             "subscription",
             "account",
             "account",

@@ -31,12 +31,13 @@ const ROOMS: &[(&str, &[&str])] = &[
         ],
     ),
     ("store", &[]),
-    ("config", &["session"]),
+    ("config", &["session", "store::redis_url"]),
     ("tenants", &["session::policy", "proto"]),
     (
         "events/cursor",
         &["store", "tenants::token", "tenants::directory"],
     ),
+    ("events/assignment", &[]),
     (
         "events",
         &["store", "tenants", "proto", "runtime::supervisor"],
@@ -136,6 +137,7 @@ const PURE: &[&str] = &[
     "connectors/tencent/push",
     "connectors/tencent/send",
     "events/cursor",
+    "events/assignment",
     "cluster/assignment",
     "cluster/lease",
 ];

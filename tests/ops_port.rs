@@ -43,6 +43,15 @@ async fn it_tells_what_goes_on_and_stops_with_its_tasks() {
     Condition::ALL
         .into_iter()
         .for_each(|one| readiness.met(one));
+    readiness.unmet(Condition::Delivery, "the last event is late");
+    let answer = get(address, "/ready").await;
+    assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
+    assert!(
+        answer.ends_with(r#"[{"condition":"delivery","reason":"the last event is late"}]}"#),
+        "{answer}"
+    );
+    assert!(get(address, "/live").await.starts_with("HTTP/1.1 200"));
+    readiness.met(Condition::Delivery);
     let answer = get(address, "/ready").await;
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     assert!(

@@ -47,7 +47,15 @@ const WITHOUT_DEFAULT: [&str; 11] = [
 ];
 
 /// Labels whose values the table leaves to the gateway: names of its methods, tasks and so on.
-const OPEN_LABELS: [&str; 5] = ["method", "code", "operation", "task", "version"];
+const OPEN_LABELS: [&str; 7] = [
+    "method",
+    "code",
+    "operation",
+    "task",
+    "version",
+    "tenant",
+    "subscription",
+];
 
 fn checkout(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)

@@ -9,7 +9,7 @@
     reason = "tests fail by panicking, and say what they measured"
 )]
 
-#[path = "stay_logged_in/control.rs"]
+#[path = "support/control.rs"]
 mod control;
 #[path = "stay_logged_in/messages.rs"]
 mod messages;

@@ -18,12 +18,16 @@ mod log;
 mod records;
 #[path = "store_contract/redis_content.rs"]
 mod redis_content;
+#[path = "store_contract/redis_failover.rs"]
+mod redis_failover;
 #[path = "store_contract/redis_faults.rs"]
 mod redis_faults;
 #[path = "store_contract/redis_growth.rs"]
 mod redis_growth;
 #[path = "support/redis.rs"]
 mod redis_server;
+#[path = "support/sentinel.rs"]
+mod sentinel;
 #[path = "store_contract/shares.rs"]
 mod shares;
 #[path = "store_contract/subscriptions.rs"]

@@ -9,6 +9,8 @@
     reason = "a test says what is wrong by failing, and looks for the one kind of event that it is about"
 )]
 
+#[path = "trouble/books.rs"]
+mod books;
 #[path = "trouble/calls.rs"]
 mod calls;
 #[path = "trouble/client.rs"]
@@ -17,14 +19,20 @@ mod client;
 mod concurrency;
 #[path = "trouble/credentials.rs"]
 mod credentials;
+#[path = "trouble/delay.rs"]
+mod delay;
 #[path = "trouble/disk.rs"]
 mod disk;
+#[path = "trouble/failover.rs"]
+mod failover;
 #[path = "trouble/fixture.rs"]
 mod fixture;
 #[path = "trouble/frames.rs"]
 mod frames;
 #[path = "trouble/network.rs"]
 mod network;
+#[path = "trouble/outages.rs"]
+mod outages;
 #[path = "trouble/ownership.rs"]
 mod ownership;
 #[path = "trouble/process.rs"]
@@ -37,5 +45,7 @@ mod redis_server;
 mod refusals;
 #[path = "trouble/repeats.rs"]
 mod repeats;
+#[path = "support/sentinel.rs"]
+mod sentinel;
 #[path = "trouble/store.rs"]
 mod store;

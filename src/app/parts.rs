@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use super::AppError;
 use crate::config::{self, Config, Issuer, SealKeys, StoreKind};
+use crate::connectors::greatest_frame;
 use crate::connectors::websocket::Dialer;
 use crate::events::log::LogOptions;
+use crate::grpc::server::{ServerOptions, Tls};
 use crate::runtime::pacer::Pacer;
 use crate::runtime::tenant::{LocalIssuer, Tenant};
 use crate::session::backoff::Backoff;
@@ -64,6 +66,7 @@ pub(super) fn directory_entry(tenant: &config::Tenant) -> directory::Tenant {
     directory::Tenant {
         id: tenant.id.clone(),
         partitions: tenant.partitions,
+        max_subscriptions: usize::try_from(tenant.limits.subscriptions).unwrap_or(usize::MAX),
         keys: tenant
             .api_keys
             .iter()
@@ -91,12 +94,14 @@ pub(super) fn runtime_tenant(
 ) -> Result<Arc<Tenant>, AppError> {
     let max_frame_bytes = tenant.limits.upstream_frame_bytes.0;
     let roots = tenant.upstream_ca_pem.as_deref();
-    let dialer = Dialer::new(&tenant.upstream_url, roots, max_frame_bytes, DIAL_TIMEOUT).map_err(
-        |error| AppError::Upstream {
-            tenant: tenant.id.to_string(),
-            error,
-        },
-    )?;
+    let greatest = greatest_frame(max_frame_bytes);
+    let dialer =
+        Dialer::new(&tenant.upstream_url, roots, greatest, DIAL_TIMEOUT).map_err(|error| {
+            AppError::Upstream {
+                tenant: tenant.id.to_string(),
+                error,
+            }
+        })?;
     let issuer = match (&tenant.secret_key, tenant.issuers.contains(&Issuer::Local)) {
         (Some(key), true) => Some(LocalIssuer {
             key: key.clone(),
@@ -121,12 +126,27 @@ pub(super) fn runtime_tenant(
     }))
 }
 
-pub(super) fn log_options(log: &config::TenantLog) -> LogOptions {
+pub(super) fn log_options(log: &config::TenantLog, sealer: &Arc<Sealer>) -> LogOptions {
     LogOptions {
         retain_events: log.retain_events.into(),
         retain_bytes: u64::try_from(log.retain_bytes.0).unwrap_or(u64::MAX),
         retain_age: log.retain_age,
+        sealer: log.seal.then(|| Arc::clone(sealer)),
         ..LogOptions::default()
+    }
+}
+
+pub(super) fn server_options(config: &Config) -> ServerOptions {
+    ServerOptions {
+        tls: config.grpc.tls.as_ref().map(|tls| Tls {
+            certificate: tls.cert_pem.clone(),
+            key: tls.key_pem.clone(),
+            client_ca: tls.client_ca_pem.clone(),
+        }),
+        drain_within: config.shutdown.grace / 3,
+        max_message_bytes: config.grpc.max_message_bytes,
+        keepalive_interval: config.grpc.keepalive_interval,
+        keepalive_timeout: config.grpc.keepalive_timeout,
     }
 }
 

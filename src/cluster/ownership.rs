@@ -94,10 +94,19 @@ impl Ownership {
                     seen = self.see_to(&partition) => self.note(partition, seen),
                 }
             }
-            let missing = self.not_held().len();
-            gauge!(PARTITIONS).set(u32::try_from(self.partitions.len() - missing).unwrap_or(0));
-            self.complete.send_replace(missing == 0);
+            self.report();
         }
+    }
+
+    /// Tells how many partitions are held, and whether all are. The gateway's own is not among them: without it no
+    /// session is missing.
+    fn report(&self) {
+        let tenants = self.partitions.iter();
+        let tenants = tenants.filter(|(partition, _)| !partition.tenant.is_reserved());
+        let (held, missing): (Vec<_>, Vec<_>) =
+            tenants.partition(|(_, lease)| lease.borrow().is_some());
+        gauge!(PARTITIONS).set(u32::try_from(held.len()).unwrap_or(u32::MAX));
+        self.complete.send_replace(missing.is_empty());
     }
 
     /// Gives all leases back, so that another replica need not wait for them to run out.

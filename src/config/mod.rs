@@ -100,9 +100,9 @@ pub enum StoreKind {
         /// The file. Its folder may not be there yet.
         path: PathBuf,
     },
-    /// A Redis server.
+    /// A Redis server, or the sentinels that watch one.
     Redis {
-        /// Its URL, which the `redis` crate takes as it is.
+        /// Where it is; [`RedisUrl`](crate::store::redis_url::RedisUrl) takes it.
         url: Secret<String>,
     },
     /// Nothing outlives the process.

@@ -165,8 +165,10 @@ section! {
         /// The database file; only for "embedded". Its folder is made if it is not there.
         /// Default: imgate-data/imgate.redb in the folder where imgate is started.
         pub(super) path: Option<PathBuf> = optional("imgate-data/imgate.redb".into()),
-        /// The Redis server, only and always for "redis": redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE]. With a
-        /// password in it, better { file = "PATH" } or { env = "VARIABLE" }, where the URL is kept.
+        /// The Redis server, only and always for "redis": redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE], or the
+        /// sentinels that watch it: redis-sentinel://[USER:PASSWORD@]HOST[:PORT][,HOST[:PORT]...]/MASTER[/DATABASE]
+        /// (port 26379 if none is given). User and password are the master's; a sentinel that asks for some gets the
+        /// same. With a password in it, better { file = "PATH" } or { env = "VARIABLE" }, where the URL is kept.
         pub(super) url: Option<MaybeSecret> =
             optional(MaybeSecret::Plain(Secret::new("redis://127.0.0.1:6379".to_owned()))),
         /// How long one operation of the store may take before it counts as failed.
@@ -183,7 +185,7 @@ section! {
     /// made beside the database file at the first start, imgate.key for imgate.redb, whose key has the name "file".
     pub(super) struct SealOptions {
         /// The name of the key that seals; the others only open. To rotate, add a key, make it active, and take
-        /// the old one out once every session has been written anew.
+        /// the old one out once every session has been written anew and no log keeps events that it has sealed.
         pub(super) active: Option<String> = optional("k1".to_owned()),
         /// The keys by name: letters, digits and dashes, at most 32.
         pub(super) keys: Option<BTreeMap<String, SecretRef>> = optional(BTreeMap::from([
@@ -313,7 +315,9 @@ section! {
         pub pending_sends_per_session: u32 = default(64),
         /// How many named subscriptions it may have.
         pub subscriptions: u32 = default(100),
-        /// The greatest frame that is taken from the upstream.
-        pub upstream_frame_bytes: ByteSize = default(ByteSize::mib(4)),
+        /// The greatest upstream frame or message that is passed on, from 512KiB. Of a frame up to four times as large, and of no
+        /// more than 16MiB, the parts within the limit are passed on and a Gap stands for each other. An event carries a message's
+        /// text and its JSON and so may be twice the limit, and gRPC clients refuse more than 4MiB where they are not told otherwise.
+        pub upstream_frame_bytes: ByteSize = default(ByteSize::mib(1)),
     }
 }

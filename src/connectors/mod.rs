@@ -20,6 +20,20 @@ pub struct Output {
     pub reports: VecDeque<Report>,
 }
 
+/// Up to so many times the limit a frame is taken, for the sake of the parts in it that are within the limit.
+const FRAME_TIMES_LIMIT: usize = 4;
+/// But to no more than this, in bytes, unless the limit itself is greater.
+const MAX_FRAME_BYTES: usize = 16 << 20;
+
+/// The greatest frame that is taken from the upstream, in bytes, packed and unpacked, where `limit` is the tenant's.
+///
+/// A frame may carry many messages, and catch-up can often not ask for fewer: were a page left out because it is over
+/// the limit as a whole, all its messages would be missing. What is itself over the limit is told as a gap.
+pub fn greatest_frame(limit: usize) -> usize {
+    let times = limit.saturating_mul(FRAME_TIMES_LIMIT);
+    times.min(MAX_FRAME_BYTES).max(limit)
+}
+
 /// Names a command of the runtime's, so that its answer can be told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RequestId(pub u64);

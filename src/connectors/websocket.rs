@@ -12,6 +12,7 @@ use tokio_rustls::rustls::pki_types::ServerName;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
+use tokio_tungstenite::tungstenite::error::CapacityError;
 use tokio_tungstenite::tungstenite::http::Uri;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{Error, Message};
@@ -100,6 +101,24 @@ pub struct Connection(WebSocketStream<Box<dyn Transport>>);
 impl fmt::Debug for Connection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Connection")
+    }
+}
+
+/// Why a connection gives no frame any more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// In words.
+    pub reason: String,
+    /// It was cut because a frame is over the bound: what follows the frame's head cannot be told from its content.
+    pub too_large: bool,
+}
+
+impl Ended {
+    fn because(reason: impl Into<String>) -> Self {
+        Self {
+            reason: reason.into(),
+            too_large: false,
+        }
     }
 }
 
@@ -209,7 +228,7 @@ impl Dial for Dialer {
 
 impl Connection {
     /// The next frame's bytes; the reason when there will be none any more.
-    pub async fn receive(&mut self) -> Result<Vec<u8>, String> {
+    pub async fn receive(&mut self) -> Result<Vec<u8>, Ended> {
         loop {
             match self.0.next().await {
                 Some(Ok(Message::Binary(bytes))) => return Ok(bytes.into()),
@@ -217,12 +236,22 @@ impl Connection {
                 Some(Ok(Message::Text(text))) => return Ok(text.as_bytes().to_vec()),
                 Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => {}
                 Some(Ok(Message::Close(Some(close)))) => {
-                    return Err(format!("closed by the upstream: {}", close.code));
+                    let reason = format!("closed by the upstream: {}", close.code);
+                    return Err(Ended::because(reason));
                 }
                 Some(Ok(Message::Close(None))) | None => {
-                    return Err("closed by the upstream".into());
+                    return Err(Ended::because("closed by the upstream"));
                 }
-                Some(Err(error)) => return Err(error.to_string()),
+                Some(Err(error)) => {
+                    let too_large = matches!(
+                        &error,
+                        Error::Capacity(CapacityError::MessageTooLong { .. })
+                    );
+                    return Err(Ended {
+                        reason: error.to_string(),
+                        too_large,
+                    });
+                }
             }
         }
     }

@@ -11,13 +11,17 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{Instrument as _, info_span};
 
+use meter::Meter;
+
 use super::hub::Hub;
-use super::metrics as names;
 use crate::error::{Classified, ErrorKind};
 use crate::runtime::supervisor::{TaskKind, Tasks};
+use crate::store::seal::Sealer;
 use crate::store::{Lease, Store, StoreError};
 use crate::types::{AccountId, PartitionId};
 
+mod meter;
+mod trimmer;
 mod writer;
 
 /// What is to be written for one account, as a whole or not at all.
@@ -43,8 +47,8 @@ impl Append {
         record + sends.sum::<usize>() + self.events.iter().map(Vec::len).sum::<usize>()
     }
 
-    fn fail(self, error: AppendError) {
-        metrics::counter!(names::APPEND_FAILURES, "reason" => error.label()).increment(1);
+    fn fail(self, meter: Meter, error: AppendError) {
+        meter.failed(error);
         // Nobody waits any more: the caller has given up, which is its right.
         let _gone = self.done.send(Err(error));
     }
@@ -63,6 +67,9 @@ pub enum AppendError {
     /// The store holds something that it cannot read.
     #[error("the store could not take it: what is stored there is corrupt")]
     Corrupt,
+    /// An event is to be sealed and cannot be.
+    #[error("an event could not be sealed")]
+    Unsealed,
     /// The writer is stopping, or has ended.
     #[error("this replica is stopping")]
     Stopping,
@@ -74,6 +81,7 @@ impl AppendError {
             Self::Full => "queue_full",
             Self::Fenced => "fenced",
             Self::Corrupt => "corrupt",
+            Self::Unsealed => "unsealed",
             Self::Stopping => "stopping",
         }
     }
@@ -84,7 +92,7 @@ impl Classified for AppendError {
         match self {
             Self::Full => ErrorKind::Exhausted,
             Self::Fenced | Self::Stopping => ErrorKind::Unavailable,
-            Self::Corrupt => ErrorKind::Internal,
+            Self::Corrupt | Self::Unsealed => ErrorKind::Internal,
         }
     }
 
@@ -92,7 +100,7 @@ impl Classified for AppendError {
         match self {
             Self::Full | Self::Stopping => Some(Duration::from_secs(1)),
             Self::Fenced => Some(Duration::from_secs(5)),
-            Self::Corrupt => None,
+            Self::Corrupt | Self::Unsealed => None,
         }
     }
 
@@ -101,6 +109,7 @@ impl Classified for AppendError {
             Self::Full => "the gateway's store is away or slow; try again".into(),
             Self::Fenced => "another replica owns this account now; try again".into(),
             Self::Corrupt => "what is stored cannot be read; ask the operator".into(),
+            Self::Unsealed => "the gateway cannot seal; ask the operator".into(),
             Self::Stopping => "this replica is stopping; try again".into(),
         }
     }
@@ -138,6 +147,8 @@ pub struct LogOptions {
     pub trim_every_events: u64,
     /// A trim follows after this time at the latest. Default 1 min.
     pub trim_every: Duration,
+    /// Seals events on their way to the store. Default none: they are stored as they are.
+    pub sealer: Option<Arc<Sealer>>,
     /// How long the queue is still written after the writer is told to stop; the rest fails. Default 5 s.
     pub stop_within: Duration,
 }
@@ -155,6 +166,7 @@ impl Default for LogOptions {
             retain_age: Duration::from_secs(7 * 24 * 3600),
             trim_every_events: 1_000,
             trim_every: Duration::from_secs(60),
+            sealer: None,
             stop_within: Duration::from_secs(5),
         }
     }
@@ -166,6 +178,7 @@ impl Default for LogOptions {
 pub struct LogWriter {
     queue: mpsc::Sender<Append>,
     stuck: watch::Receiver<Option<Stuck>>,
+    meter: Meter,
 }
 
 /// Why the writer tries the same group again and again.
@@ -180,6 +193,8 @@ pub(crate) enum Stuck {
 impl LogWriter {
     /// Starts the writer of `partition`. It writes under the lease that `lease` shows, and fails what
     /// it is given while that shows none. `fenced` is told, once per epoch, when the store refuses the lease.
+    ///
+    /// Should it panic, `tasks` stop: its sessions would have nowhere to store what they have.
     pub fn start(
         partition: PartitionId,
         store: Arc<dyn Store>,
@@ -191,13 +206,28 @@ impl LogWriter {
     ) -> Self {
         let (queue, appends) = mpsc::channel(options.queue.max(1));
         let (is_stuck, stuck) = watch::channel(None);
+        let (appended, to_trim) = watch::channel(0);
         let span = info_span!("log", %partition);
+        let meter = Meter::of(&partition);
+        let trimmer = trimmer::Trimmer {
+            store: Arc::clone(&store),
+            lease: lease.clone(),
+            options: options.clone(),
+            appended: to_trim,
+            meter,
+        };
         let writer = writer::Writer::new(
-            partition, store, lease, hub, fenced, options, appends, is_stuck,
+            partition, store, lease, hub, fenced, options, appends, is_stuck, appended,
         );
-        let task = writer.run(tasks.clone()).instrument(span);
-        tasks.spawn("log writer", TaskKind::Work, task);
-        Self { queue, stuck }
+        let trimming = trimmer.run(tasks.clone()).instrument(span.clone());
+        let writing = writer.run(tasks.clone()).instrument(span);
+        tasks.spawn("log trimmer", TaskKind::Vital, trimming);
+        tasks.spawn("log writer", TaskKind::Vital, writing);
+        Self {
+            queue,
+            stuck,
+            meter,
+        }
     }
 
     /// Whether what is handed over now is written soon: an error while the writer waits for the store.
@@ -217,7 +247,7 @@ impl LogWriter {
                 mpsc::error::TrySendError::Full(append) => (AppendError::Full, append),
                 mpsc::error::TrySendError::Closed(append) => (AppendError::Stopping, append),
             };
-            metrics::counter!(names::APPEND_FAILURES, "reason" => error.label()).increment(1);
+            self.meter.failed(error);
             Refused {
                 error,
                 append: Box::new(append),
@@ -228,7 +258,7 @@ impl LogWriter {
     /// Hands something over, and waits for room in the queue. The outcome comes by `done`.
     pub async fn append(&self, append: Append) {
         if let Err(refused) = self.queue.send(append).await {
-            refused.0.fail(AppendError::Stopping);
+            refused.0.fail(self.meter, AppendError::Stopping);
         }
     }
 }

@@ -1,4 +1,5 @@
-//! The metrics of this room. No label is made of a tenant or an account.
+//! The metrics of this room. No label is made of an account; the lag of subscriptions has one of the tenant, with a
+//! cap.
 
 use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge};
 
@@ -22,6 +23,15 @@ pub const GAPS: &str = "imgate_events_gaps_total";
 pub const SUBSCRIBERS: &str = "imgate_events_subscribers";
 /// Reads for a subscriber that the store did not answer and that are tried again.
 pub const READ_RETRIES: &str = "imgate_events_read_retries_total";
+
+/// The time since the youngest canary was sent that came through.
+pub const CANARY_AGE: &str = "imgate_events_canary_age_seconds";
+/// From sending a canary to its delivery.
+pub const CANARY_DELAY: &str = "imgate_events_canary_delay_seconds";
+/// Named subscriptions that were forgotten, for nobody used them.
+pub const SUBSCRIPTIONS_EXPIRED: &str = "imgate_events_subscriptions_expired_total";
+/// Events after a named subscription's place; labels `tenant` and `subscription`, with a cap.
+pub const SUBSCRIPTION_LAG: &str = "imgate_events_subscription_lag_events";
 
 /// Declares the metrics and sets the counters to zero, so that they are there before anything happens.
 pub fn describe_metrics() {
@@ -59,13 +69,39 @@ pub fn describe_metrics() {
         Unit::Count,
         "Reads for a subscriber that the store did not answer and that are tried again"
     );
-    for name in [APPENDED, TRIM_FAILURES, DELIVERED, READ_RETRIES] {
+    describe_gauge!(
+        CANARY_AGE,
+        Unit::Seconds,
+        "Time since the youngest event of the replica's own was sent that came through to a subscriber"
+    );
+    describe_histogram!(
+        CANARY_DELAY,
+        Unit::Seconds,
+        "Time from sending an event of the replica's own to its delivery"
+    );
+    describe_counter!(
+        SUBSCRIPTIONS_EXPIRED,
+        Unit::Count,
+        "Named subscriptions that were forgotten, for nobody used them"
+    );
+    describe_gauge!(
+        SUBSCRIPTION_LAG,
+        Unit::Count,
+        "Events after the place of a named subscription, in the partitions that this replica holds"
+    );
+    for name in [
+        APPENDED,
+        TRIM_FAILURES,
+        DELIVERED,
+        READ_RETRIES,
+        SUBSCRIPTIONS_EXPIRED,
+    ] {
         counter!(name).absolute(0);
     }
     for reason in ["unavailable", "full"] {
         counter!(APPEND_RETRIES, "reason" => reason).absolute(0);
     }
-    for reason in ["queue_full", "fenced", "corrupt", "stopping"] {
+    for reason in ["queue_full", "fenced", "corrupt", "unsealed", "stopping"] {
         counter!(APPEND_FAILURES, "reason" => reason).absolute(0);
     }
     for reason in [

@@ -1,4 +1,4 @@
-//! The way in for the API: subscribe and acknowledge.
+//! The way in for the API: subscribe, acknowledge, and the named subscriptions.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -8,14 +8,18 @@ use futures_util::future::try_join_all;
 
 use super::cursor::Cursor;
 use super::hub::Hub;
+use super::named::{self, Named};
 use super::place::Filter;
+use super::share::Share;
 use super::subscription::{Reader, Subscription};
 use crate::error::{Classified, ErrorKind};
 use crate::proto::v1;
 use crate::runtime::supervisor::Tasks;
 use crate::store::{LogBounds, Position, Store, StoreError};
 use crate::tenants::token::TokenError;
-use crate::types::{AccountId, PartitionId, SessionKey, TenantId, WallClock};
+use crate::types::{AccountId, PartitionId, SessionKey, TenantId};
+
+pub use super::named::SubscriptionStatus;
 
 /// The events of all tenants, for reading. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -23,6 +27,17 @@ pub struct Events {
     store: Arc<dyn Store>,
     hub: Hub,
     tasks: Tasks,
+}
+
+/// The logs of a tenant, and what it may do with them.
+#[derive(Clone, Debug)]
+pub struct TenantLogs {
+    /// Whose.
+    pub tenant: TenantId,
+    /// How many there are: one for each of the tenant's partitions.
+    pub partitions: u16,
+    /// How many named subscriptions the tenant may have.
+    pub max_subscriptions: usize,
 }
 
 /// What a subscriber asks for, checked.
@@ -51,6 +66,8 @@ pub enum Start {
     Cursor(String),
     /// Where the subscription of this name stands; it is made, at latest, if there is none.
     Named(String),
+    /// The same, and the partitions are split among all who share it.
+    Shared(String),
 }
 
 /// Why a subscription did not begin or has ended, or an acknowledgement was not taken.
@@ -68,6 +85,11 @@ pub enum EventsError {
     /// There is no such named subscription.
     #[error("there is no subscription of this name; Subscribe with it first")]
     UnknownSubscription,
+    /// The tenant has as many named subscriptions as it may.
+    #[error(
+        "the tenant's limit of {0} subscriptions is reached: delete one (DeleteSubscription), or have limits.subscriptions raised"
+    )]
+    TooManySubscriptions(usize),
     /// The store does not serve.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -83,6 +105,7 @@ impl EventsError {
             Self::Cursor(_) | Self::CursorPartitions => "INVALID_CURSOR",
             Self::CursorAhead => "CURSOR_AHEAD",
             Self::UnknownSubscription => "UNKNOWN_SUBSCRIPTION",
+            Self::TooManySubscriptions(_) => "SUBSCRIPTIONS",
             Self::Store(_) => "STORE_UNAVAILABLE",
             Self::Draining => "DRAINING",
         }
@@ -94,6 +117,7 @@ impl Classified for EventsError {
         match self {
             Self::Cursor(_) | Self::CursorPartitions | Self::CursorAhead => ErrorKind::InvalidInput,
             Self::UnknownSubscription => ErrorKind::NotFound,
+            Self::TooManySubscriptions(_) => ErrorKind::Exhausted,
             Self::Store(error) => error.kind(),
             Self::Draining => ErrorKind::Unavailable,
         }
@@ -104,7 +128,8 @@ impl Classified for EventsError {
             Self::Cursor(_)
             | Self::CursorPartitions
             | Self::CursorAhead
-            | Self::UnknownSubscription => None,
+            | Self::UnknownSubscription
+            | Self::TooManySubscriptions(_) => None,
             Self::Store(error) => error.retry_after(),
             Self::Draining => Some(Duration::from_secs(1)),
         }
@@ -117,8 +142,39 @@ impl Classified for EventsError {
             | Self::CursorPartitions
             | Self::CursorAhead
             | Self::UnknownSubscription
+            | Self::TooManySubscriptions(_)
             | Self::Draining => self.to_string(),
         }
+    }
+}
+
+impl TenantLogs {
+    /// The numbers of the partitions.
+    pub(super) fn numbers(&self) -> std::ops::Range<u16> {
+        0..self.partitions
+    }
+
+    /// One of the partitions.
+    pub(super) fn partition(&self, number: u16) -> PartitionId {
+        PartitionId {
+            tenant: self.tenant.clone(),
+            number,
+        }
+    }
+
+    /// The partitions in which the accounts live; all for no accounts.
+    fn homes(&self, accounts: &HashSet<AccountId>) -> HashSet<u16> {
+        if accounts.is_empty() {
+            return self.numbers().collect();
+        }
+        let numbers = accounts.iter().map(|account| {
+            let key = SessionKey {
+                tenant: self.tenant.clone(),
+                account: account.clone(),
+            };
+            key.partition(self.partitions).number
+        });
+        numbers.collect()
     }
 }
 
@@ -128,30 +184,46 @@ impl Events {
         Self { store, hub, tasks }
     }
 
-    /// Begins a subscription of a tenant that has `partitions` partitions.
+    /// Begins a subscription.
     pub async fn subscribe(
         &self,
-        tenant: &TenantId,
-        partitions: u16,
+        logs: &TenantLogs,
         options: SubscribeOptions,
     ) -> Result<Subscription, EventsError> {
         // Watching begins before the ends are looked up, so that nothing falls in between.
-        let tails = self.hub.watch(tenant);
-        let positions = match &options.start {
-            Start::Latest => self.latest(tenant, partitions).await?,
-            Start::Earliest => self.earliest(tenant, partitions).await?,
-            Start::Cursor(text) => self.checked(tenant, partitions, text).await?,
-            Start::Named(name) => self.named(tenant, partitions, name).await?,
+        let tails = self.hub.watch(&logs.tenant);
+        let mut followed = logs.homes(&options.accounts);
+        let (mut keeper, mut share) = (None, None);
+        let positions = match options.start {
+            Start::Latest => self.latest(logs).await?,
+            Start::Earliest => self.earliest(logs).await?,
+            Start::Cursor(text) => self.checked(logs, &text).await?,
+            Start::Named(name) => {
+                let named = self.named(logs, name);
+                let positions = named.open(async || self.latest(logs).await).await?;
+                keeper = Some(named.keep(positions.clone(), &self.tasks));
+                positions
+            }
+            Start::Shared(name) => {
+                let named = self.named(logs, name);
+                let positions = named.open(async || self.latest(logs).await).await?;
+                keeper = Some(named.clone().keep(positions.clone(), &self.tasks));
+                // It follows what it gets of them, when it gets it.
+                let wanted = std::mem::take(&mut followed);
+                share = Some(Share::join(named, wanted, positions.clone(), &self.tasks));
+                positions
+            }
         };
-        let followed = followed(tenant, partitions, &options.accounts);
         let accounts = options.accounts.iter();
         Ok(Subscription::new(Reader {
             store: Arc::clone(&self.store),
-            tenant: tenant.clone(),
+            tenant: logs.tenant.clone(),
             tails,
             tasks: self.tasks.clone(),
             positions,
             followed,
+            share,
+            _keeper: keeper,
             filter: Filter {
                 accounts: accounts.map(|account| account.as_str().into()).collect(),
                 kinds: options.kinds,
@@ -164,72 +236,84 @@ impl Events {
     /// Moves a named subscription forward to a cursor.
     pub async fn acknowledge(
         &self,
-        tenant: &TenantId,
-        partitions: u16,
+        logs: &TenantLogs,
         name: &str,
         cursor: &str,
     ) -> Result<(), EventsError> {
-        let positions = self.checked(tenant, partitions, cursor).await?;
-        let stored = self.stored(tenant, partitions, name).await?;
-        if stored.iter().all(Option::is_none) {
+        let positions = self.checked(logs, cursor).await?;
+        let named = self.named(logs, name.to_owned());
+        if named.stored().await?.iter().all(Option::is_none) {
             return Err(EventsError::UnknownSubscription);
         }
-        let moves = positions.iter().map(|(&number, position)| async move {
-            let partition = partition(tenant, number);
-            self.store
-                .advance_subscription(&partition, name, position, WallClock.now())
-                .await
-        });
-        try_join_all(moves).await?;
-        Ok(())
+        Ok(named.advance(&positions).await?)
     }
 
-    async fn bounds(
+    /// The tenant's named subscriptions, in the order of their names.
+    pub async fn subscriptions(
         &self,
-        tenant: &TenantId,
-        partitions: u16,
-    ) -> Result<Vec<LogBounds>, StoreError> {
-        let all = (0..partitions).map(|number| async move {
-            let partition = partition(tenant, number);
-            self.store.log_bounds(&partition).await
+        logs: &TenantLogs,
+    ) -> Result<Vec<SubscriptionStatus>, EventsError> {
+        Ok(named::list(&self.store, logs).await?)
+    }
+
+    /// Forgets a named subscription. Streams that read it go on.
+    pub async fn delete_subscription(
+        &self,
+        logs: &TenantLogs,
+        name: &str,
+    ) -> Result<(), EventsError> {
+        if self.named(logs, name.to_owned()).remove().await? {
+            Ok(())
+        } else {
+            Err(EventsError::UnknownSubscription)
+        }
+    }
+
+    fn named(&self, logs: &TenantLogs, name: String) -> Named {
+        Named {
+            store: Arc::clone(&self.store),
+            logs: logs.clone(),
+            name,
+        }
+    }
+
+    async fn bounds(&self, logs: &TenantLogs) -> Result<Vec<LogBounds>, StoreError> {
+        let all = logs.numbers().map(|number| {
+            let partition = logs.partition(number);
+            async move { self.store.log_bounds(&partition).await }
         });
         try_join_all(all).await
     }
 
-    async fn latest(
-        &self,
-        tenant: &TenantId,
-        partitions: u16,
-    ) -> Result<BTreeMap<u16, Position>, StoreError> {
-        let bounds = self.bounds(tenant, partitions).await?;
-        Ok((0..).zip(bounds.into_iter().map(end)).collect())
+    async fn latest(&self, logs: &TenantLogs) -> Result<BTreeMap<u16, Position>, StoreError> {
+        let end = |bounds: LogBounds| Position {
+            log: bounds.log,
+            sequence: bounds.last_sequence,
+        };
+        let bounds = self.bounds(logs).await?;
+        Ok(logs.numbers().zip(bounds.into_iter().map(end)).collect())
     }
 
-    async fn earliest(
-        &self,
-        tenant: &TenantId,
-        partitions: u16,
-    ) -> Result<BTreeMap<u16, Position>, StoreError> {
+    async fn earliest(&self, logs: &TenantLogs) -> Result<BTreeMap<u16, Position>, StoreError> {
         let begin = |bounds: LogBounds| Position {
             log: bounds.log,
             sequence: bounds.first_sequence.saturating_sub(1),
         };
-        let bounds = self.bounds(tenant, partitions).await?;
-        Ok((0..).zip(bounds.into_iter().map(begin)).collect())
+        let bounds = self.bounds(logs).await?;
+        Ok(logs.numbers().zip(bounds.into_iter().map(begin)).collect())
     }
 
     /// The positions of a cursor that the tenant brings.
     async fn checked(
         &self,
-        tenant: &TenantId,
-        partitions: u16,
+        logs: &TenantLogs,
         text: &str,
     ) -> Result<BTreeMap<u16, Position>, EventsError> {
-        let cursor = Cursor::decode(tenant, text)?;
-        if !cursor.positions.keys().copied().eq(0..partitions) {
+        let cursor = Cursor::decode(&logs.tenant, text)?;
+        if !cursor.positions.keys().copied().eq(logs.numbers()) {
             return Err(EventsError::CursorPartitions);
         }
-        let bounds = self.bounds(tenant, partitions).await?;
+        let bounds = self.bounds(logs).await?;
         for (position, bounds) in cursor.positions.values().zip(bounds) {
             if position.log == bounds.log && position.sequence > bounds.last_sequence {
                 return Err(EventsError::CursorAhead);
@@ -237,71 +321,4 @@ impl Events {
         }
         Ok(cursor.positions)
     }
-
-    async fn stored(
-        &self,
-        tenant: &TenantId,
-        partitions: u16,
-        name: &str,
-    ) -> Result<Vec<Option<Position>>, StoreError> {
-        let all = (0..partitions).map(|number| async move {
-            let partition = partition(tenant, number);
-            self.store.subscription(&partition, name).await
-        });
-        try_join_all(all).await
-    }
-
-    /// Where a named subscription stands; where it does not stand yet it is put at the end.
-    async fn named(
-        &self,
-        tenant: &TenantId,
-        partitions: u16,
-        name: &str,
-    ) -> Result<BTreeMap<u16, Position>, EventsError> {
-        let stored = self.stored(tenant, partitions, name).await?;
-        if let Some(all) = stored.iter().copied().collect::<Option<Vec<Position>>>() {
-            return Ok((0..).zip(all).collect());
-        }
-        let ends = self.latest(tenant, partitions).await?;
-        let mut positions = BTreeMap::new();
-        for ((number, end), stored) in ends.into_iter().zip(stored) {
-            if stored.is_none() {
-                let partition = partition(tenant, number);
-                self.store
-                    .advance_subscription(&partition, name, &end, WallClock.now())
-                    .await?;
-            }
-            positions.insert(number, stored.unwrap_or(end));
-        }
-        Ok(positions)
-    }
-}
-
-fn end(bounds: LogBounds) -> Position {
-    Position {
-        log: bounds.log,
-        sequence: bounds.last_sequence,
-    }
-}
-
-fn partition(tenant: &TenantId, number: u16) -> PartitionId {
-    PartitionId {
-        tenant: tenant.clone(),
-        number,
-    }
-}
-
-/// The partitions in which the accounts live; all for no accounts.
-fn followed(tenant: &TenantId, partitions: u16, accounts: &HashSet<AccountId>) -> HashSet<u16> {
-    if accounts.is_empty() {
-        return (0..partitions).collect();
-    }
-    let numbers = accounts.iter().map(|account| {
-        let key = SessionKey {
-            tenant: tenant.clone(),
-            account: account.clone(),
-        };
-        key.partition(partitions).number
-    });
-    numbers.collect()
 }

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
+use tokio_util::sync::DropGuard;
 use tracing::{debug, error};
 
 use super::cursor::Cursor;
@@ -18,6 +19,7 @@ use super::hub::Tails;
 use super::metrics as names;
 use super::place::{self, Filter, MAX_BATCH_BYTES};
 use super::service::EventsError;
+use super::share::{Change, Share};
 use crate::proto::v1;
 use crate::runtime::supervisor::Tasks;
 use crate::store::{LogRead, Position, Store, StoreError};
@@ -40,7 +42,8 @@ pub struct Subscription {
     average_bytes: usize,
     /// Whether the first response is still to be sent.
     fresh: bool,
-    _counted: Counted,
+    /// None for the gateway's own, which is no traffic.
+    counted: Option<Counted>,
 }
 
 /// What a subscription is made of.
@@ -53,6 +56,10 @@ pub(super) struct Reader {
     pub(super) positions: BTreeMap<u16, Position>,
     /// The partitions that are read; the others keep their positions.
     pub(super) followed: HashSet<u16>,
+    /// What of a shared subscription is this one's.
+    pub(super) share: Option<Share>,
+    /// Keeps a named subscription from expiring.
+    pub(super) _keeper: Option<DropGuard>,
     pub(super) filter: Filter,
     pub(super) max_batch: usize,
     pub(super) heartbeat: Duration,
@@ -70,7 +77,7 @@ struct Place {
 }
 
 struct Reading {
-    index: usize,
+    number: u16,
     answer: Pin<Box<dyn Future<Output = Result<LogRead, StoreError>> + Send>>,
 }
 
@@ -90,27 +97,22 @@ enum Woken {
     Read(Result<LogRead, StoreError>),
     Grown,
     Retry,
+    Reassigned,
 }
 
 impl Subscription {
     pub(super) fn new(reader: Reader) -> Self {
-        let now = Instant::now();
-        let place = |number: &u16| Place {
-            number: *number,
-            behind: true,
-            failures: 0,
-            not_before: now,
-        };
         let numbers = reader.positions.keys();
         let followed = numbers.filter(|number| reader.followed.contains(number));
+        let counts = !reader.tenant.is_reserved();
         Self {
-            places: followed.map(place).collect(),
+            places: followed.copied().map(Place::new).collect(),
             reader,
             turn: 0,
             reading: None,
             average_bytes: 1024,
             fresh: true,
-            _counted: Counted::new(),
+            counted: counts.then(Counted::new),
         }
     }
 
@@ -126,6 +128,7 @@ impl Subscription {
         }
         let silent_until = Instant::now() + self.reader.heartbeat;
         loop {
+            self.reassign();
             self.start_reading();
             match self.wake(silent_until).await {
                 Woken::Stopping => return Err(EventsError::Draining),
@@ -141,7 +144,7 @@ impl Subscription {
                     }
                 }
                 Woken::Grown => self.note_growth(),
-                Woken::Retry => {}
+                Woken::Retry | Woken::Reassigned => {}
             }
         }
     }
@@ -155,6 +158,7 @@ impl Subscription {
             // Before the read: a filter that lets little through must not silence the heartbeats.
             () = tokio::time::sleep_until(silent_until) => Woken::Silent,
             answer = finished(&mut self.reading) => Woken::Read(answer),
+            () = reassigned(&mut self.reader.share) => Woken::Reassigned,
             () = self.reader.tails.grown(), if idle => Woken::Grown,
             () = sleep_until(retry_at), if idle => Woken::Retry,
         }
@@ -187,7 +191,42 @@ impl Subscription {
         let after = self.position(number).sequence;
         let limit = self.read_limit();
         let answer = Box::pin(async move { store.read(&partition, after, limit).await });
-        self.reading = Some(Reading { index, answer });
+        self.reading = Some(Reading { number, answer });
+    }
+
+    /// Begins and ends reading partitions of a shared subscription.
+    fn reassign(&mut self) {
+        let share = self.reader.share.as_mut();
+        for change in share.map(Share::changes).unwrap_or_default() {
+            match change {
+                Change::Follow(number, position) => self.follow(number, position),
+                Change::Unfollow(number) => self.unfollow(number),
+            }
+        }
+    }
+
+    /// Reads a partition from there on.
+    fn follow(&mut self, number: u16, position: Position) {
+        self.unfollow(number);
+        self.reader.positions.insert(number, position);
+        self.places.push(Place::new(number));
+    }
+
+    /// Does not read a partition any more. It keeps its position.
+    fn unfollow(&mut self, number: u16) {
+        self.places.retain(|place| place.number != number);
+        self.reading.take_if(|reading| reading.number == number);
+    }
+
+    /// Whether what was read may be delivered; if not, all is as before the read.
+    fn confirm(&mut self, number: u16, before: Position, has_events: bool) -> bool {
+        let position = self.position(number);
+        let share = self.reader.share.as_ref();
+        let confirmed = share.is_none_or(|share| share.confirm(number, position, has_events));
+        if !confirmed {
+            self.reader.positions.insert(number, before);
+        }
+        confirmed
     }
 
     /// As many entries as will probably fit into a batch.
@@ -201,10 +240,12 @@ impl Subscription {
     }
 
     fn take(&mut self, answer: Result<LogRead, StoreError>) -> Vec<v1::Event> {
-        let Some(Reading { index, .. }) = self.reading.take() else {
+        let Some(Reading { number, .. }) = self.reading.take() else {
             return Vec::new();
         };
-        let Some(place) = self.places.get_mut(index) else {
+        let before = self.position(number);
+        let mut places = self.places.iter_mut();
+        let Some(place) = places.find(|place| place.number == number) else {
             return Vec::new();
         };
         let read = match answer {
@@ -219,10 +260,13 @@ impl Subscription {
         if let Some(average) = bytes.checked_div(read.entries.len()) {
             self.average_bytes = (3 * self.average_bytes + average) / 4;
         }
-        let position = self.reader.positions.entry(place.number);
+        let position = self.reader.positions.entry(number);
         let position = position.or_insert(place::ORIGIN);
         let taken = place::take(position, read, &self.reader.filter, self.reader.max_batch);
         place.behind = taken.more;
+        if !self.confirm(number, before, !taken.events.is_empty()) {
+            return Vec::new();
+        }
         taken.events
     }
 
@@ -253,24 +297,9 @@ impl Subscription {
     }
 
     fn deliver(&self, events: Vec<v1::Event>) -> Delivery {
-        let mut delivered = 0;
-        for event in &events {
-            match event.kind.as_ref() {
-                Some(v1::event::Kind::Gap(gap)) => {
-                    metrics::counter!(names::GAPS, "reason" => reason_label(gap.reason()))
-                        .increment(1);
-                }
-                Some(
-                    v1::event::Kind::Message(_)
-                    | v1::event::Kind::SessionChanged(_)
-                    | v1::event::Kind::SignatureExpired(_)
-                    | v1::event::Kind::KickedOffline(_)
-                    | v1::event::Kind::UpstreamNotice(_),
-                )
-                | None => delivered += 1,
-            }
+        if self.counted.is_some() {
+            count(&events);
         }
-        metrics::counter!(names::DELIVERED).increment(delivered);
         let cursor = Cursor {
             positions: self.reader.positions.clone(),
         };
@@ -282,6 +311,15 @@ impl Subscription {
 }
 
 impl Place {
+    fn new(number: u16) -> Self {
+        Self {
+            number,
+            behind: true,
+            failures: 0,
+            not_before: Instant::now(),
+        }
+    }
+
     /// Puts the next read off: each time longer, with jitter.
     fn fail(&mut self, refusal: &StoreError) {
         let partition = self.number;
@@ -323,6 +361,13 @@ async fn finished(reading: &mut Option<Reading>) -> Result<LogRead, StoreError> 
     }
 }
 
+async fn reassigned(share: &mut Option<Share>) {
+    match share {
+        Some(share) => share.changed().await,
+        None => std::future::pending().await,
+    }
+}
+
 async fn sleep_until(moment: Option<Instant>) {
     match moment {
         Some(moment) => tokio::time::sleep_until(moment).await,
@@ -339,6 +384,26 @@ const fn reason_label(reason: v1::GapReason) -> &'static str {
         v1::GapReason::Corrupt => "corrupt",
         v1::GapReason::NotStored => "not_stored",
     }
+}
+
+fn count(events: &[v1::Event]) {
+    let mut delivered = 0;
+    for event in events {
+        match event.kind.as_ref() {
+            Some(v1::event::Kind::Gap(gap)) => {
+                metrics::counter!(names::GAPS, "reason" => reason_label(gap.reason())).increment(1);
+            }
+            Some(
+                v1::event::Kind::Message(_)
+                | v1::event::Kind::SessionChanged(_)
+                | v1::event::Kind::SignatureExpired(_)
+                | v1::event::Kind::KickedOffline(_)
+                | v1::event::Kind::UpstreamNotice(_),
+            )
+            | None => delivered += 1,
+        }
+    }
+    metrics::counter!(names::DELIVERED).increment(delivered);
 }
 
 /// Counts a subscription for as long as it lives.

@@ -139,6 +139,7 @@ mod tests {
         let directory = Directory::new(vec![Tenant {
             id: TenantId::new("acme"),
             partitions: 8,
+            max_subscriptions: 100,
             keys: vec![key("all", &Scope::ALL), key("events", &[Scope::Events])],
             open: false,
         }])

@@ -4,10 +4,10 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use crate::error::{Classified, ErrorKind};
-use crate::events::service::{Start, SubscribeOptions};
+use crate::events::service::{Start, SubscribeOptions, SubscriptionStatus};
 use crate::proto::v1;
 use crate::tenants::token::{self, Use};
-use crate::types::{AccountId, Secret, TenantId};
+use crate::types::{AccountId, Secret, TenantId, UnixMillis};
 
 mod message;
 
@@ -128,7 +128,7 @@ pub(super) fn subscription(name: String) -> Result<String, Invalid> {
 /// A subscription.
 pub(super) fn subscribe(request: v1::SubscribeRequest) -> Result<SubscribeOptions, Invalid> {
     Ok(SubscribeOptions {
-        start: start(request.start)?,
+        start: start(request.start, request.shared)?,
         accounts: accounts(&request.accounts)?,
         kinds: kinds(&request.kinds)?,
         max_batch: bounded("max_batch_size", request.max_batch_size)?,
@@ -136,9 +136,14 @@ pub(super) fn subscribe(request: v1::SubscribeRequest) -> Result<SubscribeOption
     })
 }
 
-fn start(start: Option<v1::subscribe_request::Start>) -> Result<Start, Invalid> {
+fn start(start: Option<v1::subscribe_request::Start>, shared: bool) -> Result<Start, Invalid> {
     use v1::subscribe_request::Start as Asked;
     Ok(match start {
+        Some(Asked::Subscription(name)) if shared => Start::Shared(subscription(name)?),
+        None | Some(Asked::Cursor(_) | Asked::At(_)) if shared => {
+            let remedy = "only a named subscription is shared: set subscription as well";
+            return Err(Invalid::new("shared", remedy));
+        }
         None => Start::Latest,
         Some(Asked::Cursor(cursor)) => Start::Cursor(cursor),
         Some(Asked::Subscription(name)) => Start::Named(subscription(name)?),
@@ -151,6 +156,24 @@ fn start(start: Option<v1::subscribe_request::Start>) -> Result<Start, Invalid> 
             }
         },
     })
+}
+
+/// What is known of a named subscription.
+pub(super) fn subscription_status(status: SubscriptionStatus) -> v1::Subscription {
+    v1::Subscription {
+        name: status.name,
+        lag_events: status.lag_events,
+        oldest_pending_at: status.oldest_pending_at.map(timestamp),
+        last_used_at: Some(timestamp(status.last_used_at)),
+        members: i32::try_from(status.members).unwrap_or(i32::MAX),
+    }
+}
+
+fn timestamp(at: UnixMillis) -> prost_types::Timestamp {
+    prost_types::Timestamp {
+        seconds: i64::try_from(at.as_secs()).unwrap_or(i64::MAX),
+        nanos: i32::try_from(at.0 % 1000).unwrap_or(0) * 1_000_000,
+    }
 }
 
 fn accounts(ids: &[String]) -> Result<HashSet<AccountId>, Invalid> {
@@ -252,6 +275,18 @@ mod tests {
         let options = subscribe(request()).unwrap();
         assert_eq!(options.start, Start::Latest);
         assert_eq!((options.max_batch, options.heartbeat), (100, HEARTBEAT));
+        for (shared, expected) in [
+            (false, Start::Named("a".into())),
+            (true, Start::Shared("a".into())),
+        ] {
+            let start = Some(Asked::Subscription("a".into()));
+            let options = subscribe(v1::SubscribeRequest {
+                start,
+                shared,
+                ..request()
+            });
+            assert_eq!(options.unwrap().start, expected);
+        }
 
         let heartbeat = |seconds, nanos| v1::SubscribeRequest {
             heartbeat: Some(prost_types::Duration { seconds, nanos }),
@@ -266,6 +301,11 @@ mod tests {
             ..request()
         };
         let kinds = |kinds| v1::SubscribeRequest { kinds, ..request() };
+        let shared = |start| v1::SubscribeRequest {
+            start,
+            shared: true,
+            ..request()
+        };
         let batch = |max_batch_size| v1::SubscribeRequest {
             max_batch_size,
             ..request()
@@ -291,6 +331,14 @@ mod tests {
             (kinds(vec![1, 0]), "kinds[1]"),
             (kinds(vec![77]), "kinds[0]"),
             (kinds(vec![1, 2, 3, 1]), ""),
+            (shared(None), "shared"),
+            (shared(Some(Asked::At(2))), "shared"),
+            (shared(Some(Asked::Cursor(String::new()))), "shared"),
+            (
+                shared(Some(Asked::Subscription(String::new()))),
+                "subscription",
+            ),
+            (shared(Some(Asked::Subscription("a".into()))), ""),
             (batch(-1), "max_batch_size"),
             (batch(1001), "max_batch_size"),
             (batch(1), ""),

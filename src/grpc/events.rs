@@ -10,10 +10,11 @@ use super::deadline::Deadline;
 use super::metrics::Call;
 use super::status::DeadlinePassed;
 use super::{caller, convert};
-use crate::events::service::Events;
+use crate::events::service::{Events, TenantLogs};
 use crate::events::subscription::Subscription;
 use crate::proto::v1;
 use crate::proto::v1::event_service_server::EventService;
+use crate::tenants::auth::Principal;
 
 /// Serves events.
 #[derive(Clone, Debug)]
@@ -44,10 +45,7 @@ impl EventService for EventsApi {
         let call = extensions.get::<Call>().cloned();
         let (caller, request) = caller(request)?;
         let options = convert::subscribe(request)?;
-        let subscription = self
-            .events
-            .subscribe(&caller.tenant, caller.partitions, options)
-            .await?;
+        let subscription = self.events.subscribe(&logs(caller), options).await?;
         let delivering = Delivering {
             subscription,
             deadline: deadline.unwrap_or(Deadline(None)),
@@ -68,23 +66,44 @@ impl EventService for EventsApi {
         let (caller, request) = caller(request)?;
         let name = convert::subscription(request.subscription)?;
         self.events
-            .acknowledge(&caller.tenant, caller.partitions, &name, &request.cursor)
+            .acknowledge(&logs(caller), &name, &request.cursor)
             .await?;
         Ok(Response::new(v1::AcknowledgeResponse {}))
     }
 
     async fn list_subscriptions(
         &self,
-        _request: Request<v1::ListSubscriptionsRequest>,
+        request: Request<v1::ListSubscriptionsRequest>,
     ) -> Result<Response<v1::ListSubscriptionsResponse>, Status> {
-        Err(Status::unimplemented("not built yet"))
+        let (caller, _) = caller(request)?;
+        let subscriptions = self.events.subscriptions(&logs(caller)).await?;
+        Ok(Response::new(v1::ListSubscriptionsResponse {
+            subscriptions: subscriptions
+                .into_iter()
+                .map(convert::subscription_status)
+                .collect(),
+        }))
     }
 
     async fn delete_subscription(
         &self,
-        _request: Request<v1::DeleteSubscriptionRequest>,
+        request: Request<v1::DeleteSubscriptionRequest>,
     ) -> Result<Response<v1::DeleteSubscriptionResponse>, Status> {
-        Err(Status::unimplemented("not built yet"))
+        let (caller, request) = caller(request)?;
+        let name = convert::subscription(request.subscription)?;
+        self.events
+            .delete_subscription(&logs(caller), &name)
+            .await?;
+        Ok(Response::new(v1::DeleteSubscriptionResponse {}))
+    }
+}
+
+/// The logs that a caller may read.
+fn logs(caller: Principal) -> TenantLogs {
+    TenantLogs {
+        tenant: caller.tenant,
+        partitions: caller.partitions,
+        max_subscriptions: caller.max_subscriptions,
     }
 }
 

@@ -30,7 +30,7 @@ const fn unary(path: &'static str, name: &'static str, scope: Scope, seconds: u6
 }
 
 /// All methods that need a tenant's key.
-pub(super) static METHODS: [Method; 9] = [
+pub(super) static METHODS: [Method; 11] = [
     Method {
         goes_on: true,
         ..unary(
@@ -74,6 +74,18 @@ pub(super) static METHODS: [Method; 9] = [
     unary(
         "/imgate.v1.EventService/Acknowledge",
         "Acknowledge",
+        Scope::Events,
+        30,
+    ),
+    unary(
+        "/imgate.v1.EventService/ListSubscriptions",
+        "ListSubscriptions",
+        Scope::Events,
+        30,
+    ),
+    unary(
+        "/imgate.v1.EventService/DeleteSubscription",
+        "DeleteSubscription",
         Scope::Events,
         30,
     ),

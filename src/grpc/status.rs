@@ -108,7 +108,10 @@ impl From<EventsError> for Status {
             EventsError::Cursor(_) | EventsError::CursorPartitions | EventsError::CursorAhead => {
                 extra.field = Some(("cursor".into(), error.to_string()));
             }
-            EventsError::UnknownSubscription | EventsError::Store(_) | EventsError::Draining => {}
+            EventsError::UnknownSubscription
+            | EventsError::TooManySubscriptions(_)
+            | EventsError::Store(_)
+            | EventsError::Draining => {}
         }
         status(&error, extra)
     }

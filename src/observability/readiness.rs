@@ -16,16 +16,19 @@ pub enum Condition {
     Listener,
     /// The sessions that were desired before the start are held again: connecting, not all online.
     SessionsRestored,
+    /// What is appended to the log is delivered: the replica's own event came through lately.
+    Delivery,
     /// The process has not been asked to stop. Met from the beginning.
     NotDraining,
 }
 
 impl Condition {
     /// All of them.
-    pub const ALL: [Self; 4] = [
+    pub const ALL: [Self; 5] = [
         Self::Store,
         Self::Listener,
         Self::SessionsRestored,
+        Self::Delivery,
         Self::NotDraining,
     ];
 
@@ -35,6 +38,7 @@ impl Condition {
             Self::Store => "store",
             Self::Listener => "listener",
             Self::SessionsRestored => "sessions_restored",
+            Self::Delivery => "delivery",
             Self::NotDraining => "not_draining",
         }
     }
@@ -44,7 +48,8 @@ impl Condition {
             Self::Store => 0,
             Self::Listener => 1,
             Self::SessionsRestored => 2,
-            Self::NotDraining => 3,
+            Self::Delivery => 3,
+            Self::NotDraining => 4,
         }
     }
 }
@@ -81,7 +86,10 @@ impl Readiness {
         };
         for condition in Condition::ALL {
             match condition {
-                Condition::Store | Condition::Listener | Condition::SessionsRestored => {
+                Condition::Store
+                | Condition::Listener
+                | Condition::SessionsRestored
+                | Condition::Delivery => {
                     readiness.unmet(condition, "not yet");
                 }
                 Condition::NotDraining => readiness.met(condition),
@@ -166,7 +174,7 @@ mod tests {
     #[tokio::test]
     async fn ready_is_when_everything_holds() {
         let readiness = Readiness::new();
-        assert_eq!(readiness.unmet_now().len(), 3);
+        assert_eq!(readiness.unmet_now().len(), 4);
         for condition in Condition::ALL {
             assert_eq!(Condition::ALL[condition.place()], condition);
             readiness.met(condition);

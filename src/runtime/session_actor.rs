@@ -26,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::connectors::tencent::protocol::Protocol;
-use crate::connectors::websocket::{Connection, DialError};
+use crate::connectors::websocket::{Connection, DialError, Ended};
 use crate::events::log::LogWriter;
 use crate::proto::v1;
 use crate::runtime::handle::{CallError, Outcome};
@@ -89,7 +89,7 @@ enum Socket {
 enum Happened {
     Command(Option<Command>),
     Dialled(Result<Connection, DialError>),
-    Frame(Result<Vec<u8>, String>),
+    Frame(Result<Vec<u8>, Ended>),
     Timer,
     Outbox(Progress),
     Stop,
@@ -247,9 +247,12 @@ impl SessionActor {
                 self.inputs.push_back(Input::Traffic);
                 self.protocol.receive(now, &frame);
             }
-            Happened::Frame(Err(reason)) => {
+            Happened::Frame(Err(ended)) => {
                 self.socket = Socket::None;
-                self.lose(reason);
+                if ended.too_large {
+                    self.protocol.cut_by_a_frame(now);
+                }
+                self.lose(ended.reason);
             }
             Happened::Timer => {
                 self.inputs.push_back(Input::Timeout);

@@ -14,6 +14,8 @@ use tracing::{Instrument as _, error};
 pub enum TaskKind {
     /// It may end at any time (a session, a connection). A panic is logged and counted; the rest goes on.
     Work,
+    /// It may end when its work is done, but others wait for what it does (a log writer). A panic stops the whole group.
+    Vital,
     /// The program is of no use without it (a listener, the lease keeper). Its end stops the whole group.
     Critical,
 }
@@ -52,7 +54,12 @@ impl Tasks {
                 metrics::counter!("imgate_runtime_task_panics_total", "task" => name).increment(1);
                 error!(task = name, "a task panicked");
             }
-            if kind == TaskKind::Critical && !stop.is_cancelled() {
+            let fatal = match kind {
+                TaskKind::Work => false,
+                TaskKind::Vital => ended.is_err(),
+                TaskKind::Critical => true,
+            };
+            if fatal && !stop.is_cancelled() {
                 error!(task = name, "a task that must not end has ended; stopping");
                 stop.cancel();
             }
@@ -94,6 +101,16 @@ mod tests {
             .await
             .unwrap();
         assert!(!tasks.is_stopping());
+    }
+
+    #[tokio::test]
+    async fn a_vital_task_may_end_but_not_by_a_panic() {
+        let tasks = Tasks::new();
+        let ended = tasks.spawn("done", TaskKind::Vital, async {});
+        ended.await.unwrap();
+        assert!(!tasks.is_stopping());
+        tasks.spawn("bad", TaskKind::Vital, async { panic!("on purpose") });
+        tasks.stopping().await;
     }
 
     #[tokio::test]

@@ -37,7 +37,7 @@ pub struct Tenant {
     pub max_sessions: usize,
     /// How many sends of one session may wait.
     pub max_pending_sends: usize,
-    /// The largest frame that is read, in bytes.
+    /// The tenant's limit of an upstream frame, in bytes; see [`crate::connectors::greatest_frame`].
     pub max_frame_bytes: usize,
 }
 

@@ -8,6 +8,7 @@ pub mod embedded;
 pub mod memory;
 pub mod metrics;
 pub mod redis;
+pub mod redis_url;
 pub mod seal;
 mod shares;
 

@@ -82,6 +82,8 @@ pub struct Principal {
     pub tenant: TenantId,
     /// How many partitions the tenant has.
     pub partitions: u16,
+    /// How many named subscriptions the tenant may have.
+    pub max_subscriptions: usize,
     /// The key's ID, for logs; empty for a caller of an open tenant.
     pub key_id: Arc<str>,
     /// What the key allows.

@@ -16,6 +16,8 @@ pub struct Tenant {
     pub id: TenantId,
     /// How many partitions it has; fixed for the tenant's life. 1 to [`MAX_PARTITIONS`].
     pub partitions: u16,
+    /// How many named subscriptions it may have.
+    pub max_subscriptions: usize,
     /// Its API keys; several, so that one can be rotated.
     pub keys: Vec<ApiKey>,
     /// True: callers without a key are this tenant's. Only a gateway that listens on loopback may have such a
@@ -166,6 +168,7 @@ fn principal(tenant: &Tenant, key_id: &str, scopes: &[Scope]) -> Principal {
     Principal {
         tenant: tenant.id.clone(),
         partitions: tenant.partitions,
+        max_subscriptions: tenant.max_subscriptions,
         key_id: Arc::from(key_id),
         scopes: Arc::from(scopes),
     }
@@ -179,6 +182,7 @@ mod tests {
         Tenant {
             id: TenantId::new(id),
             partitions: 8,
+            max_subscriptions: 100,
             keys: keys
                 .iter()
                 .map(|(key, scopes)| ApiKey {

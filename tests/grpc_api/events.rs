@@ -11,7 +11,7 @@ use tonic_types::StatusExt as _;
 
 use crate::fixture::{Clients, PATIENCE, refusal, served};
 
-type Stream = Streaming<v1::SubscribeResponse>;
+pub(crate) type Stream = Streaming<v1::SubscribeResponse>;
 
 fn from(start: Option<Start>) -> v1::SubscribeRequest {
     v1::SubscribeRequest {
@@ -29,21 +29,27 @@ async fn subscribe(clients: &mut Clients, start: Option<Start>) -> (Stream, Stri
     (stream, first.cursor)
 }
 
-async fn message(stream: &mut Stream) -> v1::SubscribeResponse {
+pub(crate) async fn message(stream: &mut Stream) -> v1::SubscribeResponse {
     let message = timeout(PATIENCE, stream.message()).await.unwrap();
     message.unwrap().unwrap()
 }
 
+/// The IDs of messages.
+pub(crate) fn ids_of(events: Vec<v1::Event>) -> Vec<String> {
+    let id = |event: v1::Event| match event.kind {
+        Some(v1::event::Kind::Message(message)) => message.id,
+        other => panic!("{other:?}"),
+    };
+    events.into_iter().map(id).collect()
+}
+
 /// The IDs of the next `count` messages, and the cursor behind them.
-async fn ids(stream: &mut Stream, count: usize) -> (Vec<String>, String) {
+pub(crate) async fn ids(stream: &mut Stream, count: usize) -> (Vec<String>, String) {
     let (mut ids, mut cursor) = (Vec::new(), String::new());
     while ids.len() < count {
         let response = message(stream).await;
         cursor = response.cursor;
-        ids.extend(response.events.into_iter().map(|event| match event.kind {
-            Some(v1::event::Kind::Message(message)) => message.id,
-            other => panic!("{other:?}"),
-        }));
+        ids.extend(ids_of(response.events));
     }
     (ids, cursor)
 }

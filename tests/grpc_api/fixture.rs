@@ -28,6 +28,8 @@ use tonic_types::{ErrorDetails, StatusExt as _};
 
 /// Partitions of each tenant.
 const PARTITIONS: u16 = 2;
+/// Named subscriptions that each may have.
+pub(crate) const MAX_SUBSCRIPTIONS: usize = 3;
 /// Longer than anything here takes on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -51,6 +53,7 @@ fn tenant(id: &str) -> Tenant {
     Tenant {
         id: TenantId::new(id),
         partitions: PARTITIONS,
+        max_subscriptions: MAX_SUBSCRIPTIONS,
         keys,
         open: false,
     }

@@ -6,7 +6,7 @@
 )]
 
 use std::io::{Read as _, Write as _};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -23,6 +23,8 @@ pub(crate) struct RedisServer {
     folder: tempfile::TempDir,
     port: u16,
     settings: Vec<String>,
+    /// Makes it a sentinel: what it watches, in the words of its configuration file.
+    watch: Option<String>,
 }
 
 /// Whether a server finds its data when it starts again.
@@ -42,9 +44,19 @@ impl RedisServer {
 
     /// Starts a server with settings such as `["--maxmemory", "8mb"]`.
     pub(crate) fn start_with(settings: &[&str]) -> Self {
+        Self::start_as(settings, None)
+    }
+
+    /// Starts a sentinel.
+    pub(crate) fn start_sentinel(watch: &str) -> Self {
+        Self::start_as(&[], Some(watch))
+    }
+
+    fn start_as(settings: &[&str], watch: Option<&str>) -> Self {
         // Another process may take the port between its choice and its use.
         for _ in 0..10 {
             let mut server = Self::stopped(settings);
+            server.watch = watch.map(str::to_owned);
             if server.try_start() {
                 return server;
             }
@@ -60,6 +72,7 @@ impl RedisServer {
             folder: tempfile::tempdir().unwrap(),
             port: any.local_addr().unwrap().port(),
             settings: settings.iter().map(|&word| word.to_owned()).collect(),
+            watch: None,
         }
     }
 
@@ -104,10 +117,21 @@ impl RedisServer {
     }
 
     fn try_start(&mut self) -> bool {
-        let child = Command::new("redis-server")
+        let mut command = Command::new("redis-server");
+        match &self.watch {
+            None => {
+                command.args(["--save", "", "--appendonly", "yes", "--appendfsync", "no"]);
+            }
+            Some(watch) => {
+                // A sentinel keeps what it learns in this file.
+                let file = self.folder.path().join("sentinel.conf");
+                std::fs::write(&file, watch).unwrap();
+                command.arg(file).arg("--sentinel");
+            }
+        }
+        let child = command
             .args(["--port", &self.port.to_string(), "--bind", "127.0.0.1"])
-            .args(["--save", "", "--appendonly", "yes"])
-            .args(["--appendfsync", "no", "--logfile", "redis.log", "--dir"])
+            .args(["--logfile", "redis.log", "--dir"])
             .arg(self.folder.path())
             .args(&self.settings)
             .stdin(Stdio::null())
@@ -158,10 +182,11 @@ fn ask(port: u16, command: &str) -> Option<String> {
     let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).ok()?;
     stream.set_read_timeout(Some(Duration::from_secs(1))).ok()?;
     stream.write_all(command.as_bytes()).ok()?;
-    stream.write_all(b"QUIT\r\n").ok()?;
+    // A sentinel knows no QUIT.
+    stream.shutdown(Shutdown::Write).ok()?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).ok()?;
-    Some(answer.strip_suffix("+OK\r\n")?.to_owned())
+    Some(answer)
 }
 
 fn clear(folder: &Path) {

@@ -233,6 +233,18 @@ impl Events {
         }
     }
 
+    /// The next event, or none when the gateway has ended the subscription.
+    pub(crate) async fn next_or_end(&mut self) -> Option<v1::Event> {
+        loop {
+            if let Some(event) = self.waiting.pop_front() {
+                return Some(event);
+            }
+            let batch = within(self.stream.message()).await.ok().flatten()?;
+            self.cursor = batch.cursor;
+            self.waiting = batch.events.into();
+        }
+    }
+
     /// The next event of an account that `pick` takes; others are passed over.
     pub(crate) async fn next_of<T>(
         &mut self,

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use imgate::app::App;
-use imgate::config::{ApiKey, ByteSize, Config, Scope, Seal, SealKeys, StoreKind, Tenant};
+use imgate::config::{ApiKey, Config, Scope, Seal, SealKeys, StoreKind, Tenant};
 use imgate::connectors::tencent::usersig;
 use imgate::proto::v1;
 use imgate::proto::v1::event::Kind;
@@ -109,7 +109,6 @@ pub(crate) fn tenant(id: &str, upstream_url: String) -> Tenant {
     tenant.partitions = 2;
     tenant.login_spacing = Duration::from_millis(300);
     tenant.retake_delay = Duration::from_millis(300);
-    tenant.limits.upstream_frame_bytes = ByteSize(1 << 20);
     tenant.api_keys = vec![ApiKey {
         id: "all".into(),
         sha256: digest.as_ref().iter().map(hex).collect(),

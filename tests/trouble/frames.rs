@@ -4,6 +4,7 @@ use std::io::Write as _;
 
 use flate2::Compression;
 use flate2::write::{GzEncoder, ZlibEncoder};
+use imgate::config::ByteSize;
 use imgate::proto::v1;
 use imgate::proto::v1::event::Kind;
 
@@ -53,8 +54,8 @@ fn unreadable() -> Vec<Vec<u8>> {
         deep.into_bytes(),
         gzip(&push(&deep_object)),
         // Small on the wire, and over the bound when it is unpacked.
-        gzip(&vec![b' '; 4 * MIB]),
-        zlib(&vec![b' '; 4 * MIB]),
+        gzip(&vec![b' '; 5 * MIB]),
+        zlib(&vec![b' '; 6 * MIB]),
     ]
 }
 
@@ -82,6 +83,83 @@ async fn frames_that_cannot_be_read_are_counted_and_left_out() {
     }
 }
 
+/// The next message or gap of the account `bot`.
+async fn told(events: &mut Events) -> String {
+    let pick = |kind| match kind {
+        Kind::Gap(gap) => Some(format!("gap of {}", gap.count)),
+        kind => text_of(kind),
+    };
+    events.next_of("bot", pick).await
+}
+
+#[tokio::test]
+async fn a_message_over_the_limit_is_told_once_as_a_gap_and_costs_nothing_else() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::with(vec![tenant("acme", upstream.url())]).await;
+    let client = gateway.client().await;
+    let mut events = client.subscribe().await;
+    client.online("bot").await;
+    let fat = "z".repeat(3 * MIB / 2);
+    upstream.texts("friend", "bot", [fat.clone(), "pushed".into()]);
+    assert_eq!(told(&mut events).await, "gap of 1");
+    assert_eq!(told(&mut events).await, "pushed");
+
+    // Both are in what is fetched after a drop, and so is another that was not pushed.
+    upstream.sim.drop_connections(Some("bot")).unwrap();
+    upstream.texts("friend", "bot", [format!("{fat}2"), "fetched".into()]);
+    assert_eq!(told(&mut events).await, "gap of 1");
+    assert_eq!(told(&mut events).await, "fetched");
+    upstream.texts("friend", "bot", ["live".into()]);
+    assert_eq!(told(&mut events).await, "live");
+    let user = upstream.user("bot");
+    assert_eq!((user.logins, user.resumes, user.online), (1, 1, true));
+}
+
+#[tokio::test]
+async fn a_page_over_the_limit_of_ordinary_messages_is_fetched_whole() {
+    let upstream = Upstream::start().await;
+    let mut tenant = tenant("acme", upstream.url());
+    tenant.limits.upstream_frame_bytes = ByteSize(64 << 10);
+    let gateway = Gateway::with(vec![tenant]).await;
+    let client = gateway.client().await;
+    let mut events = client.subscribe().await;
+    client.online("bot").await;
+    upstream.sim.drop_connections(Some("bot")).unwrap();
+    let texts: Vec<String> = (0..40)
+        .map(|n| format!("{n} {}", "z".repeat(8_000)))
+        .collect();
+    upstream.texts("friend", "bot", texts.clone());
+    for text in &texts {
+        assert!(told(&mut events).await == *text);
+    }
+    assert_eq!(upstream.user("bot").resumes, 1);
+}
+
+#[tokio::test]
+async fn a_page_that_cannot_be_taken_is_told_as_a_gap_and_what_is_newer_arrives() {
+    let upstream = Upstream::start().await;
+    let mut tenant = tenant("acme", upstream.url());
+    tenant.limits.upstream_frame_bytes = ByteSize(64 << 10);
+    let gateway = Gateway::with(vec![tenant]).await;
+    let client = gateway.client().await;
+    let mut events = client.subscribe().await;
+    client.online("bot").await;
+    // Over the four-fold: told when it is pushed, and when it is met again.
+    upstream.texts("friend", "bot", ["z".repeat(MIB), "first".into()]);
+    assert_eq!(told(&mut events).await, "gap of 0");
+    assert_eq!(told(&mut events).await, "first");
+    for text in ["second", "third"] {
+        upstream.sim.drop_connections(Some("bot")).unwrap();
+        assert_eq!(told(&mut events).await, "gap of 0");
+        upstream.texts("friend", "bot", [text.into()]);
+        assert_eq!(told(&mut events).await, text);
+    }
+    let user = upstream.user("bot");
+    assert_eq!((user.logins, user.resumes, user.online), (1, 2, true));
+    let session = client.session("bot").await.unwrap();
+    assert_eq!(session.state(), SessionState::Online);
+}
+
 #[tokio::test]
 async fn a_frame_of_64_mib_costs_one_connection_of_one_session() {
     let upstream = Upstream::start().await;
@@ -93,7 +171,8 @@ async fn a_frame_of_64_mib_costs_one_connection_of_one_session() {
     upstream.sim.raw("bot", &vec![b' '; 64 * MIB]).unwrap();
     until("it does not resume", || upstream.user("bot").resumes == 1).await;
     upstream.texts("friend", "bot", ["after".into()]);
-    assert_eq!(events.text("bot").await, "after");
+    let told = [told(&mut events).await, told(&mut events).await];
+    assert_eq!(told, ["gap of 0", "after"]);
     assert_eq!(upstream.user("bot").logins, 1);
     assert_eq!(upstream.user("other").connections, 1);
     let lost = "imgate_session_connections_lost_total";

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use imgate::config::{Config, StoreKind};
+use imgate::config::{Config, StoreKind, Tenant};
 use imgate::proto::v1;
 use imgate::proto::v1::event::Kind;
 use imgate::store::Store as _;
@@ -16,14 +16,18 @@ use crate::redis_server::{Data, RedisServer};
 
 /// One partition, whose keys are easily named.
 pub(crate) fn on_redis(redis: &RedisServer, upstream: &Upstream) -> Config {
-    let mut tenant = tenant("acme", upstream.url());
-    tenant.partitions = 1;
     config(
         StoreKind::Redis {
             url: secret(&redis.url()),
         },
-        vec![tenant],
+        vec![tenant_of_one_partition(upstream)],
     )
+}
+
+pub(crate) fn tenant_of_one_partition(upstream: &Upstream) -> Tenant {
+    let mut tenant = tenant("acme", upstream.url());
+    tenant.partitions = 1;
+    tenant
 }
 
 pub(crate) fn partition() -> PartitionId {

@@ -3,13 +3,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use redis::IntoConnectionInfo as _;
-
 use super::{HOUR, SECOND};
 use crate::config::load::Sources;
 use crate::config::options::{SealOptions, StoreKindOption, StoreOptions};
 use crate::config::setting::{SecretRef, Setting as _};
 use crate::config::{Seal, SealKeys, Store, StoreKind, seal};
+use crate::store::redis_url::RedisUrl;
 use crate::types::Secret;
 
 const DEFAULT_DATABASE: &str = "imgate-data/imgate.redb";
@@ -77,8 +76,7 @@ fn redis_store(options: &StoreOptions, sources: &mut Sources<'_>) -> StoreKind {
         };
     };
     let url = sources.maybe_secret(key, value).unwrap_or_default();
-    if url.expose().as_str().into_connection_info().is_err() {
-        let remedy = "must be a URL such as \"redis://USER:PASSWORD@HOST:6379/0\"";
+    if let Err(remedy) = RedisUrl::parse(url.expose()) {
         sources.problems.report(&[key], None, remedy);
     }
     StoreKind::Redis { url }

@@ -13,6 +13,11 @@ use crate::config::setting::{ByteSize, Setting};
 use crate::config::{ApiKey, Grpc, Tenant};
 use crate::types::TenantId;
 
+/// A page of catch-up is of 20 messages, an ordinary one of at most 12 KiB. With every character escaped by a second one and
+/// some 600 bytes around each, a full page is 492 KiB. Escaped to six bytes each they are 1452 KiB, which is within the
+/// four-fold that is still taken apart.
+const LEAST_FRAME: ByteSize = ByteSize(512 << 10);
+
 pub(super) fn tenants(
     options: Vec<TenantOptions>,
     grpc: &Grpc,
@@ -84,7 +89,7 @@ fn tenant(name: &str, options: TenantOptions, sources: &mut Sources<'_>) -> Tena
     let subscriptions = &limits.subscriptions;
     sources.within(&key("limits.subscriptions"), subscriptions, &0, &1_000);
     let frame = &limits.upstream_frame_bytes;
-    let (least, most) = (ByteSize(64 << 10), ByteSize::mib(64));
+    let (least, most) = (LEAST_FRAME, ByteSize::mib(64));
     sources.within(&key("limits.upstream_frame_bytes"), frame, &least, &most);
 
     let issuers = issuers(name, options.issuers, options.secret_key.is_some(), sources);

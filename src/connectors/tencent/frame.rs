@@ -54,6 +54,8 @@ pub enum FrameError {
     TooLarge {
         /// The bound.
         max_bytes: usize,
+        /// What it is about, if its beginning says so.
+        about: Option<About>,
     },
     /// `COMP` is followed by neither gzip nor zlib data.
     #[error("a compressed frame is neither gzip nor zlib")]
@@ -70,6 +72,33 @@ pub enum FrameError {
     /// The head does not say what the frame is about.
     #[error("the frame's head has no servcmd")]
     NoCommand,
+}
+
+/// What a frame that is not read is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct About {
+    /// As `service.command`. Never empty.
+    pub servcmd: String,
+    /// The request's number; 0 where there is none.
+    pub seq: u64,
+}
+
+impl About {
+    /// From a frame's head, if that says it.
+    fn of(head: &Value) -> Option<Self> {
+        let servcmd = head.get("servcmd")?.as_str()?;
+        (!servcmd.is_empty()).then(|| Self {
+            servcmd: servcmd.to_owned(),
+            seq: head.get("seq").and_then(Value::as_u64).unwrap_or(0),
+        })
+    }
+
+    /// From the beginning of a frame: the head comes first.
+    fn at_the_beginning(json: &[u8]) -> Option<Self> {
+        let rest = json.strip_prefix(b"{\"head\":")?;
+        let mut values = serde_json::Deserializer::from_slice(rest).into_iter::<Value>();
+        Self::of(&values.next()?.ok()?)
+    }
 }
 
 impl Classified for FrameError {
@@ -101,7 +130,8 @@ struct Envelope {
 /// [`FrameError`] for anything else, and for a frame that has, or unpacks to, more than `max_bytes`.
 pub fn decode(frame: &[u8], max_bytes: usize) -> Result<Incoming, FrameError> {
     if frame.len() > max_bytes {
-        return Err(FrameError::TooLarge { max_bytes });
+        let about = About::at_the_beginning(frame);
+        return Err(FrameError::TooLarge { max_bytes, about });
     }
     let unpacked;
     let json = match frame.strip_prefix(COMPRESSED) {
@@ -112,10 +142,7 @@ pub fn decode(frame: &[u8], max_bytes: usize) -> Result<Incoming, FrameError> {
         None => frame,
     };
     let envelope: Envelope = serde_json::from_slice(json).map_err(FrameError::Json)?;
-    let servcmd = match envelope.head.get("servcmd").and_then(Value::as_str) {
-        Some(servcmd) if !servcmd.is_empty() => servcmd.to_owned(),
-        _ => return Err(FrameError::NoCommand),
-    };
+    let About { servcmd, seq } = About::of(&envelope.head).ok_or(FrameError::NoCommand)?;
     let body = match envelope.body {
         Some(body) => body,
         None => RawValue::from_string(String::from("{}")).map_err(FrameError::Json)?,
@@ -124,11 +151,7 @@ pub fn decode(frame: &[u8], max_bytes: usize) -> Result<Incoming, FrameError> {
         return Err(FrameError::TooDeep);
     }
     Ok(Incoming {
-        seq: envelope
-            .head
-            .get("seq")
-            .and_then(Value::as_u64)
-            .unwrap_or(0),
+        seq,
         servcmd,
         head: envelope.head,
         body,
@@ -155,7 +178,8 @@ fn unpack(packed: &[u8], max_bytes: usize) -> Result<Vec<u8>, FrameError> {
         Err(error) => return Err(FrameError::Compression(error)),
     }
     if json.len() > max_bytes {
-        return Err(FrameError::TooLarge { max_bytes });
+        let about = About::at_the_beginning(&json);
+        return Err(FrameError::TooLarge { max_bytes, about });
     }
     Ok(json)
 }
@@ -515,7 +539,7 @@ mod tests {
             assert!(matches!(unpacked, Err(FrameError::TooLarge { .. })));
         }
         let error = decode(&bomb, MAX).unwrap_err();
-        assert!(matches!(error, FrameError::TooLarge { max_bytes: MAX }));
+        assert!(matches!(error, FrameError::TooLarge { max_bytes: MAX, .. }));
     }
 
     #[test]

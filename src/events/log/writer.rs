@@ -8,14 +8,16 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 
+use super::meter::Meter;
 use super::{Append, AppendError, LogOptions, Stuck};
 use crate::events::hub::Hub;
-use crate::events::metrics as names;
+use crate::events::payload;
 use crate::runtime::supervisor::Tasks;
+use crate::store::seal::SealError;
 use crate::store::{
-    Batch, Committed, Lease, Position, Retention, Store, StoreError, StoredSend, StoredSession,
+    Batch, Committed, Lease, Position, Store, StoreError, StoredSend, StoredSession,
 };
-use crate::types::{Epoch, PartitionId, UnixMillis, WallClock};
+use crate::types::{Epoch, PartitionId, WallClock};
 
 /// Owns a partition's log while its replica owns the partition.
 pub(super) struct Writer {
@@ -27,13 +29,15 @@ pub(super) struct Writer {
     options: LogOptions,
     appends: mpsc::Receiver<Append>,
     stuck: watch::Sender<Option<Stuck>>,
+    /// How many events were appended, for the trimmer.
+    appended: watch::Sender<u64>,
+    meter: Meter,
     /// The epoch that the store refused: nothing is written under it again.
     refused: Option<Epoch>,
-    /// Where this writer has seen the log end.
+    /// Where this writer has seen the log end in the present hold of the partition.
     seen: Position,
-    /// Events since the last trim.
-    untrimmed: u64,
-    trim_due: Instant,
+    /// Whether the last commit found the store corrupt.
+    corrupt: bool,
 }
 
 /// What became of a group.
@@ -56,9 +60,10 @@ impl Writer {
         options: LogOptions,
         appends: mpsc::Receiver<Append>,
         stuck: watch::Sender<Option<Stuck>>,
+        appended: watch::Sender<u64>,
     ) -> Self {
-        let trim_due = Instant::now() + options.trim_every;
         Self {
+            meter: Meter::of(&partition),
             partition,
             store,
             lease,
@@ -67,10 +72,10 @@ impl Writer {
             options,
             appends,
             stuck,
+            appended,
             refused: None,
             seen: Position::default(),
-            untrimmed: 0,
-            trim_due,
+            corrupt: false,
         }
     }
 
@@ -85,13 +90,10 @@ impl Writer {
         let mut stop_by = std::pin::pin!(stop_by);
         while let Some(group) = self.gather(&tasks).await {
             match self.flush(&group, stop_by.as_mut()).await {
-                Some(Flushed::Done(committed)) => {
-                    self.complete(group, committed);
-                    self.trim_if_due().await;
-                }
-                Some(Flushed::Failed(error)) => fail(group, error),
+                Some(Flushed::Done(committed)) => self.complete(group, committed),
+                Some(Flushed::Failed(error)) => self.fail(group, error),
                 None => {
-                    fail(group, AppendError::Stopping);
+                    self.fail(group, AppendError::Stopping);
                     break;
                 }
             }
@@ -101,13 +103,17 @@ impl Writer {
 
     /// The next group: all that waits, within the bounds. `None` when nothing will come any more.
     async fn gather(&mut self, tasks: &Tasks) -> Option<Vec<Append>> {
+        let mut kept = true;
         let first = loop {
             let closed = self.appends.is_closed();
             tokio::select! {
                 biased;
                 first = self.appends.recv() => break first?,
                 () = tasks.stopping(), if !closed => self.appends.close(),
-                () = tokio::time::sleep_until(self.trim_due) => self.trim_if_due().await,
+                changed = self.lease.changed(), if kept => {
+                    kept = changed.is_ok();
+                    let _lease = self.present_lease();
+                }
             }
         };
         let mut bytes = first.bytes();
@@ -124,6 +130,28 @@ impl Writer {
 
     /// Gets a group into the store, however long that takes. `None` when the time to stop is over.
     async fn flush(&mut self, group: &[Append], stop_by: StopBy<'_>) -> Option<Flushed> {
+        let batch = match self.batch(group) {
+            Ok(batch) => batch,
+            Err(error) => {
+                error!(%error, "events cannot be sealed, and are not stored as they are");
+                return Some(Flushed::Failed(AppendError::Unsealed));
+            }
+        };
+        self.meter.batch(batch.records.len() + batch.events.len());
+
+        let began = Instant::now();
+        tokio::select! {
+            biased;
+            flushed = self.commit(batch) => {
+                self.meter.ended(began.elapsed());
+                Some(flushed)
+            }
+            () = stop_by => None,
+        }
+    }
+
+    /// What a group writes. Only the store gets sealed events: who reads with this replica gets them as they are.
+    fn batch(&self, group: &[Append]) -> Result<Batch, SealError> {
         let mut batch = Batch {
             id: rand::random_range(1..=u64::MAX),
             ..Batch::default()
@@ -141,20 +169,14 @@ impl Writer {
                     client_message_id: id.clone(),
                     record: record.clone(),
                 }));
-            batch.events.extend(append.events.iter().cloned());
-        }
-        let size = u32::try_from(batch.records.len() + batch.events.len()).unwrap_or(u32::MAX);
-        metrics::histogram!(names::BATCH_SIZE).record(size);
-
-        let began = Instant::now();
-        tokio::select! {
-            biased;
-            flushed = self.commit(batch) => {
-                metrics::histogram!(names::APPEND_SECONDS).record(began.elapsed());
-                Some(flushed)
+            for event in &append.events {
+                batch.events.push(match &self.options.sealer {
+                    Some(sealer) => payload::wrap(sealer, &self.partition.tenant, event)?,
+                    None => event.clone(),
+                });
             }
-            () = stop_by => None,
         }
+        Ok(batch)
     }
 
     async fn commit(&mut self, mut batch: Batch) -> Flushed {
@@ -168,7 +190,7 @@ impl Writer {
             batch.seen = self.seen;
             let refusal = match self.store.commit(&lease, &batch).await {
                 Ok(committed) => {
-                    if attempt > 0 {
+                    if attempt > 0 || std::mem::take(&mut self.corrupt) {
                         self.stuck.send_replace(None);
                         info!(attempt, "the store takes appends again");
                     }
@@ -184,9 +206,12 @@ impl Writer {
                     self.report_fenced(&lease, &refusal).await;
                     continue;
                 }
+                // Waiting would hold up the tenant's other partitions. Nothing here is acknowledged upstream.
                 StoreError::Corrupt { .. } => {
                     self.stuck.send_replace(None);
-                    error!(error = %refusal, "a group of appends is lost");
+                    if !std::mem::replace(&mut self.corrupt, true) {
+                        error!(error = %refusal, "appends fail until what is stored there is repaired");
+                    }
                     return Flushed::Failed(AppendError::Corrupt);
                 }
             };
@@ -194,7 +219,7 @@ impl Writer {
                 warn!(error = %refusal, "the store does not take appends; trying again");
             }
             self.stuck.send_replace(Some(stuck));
-            metrics::counter!(names::APPEND_RETRIES, "reason" => reason).increment(1);
+            self.meter.retry(reason);
             attempt += 1;
             tokio::time::sleep(self.pause(attempt)).await;
         }
@@ -204,13 +229,9 @@ impl Writer {
     /// to be written belongs to a hold of the partition that has ended, and must not be written in the next.
     async fn held_lease(&mut self) -> Option<Lease> {
         loop {
-            let lease = self.lease.borrow_and_update().clone();
-            match lease {
+            match self.present_lease() {
                 Some(lease) if self.refused != Some(lease.epoch) => return Some(lease),
-                None => {
-                    self.refused = None;
-                    return None;
-                }
+                None => return None,
                 Some(_) => {
                     if self.lease.changed().await.is_err() {
                         // Whoever kept the lease is gone, and no other will come.
@@ -219,6 +240,17 @@ impl Writer {
                 }
             }
         }
+    }
+
+    /// The lease as it is now. Without one the hold of the partition has ended: another may write the log, and where
+    /// that ends is not known any more.
+    fn present_lease(&mut self) -> Option<Lease> {
+        let lease = self.lease.borrow_and_update().clone();
+        if lease.is_none() {
+            self.refused = None;
+            self.seen = Position::default();
+        }
+        lease
     }
 
     async fn report_fenced(&mut self, lease: &Lease, refusal: &StoreError) {
@@ -242,8 +274,9 @@ impl Writer {
     fn complete(&mut self, group: Vec<Append>, committed: Committed) {
         let events: usize = group.iter().map(|append| append.events.len()).sum();
         let events = u64::try_from(events).unwrap_or(u64::MAX);
-        metrics::counter!(names::APPENDED).increment(events);
-        self.untrimmed = self.untrimmed.saturating_add(events);
+        self.meter.appended(events);
+        self.appended
+            .send_modify(|appended| *appended = appended.saturating_add(events));
         self.seen = Position {
             log: committed.log,
             sequence: committed.last_sequence,
@@ -257,46 +290,17 @@ impl Writer {
         }
     }
 
-    /// Trims when enough was appended or enough time has passed. What the store does not do now it does later.
-    async fn trim_if_due(&mut self) {
-        let now = Instant::now();
-        if self.untrimmed < self.options.trim_every_events && now < self.trim_due {
-            return;
-        }
-        self.trim_due = now + self.options.trim_every;
-        self.untrimmed = 0;
-        let lease = self.lease.borrow().clone();
-        let Some(lease) = lease.filter(|lease| self.refused != Some(lease.epoch)) else {
-            return;
-        };
-        let age = u64::try_from(self.options.retain_age.as_millis()).unwrap_or(u64::MAX);
-        let retention = Retention {
-            events: self.options.retain_events,
-            bytes: self.options.retain_bytes,
-            since: UnixMillis(WallClock.now().0.saturating_sub(age)),
-        };
-        match self.store.trim(&lease, &retention).await {
-            // The rest follows when nothing waits to be written.
-            Ok(trimmed) if trimmed.more => self.trim_due = now,
-            Ok(_) => {}
-            Err(refusal) => {
-                metrics::counter!(names::TRIM_FAILURES).increment(1);
-                warn!(error = %refusal, "the log was not trimmed; it will be later");
-            }
-        }
-    }
-
     /// Tells everybody who still waits that it is over.
     fn end(&mut self) {
         self.appends.close();
         while let Ok(append) = self.appends.try_recv() {
-            append.fail(AppendError::Stopping);
+            append.fail(self.meter, AppendError::Stopping);
         }
     }
-}
 
-fn fail(group: Vec<Append>, error: AppendError) {
-    for append in group {
-        append.fail(error);
+    fn fail(&self, group: Vec<Append>, error: AppendError) {
+        for append in group {
+            append.fail(self.meter, error);
+        }
     }
 }

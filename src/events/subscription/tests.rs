@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::error::{Classified as _, ErrorKind};
 use crate::events::hub::Hub;
-use crate::events::service::{Events, Start, SubscribeOptions};
+use crate::events::service::{Events, Start, SubscribeOptions, TenantLogs};
 use crate::events::testing::{append, gist, lease, message, partition, tenant};
 use crate::store::Retention;
 use crate::store::memory::MemoryStore;
@@ -62,11 +62,16 @@ impl World {
         self.store.trim(&lease, &retention).await.unwrap();
     }
 
+    fn logs(&self) -> TenantLogs {
+        TenantLogs {
+            tenant: tenant(),
+            partitions: self.partitions,
+            max_subscriptions: 100,
+        }
+    }
+
     async fn try_open(&self, options: SubscribeOptions) -> Result<Subscription, EventsError> {
-        let tenant = tenant();
-        self.events
-            .subscribe(&tenant, self.partitions, options)
-            .await
+        self.events.subscribe(&self.logs(), options).await
     }
 
     /// A subscription that has said where it begins.
@@ -86,10 +91,7 @@ impl World {
     }
 
     async fn acknowledge(&self, name: &str, cursor: &str) -> Result<(), EventsError> {
-        let tenant = tenant();
-        self.events
-            .acknowledge(&tenant, self.partitions, name, cursor)
-            .await
+        self.events.acknowledge(&self.logs(), name, cursor).await
     }
 }
 

@@ -72,7 +72,7 @@ impl Deferred {
 pub(super) fn call_error(error: AppendError) -> CallError {
     match error {
         AppendError::Stopping => CallError::Stopping,
-        AppendError::Full | AppendError::Fenced | AppendError::Corrupt => {
+        AppendError::Full | AppendError::Fenced | AppendError::Corrupt | AppendError::Unsealed => {
             CallError::Store(StoreError::Unavailable(error.to_string()))
         }
     }

@@ -27,6 +27,7 @@ use crate::types::{AccountId, Epoch, MemberId, PartitionId, ReplicaId, TenantId,
 pub struct MemoryStore {
     state: Mutex<State>,
     hanging: watch::Sender<bool>,
+    trims_hanging: watch::Sender<bool>,
 }
 
 #[derive(Default)]
@@ -34,6 +35,10 @@ struct State {
     away: bool,
     full: bool,
     corrupt: bool,
+    /// How many commits are written and answered as if the store were away.
+    lost_answers: usize,
+    #[cfg(test)]
+    panicking: bool,
     /// Events of each commit that was written.
     commits: Vec<usize>,
     partitions: HashMap<PartitionId, Partition>,
@@ -65,6 +70,22 @@ impl MemoryStore {
     /// While true, commits and reads do not answer. Default false.
     pub fn set_hanging(&self, hanging: bool) {
         self.hanging.send_replace(hanging);
+    }
+
+    /// Writes the next `count` commits and loses the answers, which are [`StoreError::Unavailable`] then.
+    pub fn lose_answers(&self, count: usize) {
+        self.locked(|state| state.lost_answers = count);
+    }
+
+    /// While true, trims do not answer. Default false.
+    pub fn set_trims_hanging(&self, hanging: bool) {
+        self.trims_hanging.send_replace(hanging);
+    }
+
+    /// From now on a commit panics.
+    #[cfg(test)]
+    pub(crate) fn panic_on_commit(&self) {
+        self.locked(|state| state.panicking = true);
     }
 
     /// How many events each commit wrote that was written, whatever became of them.
@@ -211,6 +232,8 @@ impl Store for MemoryStore {
 
     async fn commit(&self, lease: &Lease, batch: &Batch) -> Result<Committed, StoreError> {
         self.answering().await?;
+        #[cfg(test)]
+        assert!(!self.locked(|state| state.panicking), "told to panic");
         self.serving(|state| {
             state.check_fence(lease)?;
             state.check_space()?;
@@ -218,6 +241,10 @@ impl Store for MemoryStore {
             let written = entry.write(batch);
             let end = entry.end();
             state.commits.extend(written.then_some(batch.events.len()));
+            if state.lost_answers > 0 {
+                state.lost_answers -= 1;
+                return Err(StoreError::Unavailable("told to lose the answer".into()));
+            }
             Ok(Committed {
                 log: end.log,
                 last_sequence: end.sequence,
@@ -256,6 +283,9 @@ impl Store for MemoryStore {
     }
 
     async fn trim(&self, lease: &Lease, retention: &Retention) -> Result<Trimmed, StoreError> {
+        let mut hanging = self.trims_hanging.subscribe();
+        // The sender lives as long as self.
+        let _released = hanging.wait_for(|hanging| !hanging).await;
         self.serving(|state| {
             state.check_fence(lease)?;
             Ok(state.partition(&lease.partition).trim(retention))

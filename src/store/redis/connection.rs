@@ -1,28 +1,37 @@
-//! The connection to one server: commands with time-outs, and a new connection after a failure.
+//! The connection that calls share: commands with time-outs, and a new connection after a failure.
 
 use std::fmt;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use redis::aio::{ConnectionManager, ConnectionManagerConfig};
+use futures_util::FutureExt as _;
+use futures_util::future::{BoxFuture, Shared};
+use redis::aio::ConnectionLike;
 use redis::{Client, Cmd, ErrorKind, Pipeline, RedisError, Script, ServerErrorKind, Value};
+use tokio::time::Instant;
+use tracing::warn;
 
+use super::servers::{Connected, Servers};
 use crate::store::StoreError;
 use crate::types::Secret;
+
+/// How long an answer of the sentinels holds for a ping.
+const NAMED_FOR: Duration = Duration::from_secs(1);
 
 /// How to reach Redis.
 #[derive(Clone, Debug)]
 pub struct RedisOptions {
-    /// `redis://[user:password@]host[:port][/database]`, or `redis+unix:///path`.
+    /// Where it is, in one of the forms of [`RedisUrl`](crate::store::redis_url::RedisUrl).
     pub url: Secret<String>,
-    /// How long making a connection may take, with its greeting. Default 1 s.
+    /// How long making a connection may take, with its greeting. Sentinels may take as long again to say where the
+    /// master is. Default 1 s.
     pub connect_timeout: Duration,
     /// How long an answer may take. Default 2 s; shorter than half of a lease.
     pub response_timeout: Duration,
 }
 
 impl RedisOptions {
-    /// The defaults for a server.
+    /// The defaults for a URL.
     pub fn new(url: impl Into<String>) -> Self {
         Self {
             url: Secret::new(url.into()),
@@ -34,69 +43,59 @@ impl RedisOptions {
 
 /// A connection that all calls share. It is made when the first call needs it.
 pub(super) struct Connection {
-    client: Client,
-    config: ConnectionManagerConfig,
-    /// Where the server is, without credentials.
-    address: String,
+    servers: Arc<Servers>,
     current: Mutex<Current>,
 }
+
+/// A connection in the making, which everybody who needs it waits for, and then the connection.
+type Line = Shared<BoxFuture<'static, Result<Connected, RedisError>>>;
 
 struct Current {
     /// Counts the replacements, so that of many who saw one failure only the first replaces.
     generation: u64,
-    manager: ConnectionManager,
+    line: Line,
+    /// When the sentinels were last asked whether the master is still theirs.
+    asked: Option<Instant>,
 }
 
 impl Connection {
-    /// Prepares the connection; fails only on options that cannot work. Must be called within a runtime.
+    /// Prepares the connection; fails only on options that cannot work.
     pub(super) fn new(options: &RedisOptions) -> Result<Self, StoreError> {
-        // The error's own text may quote the URL, and the URL may hold a password.
-        let refused = |error: RedisError| {
-            StoreError::Unavailable(format!(
-                "the Redis URL cannot be used ({}); give redis://[user:password@]host[:port][/database]",
-                error.category()
-            ))
-        };
-        let client = Client::open(options.url.expose().as_str()).map_err(refused)?;
-        let config = ConnectionManagerConfig::new()
-            .set_connection_timeout(Some(options.connect_timeout))
-            .set_response_timeout(Some(options.response_timeout))
-            // A call says at once that the server is away; the next one tries again.
-            .set_number_of_retries(0);
-        let manager = ConnectionManager::new_lazy_with_config(client.clone(), config.clone())
-            .map_err(refused)?;
+        let servers = Servers::new(options).map_err(|remedy| {
+            StoreError::Unavailable(format!("the Redis URL cannot be used: it {remedy}"))
+        })?;
+        let servers = Arc::new(servers);
         Ok(Self {
-            address: client.get_connection_info().addr().to_string(),
-            client,
-            config,
             current: Mutex::new(Current {
                 generation: 0,
-                manager,
+                line: line(&servers),
+                asked: None,
             }),
+            servers,
         })
     }
 
-    /// Where the server is, without credentials.
+    /// Where the server is, or who its sentinels are, without credentials.
     pub(super) fn address(&self) -> &str {
-        &self.address
+        self.servers.address()
     }
 
     /// Sends one command.
     pub(super) async fn send(&self, command: &Cmd) -> Result<Value, RedisError> {
-        let (generation, mut manager) = self.current();
-        let result = command.query_async(&mut manager).await;
+        let (generation, mut connection) = self.connection().await?;
+        let result = command.query_async(&mut connection).await;
         self.noticed(generation, result)
     }
 
     /// Runs a script by `invocation`; hands the server the script's text when it does not know it yet.
     pub(super) async fn run(&self, script: &Script, invocation: &Cmd) -> Result<Value, RedisError> {
-        let (generation, mut manager) = self.current();
-        let mut result = invocation.query_async(&mut manager).await;
+        let (generation, mut connection) = self.connection().await?;
+        let mut result = invocation.query_async(&mut connection).await;
         if let Err(error) = &result
             && error.kind() == ErrorKind::Server(ServerErrorKind::NoScript)
         {
-            result = match script.load_async(&mut manager).await {
-                Ok(_hash) => invocation.query_async(&mut manager).await,
+            result = match script.load_async(&mut connection).await {
+                Ok(_hash) => invocation.query_async(&mut connection).await,
                 Err(error) => Err(error),
             };
         }
@@ -105,44 +104,93 @@ impl Connection {
 
     /// Sends several commands at once.
     pub(super) async fn send_all(&self, commands: &Pipeline) -> Result<Vec<Value>, RedisError> {
-        let (generation, mut manager) = self.current();
-        let result = commands.query_async(&mut manager).await;
+        let (generation, mut connection) = self.connection().await?;
+        let result = commands.query_async(&mut connection).await;
         self.noticed(generation, result)
     }
 
-    /// A client of the server, for a connection of another kind.
-    pub(super) fn client(&self) -> Client {
-        self.client.clone()
+    /// Asks the server whether it answers; before that, and not too often, the sentinels whether it is still the
+    /// master. A master that was replaced goes on taking writes until it hears of it, and all of them are lost.
+    pub(super) async fn ping(&self) -> Result<(), RedisError> {
+        self.leave_a_former_master().await;
+        self.send(&redis::cmd("PING")).await.map(drop)
     }
 
-    fn current(&self) -> (u64, ConnectionManager) {
-        let current = self.locked();
-        (current.generation, current.manager.clone())
+    /// A client of the server, for a connection of another kind. Sentinels cut such a one when they demote the
+    /// server.
+    pub(super) async fn client(&self) -> Result<Client, RedisError> {
+        self.servers.client().await
     }
 
-    /// Replaces the connection after a result that says it is of no use. The manager does so too, but neither
-    /// after a time-out (a connection that died silently answers nothing for many minutes) nor when it talks to
-    /// a server that is no longer the primary, and it answers the next call with its last failure.
-    fn noticed<T>(&self, generation: u64, result: Result<T, RedisError>) -> Result<T, RedisError> {
-        let Err(error) = &result else {
-            return result;
-        };
-        if error.is_io_error()
-            || error.is_unrecoverable_error()
-            || error.kind() == ErrorKind::Server(ServerErrorKind::ReadOnly)
-        {
+    async fn leave_a_former_master(&self) {
+        let (generation, server) = {
             let mut current = self.locked();
-            if current.generation == generation
-                && let Ok(manager) = ConnectionManager::new_lazy_with_config(
-                    self.client.clone(),
-                    self.config.clone(),
-                )
-            {
-                current.manager = manager;
-                current.generation += 1;
+            let recent = |asked: Instant| asked.elapsed() < NAMED_FOR;
+            let Some(Ok(connected)) = current.line.peek() else {
+                return;
+            };
+            let server = connected.server.clone();
+            if current.asked.is_some_and(recent) {
+                return;
+            }
+            current.asked = Some(Instant::now());
+            (current.generation, server)
+        };
+        if let Some(named) = self.servers.named().await
+            && named != server
+        {
+            warn!(
+                former = server,
+                master = named,
+                "the sentinels name another master"
+            );
+            self.replace(generation);
+        }
+    }
+
+    /// The present connection, when it is there.
+    async fn connection(&self) -> Result<(u64, impl ConnectionLike + use<>), RedisError> {
+        let (generation, line) = {
+            let current = self.locked();
+            (current.generation, current.line.clone())
+        };
+        match line.await {
+            Ok(connected) => Ok((generation, connected.connection)),
+            // A call says at once that the server is away; the next one tries again.
+            Err(error) => {
+                self.replace(generation);
+                Err(error)
             }
         }
+    }
+
+    /// Replaces the connection after a result that says that it is of no use: it broke, or died silently and
+    /// answers nothing for many minutes, or is to a server that is no longer the master.
+    fn noticed<T>(&self, generation: u64, result: Result<T, RedisError>) -> Result<T, RedisError> {
+        if let Err(error) = &result
+            && (error.is_io_error() || error.is_unrecoverable_error() || self.is_former(error))
+        {
+            self.replace(generation);
+        }
         result
+    }
+
+    /// Whether an error is that of a server whose place another may have taken.
+    fn is_former(&self, error: &RedisError) -> bool {
+        match error.code() {
+            Some("READONLY") => true,
+            // Its replicas follow another, or it does; or they are gone and there is none.
+            Some("NOREPLICAS" | "MASTERDOWN") => self.servers.are_watched(),
+            Some(_) | None => false,
+        }
+    }
+
+    fn replace(&self, generation: u64) {
+        let mut current = self.locked();
+        if current.generation == generation {
+            current.line = line(&self.servers);
+            current.generation += 1;
+        }
     }
 
     fn locked(&self) -> MutexGuard<'_, Current> {
@@ -151,10 +199,16 @@ impl Connection {
     }
 }
 
+/// A connection that is made when somebody waits for it.
+fn line(servers: &Arc<Servers>) -> Line {
+    let servers = Arc::clone(servers);
+    async move { servers.connect().await }.boxed().shared()
+}
+
 impl fmt::Debug for Connection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Connection")
-            .field("address", &self.address)
+            .field("servers", &self.servers)
             .finish_non_exhaustive()
     }
 }

@@ -1,5 +1,5 @@
-//! The store in Redis, for production. One server; every decision on ownership is one script's, by the server's
-//! own clock.
+//! The store in Redis, for production. One server at a time, given or found through sentinels; every decision on
+//! ownership is one script's, by the server's own clock.
 
 mod connection;
 mod growth;
@@ -8,6 +8,7 @@ mod leases;
 mod log;
 mod reply;
 mod scripts;
+mod servers;
 mod subscriptions;
 
 use std::time::Duration;
@@ -200,7 +201,8 @@ impl Store for RedisStore {
     }
 
     async fn growth(&self) -> Result<BoxStream<'static, (PartitionId, Position)>, StoreError> {
-        let client = self.connection.client();
+        let client = self.connection.client().await;
+        let client = client.map_err(|error| self.away(&error))?;
         growth::listen(&client, &self.options)
             .await
             .map_err(|error| self.away(&error))
@@ -278,8 +280,8 @@ impl Store for RedisStore {
     }
 
     async fn ping(&self) -> Result<(), StoreError> {
-        match self.connection.send(&redis::cmd("PING")).await {
-            Ok(_pong) => Ok(()),
+        match self.connection.ping().await {
+            Ok(()) => Ok(()),
             Err(error) => Err(self.away(&error)),
         }
     }

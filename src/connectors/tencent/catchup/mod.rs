@@ -1,8 +1,10 @@
 //! Catching up: what has been missed is fetched, in the upstream's order, before anything newer is passed on.
 
 mod pages;
+mod trouble;
 
 use std::collections::VecDeque;
+use std::time::Instant;
 
 use serde_json::value::RawValue;
 
@@ -11,6 +13,7 @@ use crate::connectors::tencent::message::Parsed;
 use crate::connectors::tencent::outgoing;
 use crate::connectors::tencent::sync::Position;
 pub(super) use pages::{Fetched, bound_backfill, gap};
+pub(super) use trouble::Trouble;
 
 /// After so many messages the cookie is moved on, or a restart would fetch all of them again.
 pub(super) const MESSAGES_PER_SYNC: u32 = 64;
@@ -19,7 +22,7 @@ pub(super) const MESSAGES_PER_SYNC: u32 = 64;
 const HELD_PUSHES: usize = 128;
 /// How many bytes of JSON they may be, with the same policy.
 const HELD_BYTES: usize = 1 << 20;
-/// How many messages of a group are fetched at a time.
+/// How many messages of a group are fetched at a time, where that goes well.
 const GROUP_PAGE: u64 = 20;
 /// How many missed messages of one group are fetched at the most; what is older is told as a gap.
 const GROUP_BACKFILL: u64 = 1000;
@@ -33,6 +36,12 @@ pub(super) struct CatchUp {
     /// Something was left out meanwhile: another round is needed.
     again: bool,
     in_flight: bool,
+    /// How many messages of a group the request in flight is for.
+    asked: u64,
+    /// A step was left out because it rests.
+    skipped: bool,
+    /// It tries again what failed before, and was told then.
+    retry: bool,
 }
 
 /// One thing to fetch.
@@ -44,6 +53,14 @@ pub(super) enum Step {
     JoinedGroups { offset: usize },
     /// A group's messages up to and with a sequence.
     Group { group: String, upto: u64 },
+}
+
+impl Step {
+    /// What was missed of one-to-one messages.
+    pub(super) const FIRST: Self = Self::C2c {
+        sync_flag: 0,
+        online: false,
+    };
 }
 
 /// A push that has been read but not passed on.
@@ -73,15 +90,17 @@ impl CatchUp {
         }
     }
 
+    /// What has failed before and rested long enough.
+    pub(super) fn retry() -> Self {
+        let mut round = Self::whole();
+        round.retry = true;
+        round
+    }
+
     fn plan_whole(&mut self) {
         self.again = false;
-        self.steps = VecDeque::from([
-            Step::C2c {
-                sync_flag: 0,
-                online: false,
-            },
-            Step::JoinedGroups { offset: 0 },
-        ]);
+        self.retry = false;
+        self.steps = VecDeque::from([Step::FIRST, Step::JoinedGroups { offset: 0 }]);
     }
 
     /// Whether a push repeats one that is kept for later.
@@ -116,18 +135,28 @@ impl CatchUp {
         &mut self,
         account: &str,
         position: &Position,
+        trouble: &Trouble,
+        now: Instant,
     ) -> Option<(&'static str, String)> {
         if self.in_flight {
             return None;
         }
-        // Another step may have fetched a group already.
-        while let Some(Step::Group { group, upto }) = self.steps.front()
-            && position.group(group).is_some_and(|last| last >= *upto)
-        {
-            self.steps.pop_front();
-        }
-        if self.steps.is_empty() && self.again {
-            self.plan_whole();
+        loop {
+            match self.steps.front() {
+                // Another step may have fetched a group already.
+                Some(Step::Group { group, upto })
+                    if position.group(group).is_some_and(|last| last >= *upto) =>
+                {
+                    self.steps.pop_front();
+                }
+                Some(step) if trouble.is_paused(step, now) => {
+                    // In a retry it is not what has rested long enough.
+                    self.skipped |= !self.retry;
+                    self.steps.pop_front();
+                }
+                None if self.again => self.plan_whole(),
+                Some(_) | None => break,
+            }
         }
         let request = match self.steps.front()? {
             Step::C2c { sync_flag, online } => (
@@ -140,7 +169,8 @@ impl CatchUp {
             ),
             Step::Group { group, upto } => {
                 let last = position.group(group).unwrap_or(0);
-                let count = upto.saturating_sub(last).min(GROUP_PAGE);
+                let count = upto.saturating_sub(last).min(trouble.group_page());
+                self.asked = count;
                 (
                     "group_open_http_svc.group_msg_get",
                     outgoing::group_messages(group, last + count, count),
@@ -156,6 +186,11 @@ impl CatchUp {
         self.in_flight
     }
 
+    /// Whether a step was left out since this was last asked.
+    pub(super) const fn has_skipped(&mut self) -> bool {
+        std::mem::replace(&mut self.skipped, false)
+    }
+
     /// Gives out the pushes that waited: all is fetched, or the connection is gone.
     pub(super) fn finish(self) -> VecDeque<Held> {
         self.held
@@ -166,6 +201,7 @@ impl CatchUp {
         &mut self,
         account: &str,
         position: &mut Position,
+        trouble: &mut Trouble,
         body: &RawValue,
     ) -> Result<Fetched, serde_json::Error> {
         let Some(step) = self.steps.pop_front() else {
@@ -177,14 +213,33 @@ impl CatchUp {
             Step::Group { group, upto } => self.group_page(account, position, group, upto, body),
         };
         match read {
-            Ok(_) => self.in_flight = false,
+            Ok(_) => {
+                self.in_flight = false;
+                trouble.went_well(&step);
+            }
             Err(_) => self.steps.push_front(step),
         }
         read
     }
 
-    /// The present step was refused, or its answer cannot be read: it is given up, and told.
-    pub(super) fn refused(&mut self, position: &mut Position) -> Fetched {
+    /// The present step was refused, or its answer cannot be read: it is given up, and told. It comes again with the
+    /// next round; what had failed before rests longer.
+    pub(super) fn refused(
+        &mut self,
+        position: &mut Position,
+        trouble: &mut Trouble,
+        now: Instant,
+        fraction: f64,
+    ) -> Fetched {
+        match self.steps.front() {
+            Some(step) if trouble.has_failed(step) => {
+                self.give_up(position, trouble, now, fraction)
+            }
+            Some(_) | None => self.leave_step(position),
+        }
+    }
+
+    fn leave_step(&mut self, position: &mut Position) -> Fetched {
         self.in_flight = false;
         let mut count = 0;
         if let Some(Step::Group { group, upto }) = self.steps.pop_front() {
@@ -195,5 +250,68 @@ impl CatchUp {
             events: vec![gap(count)],
             messages: Vec::new(),
         }
+    }
+
+    /// The present step's answer is too large to be read. Less is asked for, where that can be said; else the step is
+    /// given up. Answers what that leaves.
+    pub(super) fn too_large(
+        &mut self,
+        position: &mut Position,
+        trouble: &mut Trouble,
+        now: Instant,
+        fraction: f64,
+    ) -> Option<Fetched> {
+        let Some(Step::Group { group, .. }) = self.steps.front() else {
+            return Some(self.give_up(position, trouble, now, fraction));
+        };
+        self.in_flight = false;
+        if self.asked > 1 {
+            trouble.halve(self.asked);
+            return None;
+        }
+        // It is this one message.
+        let last = position.group(group).unwrap_or(0);
+        position.advance_group(group, last + 1);
+        Some(Fetched {
+            events: vec![gap(1)],
+            ..Fetched::default()
+        })
+    }
+
+    /// The present step got no answer in time. `None` if a fresh connection is to try it again; else it is given up.
+    pub(super) fn unanswered(
+        &mut self,
+        position: &mut Position,
+        trouble: &mut Trouble,
+        now: Instant,
+        fraction: f64,
+    ) -> Option<Fetched> {
+        let step = self.steps.front()?;
+        if trouble.unanswered(step) {
+            return Some(self.give_up(position, trouble, now, fraction));
+        }
+        if matches!(step, Step::Group { .. }) {
+            trouble.halve(self.asked);
+        }
+        None
+    }
+
+    fn give_up(
+        &mut self,
+        position: &mut Position,
+        trouble: &mut Trouble,
+        now: Instant,
+        fraction: f64,
+    ) -> Fetched {
+        let mut told = false;
+        if let Some(step) = self.steps.front() {
+            told = self.retry && trouble.has_failed(step);
+            trouble.pause(step, now, fraction);
+        }
+        let mut fetched = self.leave_step(position);
+        if told {
+            fetched.events.clear();
+        }
+        fetched
     }
 }

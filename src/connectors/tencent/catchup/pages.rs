@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{CatchUp, GROUP_BACKFILL, GROUP_PAGE, Step};
+use super::{CatchUp, GROUP_BACKFILL, Step};
 use crate::connectors::tencent::message::{self, Parsed};
 use crate::connectors::tencent::outgoing;
 use crate::connectors::tencent::sync::{GroupOrder, Position};
@@ -167,7 +167,7 @@ impl CatchUp {
     ) -> Result<Fetched, serde_json::Error> {
         let page: GroupPage<'_> = serde_json::from_str(body.get())?;
         let last = position.group(&group).unwrap_or(0);
-        let asked_upto = last + upto.saturating_sub(last).min(GROUP_PAGE);
+        let asked_upto = last + upto.saturating_sub(last).min(self.asked);
         let mut messages: Vec<(u64, Parsed)> = page
             .rsp_msg_list
             .iter()

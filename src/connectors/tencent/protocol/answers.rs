@@ -84,7 +84,7 @@ impl Protocol {
                 });
             }
             Purpose::Hello | Purpose::Heartbeat => {}
-            Purpose::CatchUp => self.catch_up_answered(&status, body),
+            Purpose::CatchUp => self.catch_up_answered(now, &status, body),
             Purpose::Send(sending) => {
                 let mut answer = self.sent(&sending, status, body);
                 answer.in_doubt |= !readable;

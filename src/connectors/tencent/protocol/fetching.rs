@@ -1,10 +1,12 @@
 //! Fetching what was missed: one round of catching up after another.
 
+use std::time::Instant;
+
 use serde_json::value::RawValue;
 
 use super::answers::Status;
 use super::{Phase, Protocol};
-use crate::connectors::tencent::catchup::{CatchUp, gap};
+use crate::connectors::tencent::catchup::{CatchUp, Fetched, gap};
 use crate::connectors::tencent::requests::Purpose;
 use crate::connectors::{Delivery, PushAck, Report};
 use crate::session::input::Now;
@@ -30,7 +32,11 @@ impl Protocol {
         let Phase::CatchingUp(round) = &mut self.phase else {
             return;
         };
-        if let Some((command, body)) = round.next_request(&self.who.account, &self.position) {
+        let account = &self.who.account;
+        let request = round.next_request(account, &self.position, &self.trouble, now.at);
+        // What rests may be missing.
+        self.owes_gap |= round.has_skipped();
+        if let Some((command, body)) = request {
             self.request(now, command, body, Purpose::CatchUp);
             return;
         }
@@ -38,38 +44,85 @@ impl Protocol {
             && let Phase::CatchingUp(round) = std::mem::replace(&mut self.phase, Phase::Live)
         {
             self.messages_since_sync = 0;
-            self.told_unreadable = false;
+            self.trouble.round_ended();
             self.deliver(now, round.finish());
+            self.tell_owed_gap();
         }
     }
 
-    pub(super) fn catch_up_answered(&mut self, status: &Status, body: &RawValue) {
+    /// When catching up is to be tried again, of itself.
+    pub(super) fn retry_at(&self) -> Option<Instant> {
+        match &self.phase {
+            Phase::Live if !self.stalled => self.trouble.next_retry(),
+            // A round comes by itself.
+            Phase::Live | Phase::Offline | Phase::LoggingIn | Phase::CatchingUp(_) => None,
+        }
+    }
+
+    pub(super) fn catch_up_answered(&mut self, now: Now, status: &Status, body: &RawValue) {
+        let fraction = self.jitter.fraction();
         let Phase::CatchingUp(round) = &mut self.phase else {
             return;
         };
         let fetched = if status.code == 0 {
-            match round.answered(&self.who.account, &mut self.position, body) {
+            match round.answered(
+                &self.who.account,
+                &mut self.position,
+                &mut self.trouble,
+                body,
+            ) {
                 Ok(fetched) => fetched,
                 Err(error) => {
                     self.out
                         .reports
                         .push_back(Report::BadFrame(error.to_string()));
-                    round.refused(&mut self.position)
+                    round.refused(&mut self.position, &mut self.trouble, now.at, fraction)
                 }
             }
         } else {
-            round.refused(&mut self.position)
+            round.refused(&mut self.position, &mut self.trouble, now.at, fraction)
         };
+        self.page_read(fetched);
+    }
+
+    /// The round's request was not answered in time.
+    pub(super) fn catch_up_unanswered(&mut self, now: Now) {
+        let fraction = self.jitter.fraction();
+        let Phase::CatchingUp(round) = &mut self.phase else {
+            return;
+        };
+        match round.unanswered(&mut self.position, &mut self.trouble, now.at, fraction) {
+            Some(fetched) => self.page_read(fetched),
+            None => {
+                let reason = "catch-up unanswered";
+                self.out.reports.push_back(Report::Dead(reason));
+            }
+        }
+    }
+
+    /// The answer to the round's request is too large to be read.
+    pub(super) fn catch_up_too_large(&mut self, now: Now) {
+        let fraction = self.jitter.fraction();
+        let Phase::CatchingUp(round) = &mut self.phase else {
+            return;
+        };
+        match round.too_large(&mut self.position, &mut self.trouble, now.at, fraction) {
+            Some(fetched) => self.page_read(fetched),
+            None => self.go_on(now),
+        }
+    }
+
+    fn page_read(&mut self, fetched: Fetched) {
         for message in &fetched.messages {
             self.left_out.fetched(message);
         }
         // Also without events: the cookie may have moved.
         self.pages += 1;
-        self.out.reports.push_back(Report::Events(Delivery {
+        self.report_events(Delivery {
             events: fetched.events,
             acks: vec![PushAck::Page(self.pages)],
             given_up: 0,
-        }));
+        });
     }
 
     /// Reports that events are gone for good.
@@ -82,19 +135,19 @@ impl Protocol {
         }
     }
 
-    /// A frame could not be read: it may have brought anything. Messages are fetched; that there may be more missing is
-    /// told, once in a round.
-    pub(super) fn unreadable(&mut self, now: Now, error: String) {
-        self.out.reports.push_back(Report::BadFrame(error));
-        if !self.is_online() {
-            return;
+    /// Tells an owed gap now rather than with what comes next, if it has its place now.
+    pub(super) fn tell_owed_gap(&mut self) {
+        if self.owes_gap && !self.stalled && matches!(self.phase, Phase::Live) {
+            self.report_events(Delivery::default());
         }
-        if !std::mem::replace(&mut self.told_unreadable, true) {
-            self.out.reports.push_back(Report::Events(Delivery {
-                events: vec![gap(0)],
-                ..Delivery::default()
-            }));
+    }
+
+    /// Reports what has come, after a gap if one is owed.
+    pub(super) fn report_events(&mut self, mut delivery: Delivery) {
+        self.leave_out_oversize(&mut delivery);
+        if std::mem::take(&mut self.owes_gap) {
+            delivery.events.insert(0, gap(0));
         }
-        self.catch_up(now, CatchUp::whole());
+        self.out.reports.push_back(Report::Events(delivery));
     }
 }

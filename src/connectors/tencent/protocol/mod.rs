@@ -3,19 +3,20 @@
 mod answers;
 mod commands;
 mod fetching;
+mod oversize;
 mod pushes;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use crate::connectors::tencent::catchup::CatchUp;
-use crate::connectors::tencent::frame;
+use crate::connectors::tencent::catchup::{CatchUp, Trouble};
+use crate::connectors::tencent::frame::{self, FrameError};
 use crate::connectors::tencent::left_out::LeftOut;
 use crate::connectors::tencent::outgoing;
 use crate::connectors::tencent::requests::{Purpose, Requests};
 use crate::connectors::tencent::sync::Position;
 use crate::connectors::tencent::ticket::Ticket;
-use crate::connectors::{Output, Report};
+use crate::connectors::{Output, Report, greatest_frame};
 use crate::proto::record::TencentTicket;
 use crate::session::backoff::Jitter;
 use crate::session::input::Now;
@@ -32,7 +33,7 @@ pub struct Identification {
     pub account: String,
     /// The upstream app.
     pub sdk_app_id: u64,
-    /// The largest frame that is read, in bytes, packed and unpacked.
+    /// The tenant's limit of a frame, in bytes, packed and unpacked; see [`greatest_frame`].
     pub max_frame_bytes: usize,
 }
 
@@ -45,6 +46,7 @@ pub struct Protocol {
     ticket: Option<Ticket>,
     position: Position,
     phase: Phase,
+    trouble: Trouble,
     requests: Requests,
     /// Requests are numbered from after this.
     first_seq: u64,
@@ -60,8 +62,8 @@ pub struct Protocol {
     /// The last page that is in the log.
     pages_stored: u64,
     left_out: LeftOut,
-    /// A frame could not be read since the last round of catching up began, and that was told.
-    told_unreadable: bool,
+    /// The upstream may have had something that it did not give, and nobody has been told yet.
+    owes_gap: bool,
     /// What is to be sent and what has happened.
     pub out: Output,
 }
@@ -97,6 +99,7 @@ impl Protocol {
             ticket: Ticket::from_record(ticket),
             position,
             phase: Phase::Offline,
+            trouble: Trouble::default(),
             requests: Requests::default(),
             hello_at: None,
             messages_since_sync: 0,
@@ -105,7 +108,7 @@ impl Protocol {
             pages: 0,
             pages_stored: 0,
             left_out: LeftOut::default(),
-            told_unreadable: false,
+            owes_gap: false,
             out: Output::default(),
         }
     }
@@ -175,10 +178,14 @@ impl Protocol {
 
     /// When [`Protocol::timeout`] is next due.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        [self.hello_at, self.requests.next_deadline()]
-            .into_iter()
-            .flatten()
-            .min()
+        [
+            self.hello_at,
+            self.requests.next_deadline(),
+            self.retry_at(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     /// Time has passed.
@@ -194,11 +201,7 @@ impl Protocol {
                 Purpose::Invoke(id) => {
                     self.out.reports.push_back(Report::Unanswered(id));
                 }
-                Purpose::CatchUp => {
-                    self.out
-                        .reports
-                        .push_back(Report::Dead("catch-up unanswered"));
-                }
+                Purpose::CatchUp => self.catch_up_unanswered(now),
                 Purpose::Reassert => {
                     self.out.reports.push_back(Report::Dead("login unanswered"));
                 }
@@ -214,14 +217,24 @@ impl Protocol {
             );
             self.schedule_hello(now);
         }
+        if self.retry_at().is_some_and(|at| at <= now.at) {
+            self.catch_up(now, CatchUp::retry());
+        }
     }
 
     /// Takes in one frame.
     pub fn receive(&mut self, now: Now, bytes: &[u8]) {
-        let incoming = match frame::decode(bytes, self.who.max_frame_bytes) {
+        let incoming = match frame::decode(bytes, greatest_frame(self.who.max_frame_bytes)) {
             Ok(incoming) => incoming,
             Err(error) => {
-                self.unreadable(now, error.to_string());
+                self.out
+                    .reports
+                    .push_back(Report::BadFrame(error.to_string()));
+                if let FrameError::TooLarge { about, .. } = error {
+                    self.too_large(now, bytes, about);
+                } else {
+                    self.unreadable(now, bytes);
+                }
                 return;
             }
         };

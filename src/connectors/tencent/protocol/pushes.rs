@@ -137,12 +137,9 @@ impl Protocol {
             }
             Phase::Live => {
                 self.deliver(now, VecDeque::from([push]));
-                if self.messages_since_sync >= MESSAGES_PER_SYNC {
-                    let step = Step::C2c {
-                        sync_flag: 0,
-                        online: false,
-                    };
-                    self.catch_up(now, CatchUp::of([step]));
+                let due = self.messages_since_sync >= MESSAGES_PER_SYNC;
+                if due && !self.trouble.c2c_is_paused(now.at) {
+                    self.catch_up(now, CatchUp::of([Step::FIRST]));
                 }
             }
             // What follows the login fetches what can be.
@@ -171,7 +168,7 @@ impl Protocol {
             delivery.acks.extend(push.ack);
         }
         if !delivery.events.is_empty() || !delivery.acks.is_empty() {
-            self.out.reports.push_back(Report::Events(delivery));
+            self.report_events(delivery);
         }
         if let Some(step) = gap {
             let mut round = CatchUp::of([step]);

@@ -126,6 +126,8 @@ proptest! {
         let mut talk = Talk::online(&[]);
         let frame = if packed { [b"COMP", bytes.as_slice()].concat() } else { bytes };
         talk.protocol.receive(talk.now, &frame);
-        prop_assert_eq!(talk.says(), ["bad frame", "events [gap:0]"]);
+        prop_assert_eq!(talk.says(), ["bad frame"]);
+        talk.answer_page(&json!({"Cookie": "c1", "SyncFlag": 2}));
+        prop_assert_eq!(talk.says(), ["events [gap:0]"]);
     }
 }

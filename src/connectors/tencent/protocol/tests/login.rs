@@ -224,12 +224,8 @@ fn an_expiry_on_any_request_ends_the_session() {
         // The configuration service has names of its own.
         let mut talk = Talk::online(&[]);
         let command = "im_sdk_config_mgr.fetch_config";
-        talk.protocol.invoke(
-            talk.now,
-            crate::connectors::RequestId(3),
-            command,
-            "{}".into(),
-        );
+        talk.protocol
+            .invoke(talk.now, RequestId(3), command, "{}".into());
         let config = talk.asked(command);
         talk.answer(
             &config,

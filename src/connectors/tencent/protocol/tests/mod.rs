@@ -8,6 +8,7 @@ mod commands;
 mod garbage;
 mod groups;
 mod login;
+mod oversize;
 mod pushes;
 mod random;
 
@@ -16,7 +17,7 @@ use std::collections::VecDeque;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::connectors::{Delivery, PushAck, Report};
+use crate::connectors::{Delivery, PushAck, Report, RequestId};
 use crate::proto::v1;
 use crate::proto::v1::event::Kind;
 use crate::session::effect::Credential;

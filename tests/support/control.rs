@@ -1,5 +1,10 @@
 //! The simulator's control port, and what it tells.
 
+#![allow(
+    dead_code,
+    reason = "several test binaries share this file and each uses a part of it"
+)]
+
 use std::net::SocketAddr;
 
 use imgate::sim::{SimStats, UserStats};
@@ -78,6 +83,14 @@ impl Control {
         let (status, answer) = self.http.ask("POST", path, &body.to_string()).await;
         let answer = String::from_utf8_lossy(&answer);
         assert_eq!(status, 200, "{path} {body}: {answer}");
+    }
+
+    /// The same, where it may not be possible just now. Answers whether it was.
+    pub(crate) async fn try_post(&mut self, path: &str, body: Value) -> bool {
+        let (status, answer) = self.http.ask("POST", path, &body.to_string()).await;
+        let answer = String::from_utf8_lossy(&answer);
+        assert!(matches!(status, 200 | 409), "{path} {body}: {answer}");
+        status == 200
     }
 
     /// The same many times, in order.
