@@ -21,6 +21,7 @@
 //! | log | the durable events of a partition, numbered without holes by their **sequence** |
 //! | cursor | an opaque token: a position in the log of each partition of a tenant |
 //! | subscription | a named, stored reading position, moved by `Acknowledge` |
+//! | member | one of the streams that share a subscription and split its partitions among them |
 //!
 //! # Guarantees
 //!

@@ -16,10 +16,14 @@ mod leases;
 mod log;
 #[path = "store_contract/records.rs"]
 mod records;
+#[path = "store_contract/redis_content.rs"]
+mod redis_content;
 #[path = "store_contract/redis_failover.rs"]
 mod redis_failover;
 #[path = "store_contract/redis_faults.rs"]
 mod redis_faults;
+#[path = "store_contract/redis_growth.rs"]
+mod redis_growth;
 #[path = "support/redis.rs"]
 mod redis_server;
 #[path = "support/sentinel.rs"]

@@ -43,6 +43,8 @@ mod proxy;
 mod redis_server;
 #[path = "trouble/refusals.rs"]
 mod refusals;
+#[path = "trouble/repeats.rs"]
+mod repeats;
 #[path = "support/sentinel.rs"]
 mod sentinel;
 #[path = "trouble/store.rs"]

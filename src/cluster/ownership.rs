@@ -229,18 +229,22 @@ impl Ownership {
         keeper: &watch::Sender<Option<Lease>>,
         lease: Lease,
     ) {
-        match self.store.sessions(partition).await {
-            Ok(stored) => {
+        let stored = self.store.sessions(partition).await;
+        let sends = self.store.sends(partition).await;
+        match stored.and_then(|stored| Ok((stored, sends?))) {
+            Ok((stored, sends)) => {
                 info!(%partition, epoch = %lease.epoch, sessions = stored.len(), "partition held");
                 keeper.send_replace(Some(lease));
-                self.gateway.adopt(partition, stored);
+                self.gateway.adopt(partition, stored, sends);
             }
             Err(error) => error!(%partition, %error, "the partition cannot be read; trying again"),
         }
     }
 
     async fn lose(&self, partition: &PartitionId, keeper: &watch::Sender<Option<Lease>>) {
-        counter!(LEASES_LOST).increment(1);
+        if !partition.tenant.is_reserved() {
+            counter!(LEASES_LOST).increment(1);
+        }
         error!(%partition, "the partition is another replica's now; closing its sessions");
         keeper.send_replace(None);
         self.gateway.lose(partition).await;

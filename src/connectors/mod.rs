@@ -64,6 +64,8 @@ pub enum Report {
     Answered(RequestId, Answer),
     /// A command was not answered in time, or the connection broke after it was sent.
     Unanswered(RequestId),
+    /// A message did not go out in time: the session was not online.
+    Unsent(RequestId),
     /// A frame could not be read; it was left out.
     BadFrame(String),
 }
@@ -71,6 +73,8 @@ pub enum Report {
 /// Events, and what to acknowledge when they are stored.
 #[derive(Debug, Default)]
 pub struct Delivery {
+    /// How many events came before these and were given up by the connector: they cannot be had again.
+    pub given_up: u64,
     /// What happened, in order.
     pub events: Vec<v1::event::Kind>,
     /// What goes back to the connector once the events are in the log, and not before.
@@ -101,6 +105,8 @@ pub struct Answer {
     pub sent_at: u64,
     /// For group messages: the group's sequence.
     pub upstream_sequence: u64,
+    /// For messages: it says nothing of an earlier try, which may have been taken.
+    pub in_doubt: bool,
 }
 
 /// A message to send, checked.

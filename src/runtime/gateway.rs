@@ -16,7 +16,7 @@ use crate::runtime::registry::{Registry, TenantSessions};
 use crate::runtime::session_actor::Command;
 use crate::runtime::supervisor::Tasks;
 use crate::runtime::tenant::Tenant;
-use crate::store::{Store, StoreError, StoredSession};
+use crate::store::{Store, StoreError, StoredSend, StoredSession};
 use crate::types::{PartitionId, Secret, SessionKey, TenantId, WallClock};
 
 /// How often a call is put to a session whose task ends just then.
@@ -121,7 +121,8 @@ impl Gateway {
         self.tenant(tenant)?.views(after, limit)
     }
 
-    /// Sends a message; waits for a session that is reconnecting. After `deadline` it is not sent any more.
+    /// Sends a message; waits for a session that is reconnecting. After `deadline` it is not sent any more. One with a
+    /// client message ID is sent once, and answered alike, however often it is asked for within 10 minutes.
     pub async fn send(
         &self,
         key: &SessionKey,
@@ -156,10 +157,15 @@ impl Gateway {
         self.ask(key, ask, |_| None).await
     }
 
-    /// Begins to hold a partition, with what is stored of it.
-    pub fn adopt(&self, partition: &PartitionId, stored: Vec<StoredSession>) {
+    /// Begins to hold a partition, with what is stored of its sessions and of their sends.
+    pub fn adopt(
+        &self,
+        partition: &PartitionId,
+        stored: Vec<StoredSession>,
+        sends: Vec<StoredSend>,
+    ) {
         if let Ok(sessions) = self.tenant(&partition.tenant) {
-            sessions.adopt(partition.number, stored, &self.sessions);
+            sessions.adopt(partition.number, stored, sends, &self.sessions);
         }
     }
 
@@ -220,7 +226,12 @@ impl Gateway {
         sessions.accept()?;
         let partition = key.partition(sessions.tenant.partitions);
         let stored = self.store.session(&partition, &key.account).await?;
-        sessions.start(&key.account, stored.as_deref())
+        let mut sends = Vec::new();
+        if sessions.has_sends_at_rest(&key.account) {
+            sends = self.store.sends(&partition).await?;
+            sends.retain(|send| send.account == key.account);
+        }
+        sessions.start(&key.account, stored.as_deref(), sends)
     }
 
     /// Whether a call that is to be stored before it is answered can be: else it would wait until its deadline.

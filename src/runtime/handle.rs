@@ -64,6 +64,12 @@ pub enum CallError {
     /// The upstream did not answer. Whether it did what was asked is not known.
     #[error("the upstream did not answer")]
     UpstreamUnanswered,
+    /// The message was sent earlier, what became of it is not known, and the upstream would not know a double any more.
+    #[error(
+        "it is not known whether this message was sent, and to send it once more could double it: \
+         look whether it has arrived; to send it again, use a new client_message_id"
+    )]
+    SendOutcomeUnknown,
     /// The durable store is away, or this replica does not own the account's partition now.
     #[error(transparent)]
     Store(#[from] crate::store::StoreError),
@@ -88,6 +94,7 @@ impl CallError {
             Self::NotLoggedIn(_) => "NOT_LOGGED_IN",
             Self::SendsPending => "SENDS_PENDING",
             Self::UpstreamUnanswered => "UPSTREAM_UNANSWERED",
+            Self::SendOutcomeUnknown => "SEND_OUTCOME_UNKNOWN",
             Self::Store(_) => "STORE_UNAVAILABLE",
             Self::Ended => "LOGGED_OUT",
             Self::TooManySessions(_) => "SESSIONS",
@@ -100,7 +107,10 @@ impl Classified for CallError {
     fn kind(&self) -> ErrorKind {
         match self {
             Self::Invalid { .. } => ErrorKind::InvalidInput,
-            Self::SignatureRequired | Self::NotLoggedIn(_) | Self::Ended => ErrorKind::Precondition,
+            Self::SignatureRequired
+            | Self::NotLoggedIn(_)
+            | Self::SendOutcomeUnknown
+            | Self::Ended => ErrorKind::Precondition,
             Self::UnknownAccount => ErrorKind::NotFound,
             Self::SendsPending | Self::TooManySessions(_) => ErrorKind::Exhausted,
             Self::UpstreamUnanswered | Self::Stopping => ErrorKind::Unavailable,
@@ -113,6 +123,7 @@ impl Classified for CallError {
             Self::Invalid { .. }
             | Self::SignatureRequired
             | Self::UnknownAccount
+            | Self::SendOutcomeUnknown
             | Self::Ended
             | Self::TooManySessions(_)
             | Self::NotLoggedIn(_) => None,
@@ -132,6 +143,7 @@ impl Classified for CallError {
             | Self::NotLoggedIn(_)
             | Self::SendsPending
             | Self::UpstreamUnanswered
+            | Self::SendOutcomeUnknown
             | Self::Ended
             | Self::TooManySessions(_)
             | Self::Stopping => self.to_string(),

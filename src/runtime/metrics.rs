@@ -22,6 +22,8 @@ pub const EVENTS_IN: &str = "imgate_session_events_in_total";
 pub const BAD_FRAMES: &str = "imgate_session_bad_frames_total";
 /// Commands sent upstream for bots, by kind and outcome.
 pub const COMMANDS: &str = "imgate_session_commands_total";
+/// Sends that repeated a client message ID, by what became of them.
+pub const REPEATED_SENDS: &str = "imgate_session_repeated_sends_total";
 /// Events that were given up because the store was away for too long.
 pub const NOTICES_DROPPED: &str = "imgate_session_notices_dropped_total";
 /// Records that could not be read.
@@ -59,6 +61,11 @@ pub fn describe_metrics() {
         "Commands sent upstream for bots, by outcome"
     );
     describe_counter!(
+        REPEATED_SENDS,
+        Unit::Count,
+        "Sends that repeated a client message ID, by outcome"
+    );
+    describe_counter!(
         NOTICES_DROPPED,
         Unit::Count,
         "Notices given up while the store was away"
@@ -81,6 +88,9 @@ pub fn describe_metrics() {
     }
     for outcome in ["ok", "refused", "unanswered"] {
         counter!(COMMANDS, "outcome" => outcome).absolute(0);
+    }
+    for outcome in ["joined", "answered", "sent_again", "unknown"] {
+        counter!(REPEATED_SENDS, "outcome" => outcome).absolute(0);
     }
     let plain = [
         CONNECTIONS_LOST,

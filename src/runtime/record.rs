@@ -14,6 +14,7 @@ use crate::session::Session;
 use crate::session::effect::Durable;
 use crate::session::input::{Life, Signature};
 use crate::session::state::{ParkReason, Phase};
+use crate::store::StoredSend;
 use crate::store::seal::{SealError, SealedFor, Sealer};
 use crate::types::{Secret, SessionKey, UnixMillis};
 
@@ -64,6 +65,8 @@ pub struct Restored {
     pub ticket: TencentTicket,
     /// How far the connector has read.
     pub position: Position,
+    /// What is remembered of its sends; apart from the record in the store.
+    pub sends: Vec<StoredSend>,
 }
 
 /// Reads a signature as far as it can be read: one that cannot is the upstream's to judge.
@@ -149,6 +152,7 @@ pub fn decode(sealer: &Sealer, key: &SessionKey, bytes: &[u8]) -> Result<Restore
         durable,
         ticket,
         position,
+        sends: Vec::new(),
     })
 }
 

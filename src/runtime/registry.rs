@@ -1,11 +1,12 @@
 //! The sessions of this replica, by tenant and account.
 
+mod adoption;
+
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use metrics::counter;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, error, info_span};
@@ -13,13 +14,12 @@ use tracing::{Instrument as _, error, info_span};
 use crate::events::log::LogWriter;
 use crate::proto::v1;
 use crate::runtime::handle::CallError;
-use crate::runtime::metrics as names;
 use crate::runtime::record::{self, Restored};
-use crate::runtime::session_actor::{Command, Origin, SessionActor, View};
+use crate::runtime::session_actor::{Command, Left, Origin, SessionActor, View};
 use crate::runtime::supervisor::{TaskKind, Tasks};
 use crate::runtime::tenant::Tenant;
-use crate::store::{StoreError, StoredSession};
-use crate::types::{AccountId, TenantId};
+use crate::store::{StoreError, StoredSend};
+use crate::types::{AccountId, TenantId, UnixMillis, WallClock};
 
 /// How many commands may wait for a session. Policy when full: the caller waits, within its own deadline.
 const MAILBOX: usize = 16;
@@ -55,6 +55,8 @@ struct Partition {
 struct Term {
     lost: CancellationToken,
     tasks: Tasks,
+    /// All that is stored of the partition is here: a login that comes earlier would begin without it.
+    adopted: bool,
 }
 
 /// An account that has been seen. One that is logged out has no task.
@@ -62,6 +64,8 @@ struct Term {
 struct Slot {
     view: View,
     mailbox: Option<mpsc::Sender<Command>>,
+    /// Until when the store remembers sends of an account without a task; 0 for none.
+    sends_until: UnixMillis,
 }
 
 impl TenantSessions {
@@ -112,54 +116,35 @@ impl TenantSessions {
             .collect())
     }
 
-    /// Begins to hold a partition: brings back what is stored of it.
-    pub(super) fn adopt(self: &Arc<Self>, number: u16, stored: Vec<StoredSession>, tasks: &Tasks) {
-        let Some(partition) = self.partitions.get(usize::from(number)) else {
-            return;
-        };
-        let term = Term {
-            lost: CancellationToken::new(),
-            tasks: tasks.child(),
-        };
-        *partition
-            .term
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = Some(term.clone());
-        for StoredSession { account, record } in stored {
-            let key = self.tenant.key(&account);
-            match record::decode(&self.tenant.sealer, &key, &record) {
-                Ok(restored) if restored.durable.desired => {
-                    let delay = self.tenant.start_jitter.mul_f64(rand::random());
-                    // Whether there is room for it was decided when it was logged in.
-                    let _held = self.spawn(&account, restored, delay, partition, &term, usize::MAX);
-                }
-                Ok(restored) => self.rest(&account, record::dormant_view(&key, &restored.durable)),
-                Err(error) => {
-                    counter!(names::CORRUPT_RECORDS).increment(1);
-                    error!(%account, %error, "a stored session cannot be read; it is parked");
-                    self.rest(&account, record::corrupt_view(&key, &error));
-                }
-            }
-        }
+    /// Whether the store may remember sends of an account that has no task.
+    pub(super) fn has_sends_at_rest(&self, account: &AccountId) -> bool {
+        // A task that ended without a word did not say.
+        self.slots()
+            .by_account
+            .get(account)
+            .is_some_and(|slot| slot.mailbox.is_some() || slot.sends_until > WallClock.now())
     }
 
-    /// Brings a session to life for a login, if the tenant may have one more. `stored` is its record, if there is one.
+    /// Brings a session to life for a login, if the tenant may have one more. `stored` is its record, if there is one,
+    /// and `sends` what is remembered of its sends.
     pub(super) fn start(
         self: &Arc<Self>,
         account: &AccountId,
         stored: Option<&[u8]>,
+        sends: Vec<StoredSend>,
     ) -> Result<mpsc::Sender<Command>, CallError> {
         let key = self.tenant.key(account);
         let (partition, term) = self.term(account)?;
-        let restored = match stored.map(|stored| record::decode(&self.tenant.sealer, &key, stored))
-        {
-            Some(Ok(restored)) => restored,
-            Some(Err(error)) => {
-                error!(%account, %error, "a login replaces a record that cannot be read");
-                Restored::default()
-            }
-            None => Restored::default(),
-        };
+        let mut restored =
+            match stored.map(|stored| record::decode(&self.tenant.sealer, &key, stored)) {
+                Some(Ok(restored)) => restored,
+                Some(Err(error)) => {
+                    error!(%account, %error, "a login replaces a record that cannot be read");
+                    Restored::default()
+                }
+                None => Restored::default(),
+            };
+        restored.sends = sends;
         let limit = self.tenant.max_sessions;
         self.spawn(account, restored, Duration::ZERO, partition, &term, limit)
     }
@@ -200,12 +185,9 @@ impl TenantSessions {
         let Some(partition) = self.partitions.get(usize::from(number)) else {
             return;
         };
-        let term = partition
-            .term
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        let Some(term) = term else { return };
+        let Some(term) = partition.hold().take() else {
+            return;
+        };
         if lost {
             term.lost.cancel();
         }
@@ -257,6 +239,7 @@ impl TenantSessions {
         let slot = Slot {
             view,
             mailbox: Some(mailbox.clone()),
+            sends_until: UnixMillis::default(),
         };
         let before = slots.by_account.insert(account.clone(), slot);
         if before.is_none_or(|before| before.mailbox.is_none()) {
@@ -268,7 +251,7 @@ impl TenantSessions {
         let name = account.clone();
         let task = async move {
             actor
-                .run(|mailbox, known| sessions.retire(&name, mailbox, known))
+                .run(|mailbox, left| sessions.retire(&name, mailbox, &left))
                 .await;
         };
         term.tasks
@@ -278,7 +261,7 @@ impl TenantSessions {
 
     /// Lets a session's task end, unless a command is waiting for it. An account of which nothing is known is
     /// forgotten, or calls for made-up ones would fill the memory.
-    fn retire(&self, account: &AccountId, mailbox: &mpsc::Receiver<Command>, known: bool) -> bool {
+    fn retire(&self, account: &AccountId, mailbox: &mpsc::Receiver<Command>, left: &Left) -> bool {
         let mut slots = self.slots();
         if !mailbox.is_empty() {
             return false;
@@ -286,22 +269,13 @@ impl TenantSessions {
         if let Some(slot) = slots.by_account.get_mut(account)
             && slot.mailbox.take().is_some()
         {
+            slot.sends_until = left.sends_until.unwrap_or_default();
             slots.running -= 1;
         }
-        if !known {
+        if !left.known {
             slots.by_account.remove(account);
         }
         true
-    }
-
-    fn rest(&self, account: &AccountId, session: v1::Session) {
-        let view = Arc::new(Mutex::new(session));
-        // A login may have been quicker.
-        let mut slots = self.slots();
-        slots.by_account.entry(account.clone()).or_insert(Slot {
-            view,
-            mailbox: None,
-        });
     }
 
     fn term(&self, account: &AccountId) -> Result<(&Partition, Term), CallError> {
@@ -331,8 +305,12 @@ impl Slots {
 
 impl Partition {
     fn present_term(&self) -> Result<Term, CallError> {
-        let term = self.term.lock().unwrap_or_else(PoisonError::into_inner);
-        term.clone().ok_or_else(not_held)
+        let term = self.hold().clone();
+        term.filter(|term| term.adopted).ok_or_else(not_held)
+    }
+
+    fn hold(&self) -> MutexGuard<'_, Option<Term>> {
+        self.term.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -4,6 +4,7 @@
 //! - One event at a time: a command, a frame, a timer, a stored append. Each is run to its end, frames are written
 //!   and what is to be stored is handed over, before the next is taken.
 
+mod answers;
 mod commands;
 mod effects;
 mod outbox;
@@ -33,16 +34,17 @@ use crate::runtime::metrics as names;
 use crate::runtime::metrics::SessionGauge;
 use crate::runtime::record::{self, Restored};
 use crate::runtime::sends::Sends;
+use crate::runtime::session_actor::answers::{Stored, call_error};
 pub(super) use crate::runtime::session_actor::commands::Command;
 use crate::runtime::session_actor::commands::{LoginReply, ViewReply};
-use crate::runtime::session_actor::outbox::{Outbox, Progress, Stored};
+use crate::runtime::session_actor::outbox::{Outbox, Progress};
 use crate::runtime::supervisor::Tasks;
 use crate::runtime::tenant::Tenant;
 use crate::session::Session;
 use crate::session::effect::{Durable, LoginAnswer};
 use crate::session::input::{Input, Now};
 use crate::session::state::{Phase, State};
-use crate::types::{SessionKey, WallClock};
+use crate::types::{SessionKey, UnixMillis, WallClock};
 
 /// How long a frame may take to leave. An upstream that reads nothing for so long is as good as gone.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -94,6 +96,14 @@ enum Happened {
     LeaseLost,
 }
 
+/// What a session's task leaves behind in the store.
+pub(super) struct Left {
+    /// There is a record.
+    pub(super) known: bool,
+    /// Until when sends are remembered, if any are.
+    pub(super) sends_until: Option<UnixMillis>,
+}
+
 /// Where a session's task comes from.
 pub(super) struct Origin {
     pub(super) key: SessionKey,
@@ -126,10 +136,12 @@ impl SessionActor {
         let protocol = record::protocol(who, seed, &restored);
         let policy = Arc::clone(&tenant.policy);
         let known = restored.durable != Durable::default();
-        let session = Session::restore(policy, seed, restored.durable, now(), delay);
+        let begins = now();
+        let session = Session::restore(policy, seed, restored.durable, begins, delay);
+        let sends = Sends::new(tenant.max_pending_sends, restored.sends, begins.wall);
         Self {
             gauge: SessionGauge::new(session.state().phase()),
-            sends: Sends::new(tenant.max_pending_sends),
+            sends,
             outbox: Outbox::new(key.clone(), Arc::clone(&tenant.sealer), writer),
             socket: Socket::None,
             inputs: VecDeque::new(),
@@ -151,8 +163,8 @@ impl SessionActor {
     }
 
     /// Runs until the session is closed, or logged out with nothing left to do. `retire` says whether the task may
-    /// end: it may not while commands are on their way to it. It is told whether there is anything to remember.
-    pub(super) async fn run(mut self, retire: impl Fn(&mpsc::Receiver<Command>, bool) -> bool) {
+    /// end: it may not while commands are on their way to it. It is told what there is to remember.
+    pub(super) async fn run(mut self, retire: impl Fn(&mpsc::Receiver<Command>, Left) -> bool) {
         self.publish();
         loop {
             let happened = self.next().await;
@@ -161,8 +173,11 @@ impl SessionActor {
             let done = match self.session.state() {
                 State::Closed => self.outbox.is_idle(),
                 State::LoggedOut => {
-                    let known = self.known || self.outbox.is_used();
-                    self.outbox.is_stored() && retire(&self.mailbox, known)
+                    let left = Left {
+                        known: self.known || self.outbox.is_used(),
+                        sends_until: self.sends.remembered_until(),
+                    };
+                    self.outbox.is_stored() && retire(&self.mailbox, left)
                 }
                 State::Connecting { .. }
                 | State::LoggingIn { .. }
@@ -244,8 +259,11 @@ impl SessionActor {
                 self.protocol.timeout(now);
             }
             Happened::Outbox(Progress::Stored(stored)) => self.stored(now, stored),
-            Happened::Outbox(Progress::Failed(error)) => {
+            Happened::Outbox(Progress::Failed(error, sends)) => {
                 warn!(%error, "something could not be stored");
+                for id in sends {
+                    self.sends.not_stored(id, || call_error(error));
+                }
                 self.protocol.not_stored(now);
             }
             Happened::Outbox(Progress::Room) => self.protocol.set_stalled(now, false),
@@ -254,13 +272,14 @@ impl SessionActor {
 
     /// Runs what has happened to its end.
     async fn work(&mut self) {
+        self.sends.expire(WallClock.now());
         loop {
             self.take_reports();
             while let Some(input) = self.inputs.pop_front() {
                 self.advance(input).await;
                 self.take_reports();
             }
-            if self.write_frames().await {
+            if !self.see_to_sends(now()) && self.write_frames().await {
                 break;
             }
         }
@@ -332,6 +351,9 @@ impl SessionActor {
 
     fn stored(&mut self, now: Now, stored: Stored) {
         self.protocol.stored(now, &stored.acks);
+        for id in &stored.sends {
+            self.sends.stored(now, *id);
+        }
         stored.answer(&record::view(&self.key, &self.session));
     }
 

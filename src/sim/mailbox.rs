@@ -47,6 +47,9 @@ pub(super) struct C2cMessage {
     pub(super) is_sync_msg: u8,
     pub(super) support_message_extension: u8,
     pub(super) is_need_read_receipt: u8,
+    /// 0 if it is for who is online only; else absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) msg_life_time: Option<u64>,
 }
 
 /// A message on its way to one account.
@@ -253,6 +256,7 @@ pub(super) mod tests {
             is_sync_msg: 0,
             support_message_extension: 0,
             is_need_read_receipt: 0,
+            msg_life_time: None,
         })
     }
 

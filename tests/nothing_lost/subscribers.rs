@@ -245,6 +245,7 @@ impl Reader {
             kinds: self.habits.kinds.iter().map(|&kind| kind.into()).collect(),
             max_batch_size: self.habits.batch,
             heartbeat: Some(Duration::from_secs(1).try_into().unwrap()),
+            ..v1::SubscribeRequest::default()
         }
     }
 

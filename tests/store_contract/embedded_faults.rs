@@ -8,7 +8,8 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 
 use imgate::store::embedded::EmbeddedStore;
-use imgate::store::{Batch, Lease, StoreError};
+use imgate::store::{Batch, Lease, LogId, Retention, StoreError};
+use imgate::types::{MemberId, TenantId, UnixMillis};
 
 use crate::fixture::*;
 
@@ -47,6 +48,165 @@ async fn what_was_written_is_there_after_a_restart() {
     assert_eq!(store.sessions(&here()).await.unwrap(), batch.records);
     let after = append(&store, &new, ["z"]).await;
     assert_eq!((after.log, after.last_sequence), (committed.log, 3));
+}
+
+#[tokio::test]
+async fn everything_that_is_known_is_known_after_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("imgate.redb");
+    let store = open(&path);
+    let lease = owned(&store, &here()).await;
+    let batch = Batch {
+        id: 7,
+        sends: vec![send("bot", "id", "record")],
+        ..events(["12345", "123", "1"])
+    };
+    let committed = store.commit(&lease, &batch).await.unwrap();
+    let stands = at(committed.log, 2);
+    let used = store.advance_subscription(&lease.partition, "main", &stands, UnixMillis(9));
+    used.await.unwrap();
+    let (tenant, member) = (TenantId::new("tenant"), MemberId::new("member"));
+    let attended = store.attend(&tenant, "main", &member, Some(LONG)).await;
+    assert_eq!(attended.unwrap(), std::slice::from_ref(&member));
+    let claimed = store.claim_share(&here(), "main", &member, LONG).await;
+    assert!(claimed.unwrap());
+    drop(store);
+
+    let store = open(&path);
+    let lease = owned(&store, &here()).await;
+    // Its answer may have been lost with the process before.
+    assert_eq!(store.commit(&lease, &batch).await.unwrap(), committed);
+    assert_eq!(store.sends(&here()).await.unwrap(), batch.sends);
+    let all = store.subscriptions(&here()).await.unwrap();
+    assert_eq!((all[0].position, all[0].used_at), (stands, UnixMillis(9)));
+    let keep = |bytes| Retention { bytes, ..ALL };
+    assert_eq!(trim(&store, &lease, keep(9)).await, 0);
+    assert_eq!(trim(&store, &lease, keep(8)).await, 1);
+    drop(store);
+
+    let store = open(&path);
+    assert_eq!(store.log_bounds(&here()).await.unwrap().first_sequence, 2);
+    // The members went with their process.
+    let there = store.members(&tenant, "main").await.unwrap();
+    assert!(there.is_empty());
+    let other = MemberId::new("other");
+    let claimed = store.claim_share(&here(), "main", &other, LONG).await;
+    assert!(claimed.unwrap());
+}
+
+/// Writes a file as a version did that trimmed by sequences only: entries 5 to 9 of log 77, of 10 bytes each.
+fn write_as_an_earlier_version(path: &Path) {
+    use redb::TableDefinition;
+    let partitions: TableDefinition<'_, (&str, u16), (u64, u64, u64)> =
+        TableDefinition::new("partitions");
+    let sessions: TableDefinition<'_, (&str, u16, &str), &[u8]> = TableDefinition::new("sessions");
+    let log: TableDefinition<'_, (&str, u16, u64), (u64, &[u8])> = TableDefinition::new("log");
+    let subscriptions: TableDefinition<'_, (&str, u16, &str), (u64, u64)> =
+        TableDefinition::new("subscriptions");
+    let transaction = redb::Database::create(path).unwrap().begin_write().unwrap();
+    {
+        let mut partitions = transaction.open_table(partitions).unwrap();
+        partitions.insert(("tenant", 3), (4, 77, 9)).unwrap();
+        // All of this one's entries were dropped.
+        partitions.insert(("tenant", 4), (4, 78, 6)).unwrap();
+        let mut sessions = transaction.open_table(sessions).unwrap();
+        sessions
+            .insert(("tenant", 3, "bot"), &b"record"[..])
+            .unwrap();
+        let mut log = transaction.open_table(log).unwrap();
+        for sequence in 5..=9 {
+            let entry = (1000 + sequence, &b"ten bytes."[..]);
+            log.insert(("tenant", 3, sequence), entry).unwrap();
+        }
+        let mut subscriptions = transaction.open_table(subscriptions).unwrap();
+        subscriptions
+            .insert(("tenant", 3, "main"), (77, 6))
+            .unwrap();
+    }
+    transaction.commit().unwrap();
+}
+
+#[tokio::test]
+async fn a_file_of_an_earlier_version_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("imgate.redb");
+    write_as_an_earlier_version(&path);
+    let store = open(&path);
+    let bounds = |place| {
+        let store = store.clone();
+        async move {
+            let bounds = store.log_bounds(&place).await.unwrap();
+            (bounds.log.0, bounds.first_sequence, bounds.last_sequence)
+        }
+    };
+    let emptied = partition("tenant", 4);
+    assert_eq!(bounds(here()).await, (77, 5, 9));
+    assert_eq!(bounds(emptied.clone()).await, (78, 7, 6));
+    assert_eq!(log(&store, &here()).await.len(), 5);
+    let sessions = store.sessions(&here()).await.unwrap();
+    assert_eq!(sessions, [session("bot", "record")]);
+    assert!(store.sends(&here()).await.unwrap().is_empty());
+    // Whether it is in use is not known, so it does not expire before it is.
+    let all = store.subscriptions(&here()).await.unwrap();
+    assert_eq!(
+        (all[0].position, all[0].used_at),
+        (at(LogId(77), 6), UnixMillis(0))
+    );
+    let since = Some(UnixMillis(u64::MAX));
+    let removed = store.remove_subscription(&here(), "main", since).await;
+    assert!(!removed.unwrap());
+
+    let lease = owned(&store, &here()).await;
+    assert_eq!(lease.epoch.0, 5);
+    // What was there before counts as well.
+    let batch = Batch {
+        now: UnixMillis(2000),
+        events: vec![b"seven b".to_vec()],
+        ..Batch::default()
+    };
+    store.commit(&lease, &batch).await.unwrap();
+    assert_eq!(bounds(here()).await, (77, 5, 10));
+    let keep = |bytes| Retention { bytes, ..ALL };
+    assert_eq!(trim(&store, &lease, keep(57)).await, 0);
+    assert_eq!(trim(&store, &lease, keep(56)).await, 1);
+    assert_eq!(trim(&store, &lease, newest(4)).await, 1);
+    let since = UnixMillis(1008);
+    assert_eq!(trim(&store, &lease, Retention { since, ..ALL }).await, 1);
+    assert_eq!(bounds(here()).await, (77, 8, 10));
+
+    let lease = owned(&store, &emptied).await;
+    assert_eq!(trim(&store, &lease, newest(0)).await, 0);
+    append(&store, &lease, ["on"]).await;
+    assert_eq!(bounds(emptied).await, (78, 7, 7));
+
+    let position = at(LogId(77), 5);
+    let used = store
+        .advance_subscription(&here(), "main", &position, UnixMillis(9))
+        .await;
+    used.unwrap();
+    let all = store.subscriptions(&here()).await.unwrap();
+    assert_eq!(
+        (all[0].position, all[0].used_at),
+        (at(LogId(77), 6), UnixMillis(9))
+    );
+    let removed = store
+        .remove_subscription(&here(), "main", Some(UnixMillis(10)))
+        .await;
+    assert!(removed.unwrap());
+}
+
+#[tokio::test]
+async fn a_file_of_an_earlier_version_is_trimmed_before_it_is_written_to() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("imgate.redb");
+    write_as_an_earlier_version(&path);
+    let store = open(&path);
+    let lease = owned(&store, &here()).await;
+    let bytes = 45;
+    assert_eq!(trim(&store, &lease, Retention { bytes, ..ALL }).await, 1);
+    assert_eq!(trim(&store, &lease, newest(2)).await, 2);
+    let bounds = store.log_bounds(&here()).await.unwrap();
+    assert_eq!((bounds.first_sequence, bounds.last_sequence), (8, 9));
 }
 
 #[tokio::test]

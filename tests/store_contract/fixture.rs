@@ -19,7 +19,7 @@ use crate::redis_server::RedisServer;
 /// Longer than any test runs.
 pub(crate) const LONG: Duration = Duration::from_secs(600);
 /// How long a condition may take to come true.
-const DEADLINE: Duration = Duration::from_secs(20);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
 
 pub(crate) type Shared = Arc<dyn Store>;
 
@@ -72,6 +72,16 @@ pub(crate) async fn redis() -> (Shared, RedisServer) {
 
 pub(crate) async fn connect(server: &RedisServer) -> Shared {
     let options = RedisOptions::new(server.url());
+    Arc::new(RedisStore::connect(&options).await.unwrap())
+}
+
+/// A store that gives up early, so that time-outs do not take long.
+pub(crate) async fn impatient(server: &RedisServer) -> Shared {
+    let options = RedisOptions {
+        connect_timeout: Duration::from_millis(300),
+        response_timeout: Duration::from_millis(300),
+        ..RedisOptions::new(server.url())
+    };
     Arc::new(RedisStore::connect(&options).await.unwrap())
 }
 

@@ -1,40 +1,18 @@
-//! What is special to the Redis store: a server that is away, stopped, restarted, emptied, full, or holds what it
-//! should not.
+//! What is special to the Redis store: a server that is away, stopped, restarted, emptied or full.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use imgate::store::redis::{RedisOptions, RedisStore};
-use imgate::store::{Batch, LogId, Renewal, Store as _, StoreError};
-use imgate::types::{AccountId, UnixMillis};
+use imgate::store::{Batch, LogId, Renewal, Retention, Store as _, StoreError};
+use imgate::types::{AccountId, Epoch, MemberId, TenantId, UnixMillis};
 use tokio::time::Instant;
 
 use crate::fixture::*;
 use crate::redis_server::{Data, RedisServer};
 
-/// A store that gives up early, so that time-outs do not take long.
-async fn impatient(server: &RedisServer) -> Shared {
-    let options = RedisOptions {
-        connect_timeout: Duration::from_millis(300),
-        response_timeout: Duration::from_millis(300),
-        ..RedisOptions::new(server.url())
-    };
-    Arc::new(RedisStore::connect(&options).await.unwrap())
-}
-
 fn is_away<T: std::fmt::Debug>(result: Result<T, StoreError>) {
     let error = result.unwrap_err();
     assert!(matches!(error, StoreError::Unavailable(_)), "{error}");
-}
-
-/// The key that an error names, and what it says of it.
-fn corrupt(error: StoreError) -> (String, String) {
-    match error {
-        StoreError::Corrupt { place, detail } => (place, detail),
-        other @ (StoreError::Unavailable(_) | StoreError::Full(_) | StoreError::Fenced { .. }) => {
-            panic!("not seen as broken: {other}")
-        }
-    }
 }
 
 async fn answers_again(store: &Shared) {
@@ -74,21 +52,24 @@ async fn a_server_that_stops_and_goes_on_loses_nothing() {
     is_away(store.ping().await);
     is_away(store.session(&here(), &AccountId::new("bot")).await);
     assert!(asked.elapsed() < Duration::from_secs(3));
-    // A write without an answer may or may not have been done.
-    is_away(store.commit(&lease, &events(["during"])).await);
+    // A write without an answer may or may not have been done: it is tried again.
+    let during = Batch {
+        id: 7,
+        ..events(["during"])
+    };
+    is_away(store.commit(&lease, &during).await);
     server.resume();
 
     answers_again(&store).await;
     assert_eq!(store.renew(&lease, LONG).await.unwrap(), Renewal::Renewed);
+    store.commit(&lease, &during).await.unwrap();
     append(&store, &lease, ["after"]).await;
     let texts: Vec<String> = log(&store, &here())
         .await
         .into_iter()
         .map(|(_, text)| text)
         .collect();
-    assert_eq!(texts.first().unwrap(), "before");
-    assert_eq!(texts.last().unwrap(), "after");
-    assert!(texts.len() <= 3, "{texts:?}");
+    assert_eq!(texts, ["before", "during", "after"]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -125,14 +106,48 @@ async fn a_server_restarted_empty_is_noticed() {
     assert_eq!(fenced(store.trim(&lease, &newest(0)).await, &lease), None);
     assert_eq!(store.log_bounds(&here()).await.unwrap().log, LogId(0));
 
-    let again = store
-        .claim(&here(), &replica("owner"), LONG, lease.epoch)
-        .await;
-    let again = granted(again.unwrap());
+    // Also for an owner that knows nothing of before.
+    let again = owned(&store, &here()).await;
     assert!(again.epoch > lease.epoch);
-    let after = append(&store, &again, ["y"]).await;
-    assert_eq!(after.last_sequence, 1);
-    assert_ne!(after.log, before.log);
+    let batch = Batch {
+        seen: at(before.log, before.last_sequence + 1),
+        ..events(["y"])
+    };
+    let after = store.commit(&again, &batch).await.unwrap();
+    assert_eq!((after.log, after.last_sequence), (before.log, 3));
+    assert_eq!(log(&store, &here()).await, [(3, "y".to_owned())]);
+    let other = partition("tenant", 4);
+    let other = owned(&store, &other).await;
+    assert_ne!(append(&store, &other, ["z"]).await.log, before.log);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn epochs_grow_over_a_loss_of_data() {
+    let server = RedisServer::start();
+    let store = connect(&server).await;
+    let mut client = server.client();
+    let mut latest = Epoch(0);
+    for round in 0..5 {
+        // Several of a moment, too.
+        for _ in 0..=round {
+            let epoch = owned(&store, &here()).await.epoch;
+            assert!(epoch > latest, "{epoch} after {latest}");
+            latest = epoch;
+        }
+        let _: () = redis::cmd("FLUSHALL").query(&mut client).unwrap();
+        // The clock goes by whole milliseconds.
+        let epoch = latest;
+        eventually("the server's clock is past the epoch", || {
+            let time: (u64, u64) = redis::cmd("TIME").query(&mut client).unwrap();
+            std::future::ready((time.0 * 1000 + time.1 / 1000 > epoch.0).then_some(()))
+        })
+        .await;
+    }
+    // An owner knows of greater ones, and a server that goes by an older clock holds to those it gave out.
+    let far = Epoch(latest.0 + (1 << 50));
+    let claim = store.claim(&here(), &replica("owner"), LONG, far).await;
+    assert_eq!(granted(claim.unwrap()).epoch, Epoch(far.0 + 1));
+    assert_eq!(owned(&store, &here()).await.epoch, Epoch(far.0 + 2));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -178,105 +193,72 @@ async fn a_full_server_says_so_and_writes_nothing() {
     assert_eq!(store.log_bounds(&here()).await.unwrap().last_sequence, last);
     // What needs no space goes on, so that an owner stays one and can make space.
     assert_eq!(store.renew(&lease, LONG).await.unwrap(), Renewal::Renewed);
-    assert_eq!(trim(&store, &lease, newest(1)).await, last - 1);
+    for retention in [
+        newest(last - 1),
+        Retention {
+            bytes: 100_000 * (last - 2),
+            ..ALL
+        },
+    ] {
+        assert_eq!(trim(&store, &lease, retention).await, 1);
+    }
+    let old = Retention {
+        since: UnixMillis(1),
+        ..ALL
+    };
+    while store.trim(&lease, &old).await.unwrap().more {}
     let after = store.commit(&lease, &second).await.unwrap();
-    assert_eq!(after.last_sequence, last + 1);
+    assert_eq!(
+        store.log_bounds(&here()).await.unwrap().last_sequence,
+        after.last_sequence
+    );
     assert_eq!(store.sessions(&here()).await.unwrap(), second.records);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_key_of_a_wrong_type_is_named_and_nothing_is_written() {
+async fn a_full_server_lets_members_share_on() {
     let server = RedisServer::start();
     let store = connect(&server).await;
     let lease = owned(&store, &here()).await;
-    append(&store, &lease, ["x"]).await;
-    let mut client = server.client();
-    let mut run = |words: &[&str]| {
-        let _: redis::Value = redis::cmd(words[0])
-            .arg(&words[1..])
-            .query(&mut client)
-            .unwrap();
+    let batch = Batch {
+        id: 7,
+        ..events(["x"])
     };
-    let mut batch = events(["y"]);
-    batch.records = vec![session("bot", "record")];
-    let position = at(LogId(1), 1);
-    run(&["HSET", "imgate:{tenant:3}:sessions", "other", "record"]);
-    run(&["HSET", "imgate:{tenant:3}:subs", "other", "1 1"]);
-    for name in ["sessions", "log", "meta", "subs", "lease", "epoch"] {
-        let key = format!("imgate:{{tenant:3}}:{name}");
-        run(&["RENAME", &key, "aside"]);
-        run(&["RPUSH", &key, "a list"]);
-        let error = match name {
-            "subs" => {
-                let place = here();
-                let moved = store.advance_subscription(&place, "main", &position, UnixMillis(1));
-                moved.await.unwrap_err()
-            }
-            "lease" => store.renew(&lease, LONG).await.unwrap_err(),
-            _ => store.commit(&lease, &batch).await.unwrap_err(),
-        };
-        let (place, detail) = corrupt(error);
-        assert_eq!(place, key);
-        assert!(detail.contains("is a list"), "{detail}");
-        run(&["RENAME", "aside", &key]);
+    let written = store.commit(&lease, &batch).await.unwrap();
+    let position = at(written.log, written.last_sequence);
+    let place = here();
+    let moved = store.advance_subscription(&place, "main", &position, UnixMillis(5));
+    moved.await.unwrap();
+    let (tenant, [a, b]) = (TenantId::new("tenant"), ["a", "b"].map(MemberId::new));
+    let claim = |member| store.claim_share(&place, "main", member, LONG);
+    assert!(claim(&a).await.unwrap());
+    let _: () = redis::cmd("CONFIG")
+        .arg(&["SET", "maxmemory", "1mb"])
+        .query(&mut server.client())
+        .unwrap();
 
-        let only = [session("other", "record")];
-        assert_eq!(store.sessions(&here()).await.unwrap(), only, "{name}");
-        assert_eq!(log(&store, &here()).await, [(1, "x".to_owned())], "{name}");
+    let full = store.commit(&lease, &events(["y"])).await.unwrap_err();
+    assert!(matches!(full, StoreError::Full(_)), "{full}");
+    // What was written before it was full is known to be.
+    assert_eq!(store.commit(&lease, &batch).await.unwrap(), written);
+    for member in [&a, &b] {
+        let there = store.attend(&tenant, "main", member, Some(LONG)).await;
+        assert!(there.unwrap().contains(member));
     }
-    assert_eq!(store.commit(&lease, &batch).await.unwrap().last_sequence, 2);
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_cannot_be_read_is_named() {
-    let server = RedisServer::start();
-    let store = connect(&server).await;
-    let lease = owned(&store, &here()).await;
-    append(&store, &lease, ["x"]).await;
-    let mut client = server.client();
-    let key = |name| format!("imgate:{{tenant:3}}:{name}");
-    let mut run = |command: &str, words: &[&[u8]]| {
-        let mut command = redis::cmd(command);
-        for word in words {
-            command.arg(*word);
-        }
-        let _: redis::Value = command.query(&mut client).unwrap();
-    };
-    let place = |error| corrupt(error).0;
-
-    run(
-        "HSET",
-        &[key("sessions").as_bytes(), b"\xff\xfe", b"record"],
-    );
-    let error = store.sessions(&here()).await.unwrap_err();
-    assert_eq!(place(error), key("sessions"));
-
-    run("XADD", &[key("log").as_bytes(), b"2-0", b"other", b"field"]);
-    let error = store.read(&here(), 0, 10).await.unwrap_err();
-    assert_eq!(place(error), key("log"));
-    // The counter is behind the log, so the next append cannot be made, and nothing of it is.
-    let mut batch = events(["y"]);
-    batch.records = vec![session("bot", "record")];
-    let error = store.commit(&lease, &batch).await.unwrap_err();
-    assert_eq!(place(error), key("meta"));
-    let account = AccountId::new("bot");
-    assert_eq!(store.session(&here(), &account).await.unwrap(), None);
-
-    run("HSET", &[key("meta").as_bytes(), b"last", b"many"]);
-    let error = store.log_bounds(&here()).await.unwrap_err();
-    assert_eq!(place(error), key("meta"));
-    let error = store.commit(&lease, &batch).await.unwrap_err();
-    assert_eq!(place(error), key("meta"));
-    let error = store.trim(&lease, &newest(0)).await.unwrap_err();
-    assert_eq!(place(error), key("meta"));
-
-    run("HSET", &[key("subs").as_bytes(), b"main", b"here"]);
-    let error = store.subscription(&here(), "main").await.unwrap_err();
-    assert_eq!(place(error), key("subs"));
-
-    run("SET", &[key("lease").as_bytes(), b"nonsense"]);
-    let error = store.claim(&here(), &replica("a"), LONG, lease.epoch).await;
-    assert_eq!(place(error.unwrap_err()), key("lease"));
+    assert!(claim(&a).await.unwrap());
+    assert!(!claim(&b).await.unwrap());
+    store.release_share(&place, "main", &a).await.unwrap();
+    assert!(claim(&b).await.unwrap());
+    let left = store.attend(&tenant, "main", &a, None).await.unwrap();
+    assert_eq!(left, [b]);
+    // It was used at that moment already.
+    let again = store.advance_subscription(&place, "main", &position, UnixMillis(5));
+    again.await.unwrap();
+    let moved = store.advance_subscription(&place, "main", &position, UnixMillis(6));
+    let full = moved.await.unwrap_err();
+    assert!(matches!(full, StoreError::Full(_)), "{full}");
+    let removed = store.remove_subscription(&place, "main", None).await;
+    assert!(removed.unwrap());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

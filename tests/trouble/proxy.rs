@@ -1,4 +1,4 @@
-//! A proxy between the gateway and the simulator: it can keep requests back, and speak TLS to the gateway.
+//! A proxy between the gateway and the simulator: it can keep requests or answers back, and speak TLS to the gateway.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -25,6 +25,7 @@ pub(crate) struct Proxy {
     pub(crate) address: SocketAddr,
     counts: Arc<Counts>,
     flowing: watch::Sender<bool>,
+    answering: watch::Sender<bool>,
     tasks: Tasks,
 }
 
@@ -32,10 +33,12 @@ impl Proxy {
     pub(crate) async fn start(to: SocketAddr, tls: Option<TlsAcceptor>) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let (flowing, flow) = watch::channel(true);
+        let (answering, answers) = watch::channel(true);
         let proxy = Self {
             address: listener.local_addr().unwrap(),
             counts: Arc::default(),
             flowing,
+            answering,
             tasks: Tasks::new(),
         };
         let (counts, tasks) = (Arc::clone(&proxy.counts), proxy.tasks.clone());
@@ -45,6 +48,7 @@ impl Proxy {
                 let link = Link {
                     to,
                     flow: flow.clone(),
+                    answers: answers.clone(),
                     counts: Arc::clone(&counts),
                 };
                 let (tls, stop) = (tls.clone(), tasks.clone());
@@ -82,6 +86,12 @@ impl Proxy {
         self.flowing.send_replace(false);
     }
 
+    /// From now on nothing that the upstream says gets to the gateway. It is kept, and thrown away if the connection
+    /// closes meanwhile.
+    pub(crate) fn hold_answers(&self) {
+        self.answering.send_replace(false);
+    }
+
     /// Waits until all connections have ended, so that what was kept of them is gone, and lets everything through
     /// again.
     pub(crate) async fn release_emptied(&self) {
@@ -93,6 +103,7 @@ impl Proxy {
     /// Lets everything through again.
     pub(crate) fn release(&self) {
         self.flowing.send_replace(true);
+        self.answering.send_replace(true);
     }
 }
 
@@ -119,6 +130,7 @@ impl StopOr for Tasks {
 struct Link {
     to: SocketAddr,
     flow: watch::Receiver<bool>,
+    answers: watch::Receiver<bool>,
     counts: Arc<Counts>,
 }
 
@@ -177,7 +189,11 @@ impl Link {
 
     async fn answer(&self, mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin) {
         let mut chunk = [0; 1024];
+        let mut answers = self.answers.clone();
         while let Ok(count @ 1..) = from.read(&mut chunk).await {
+            if answers.wait_for(|flow| *flow).await.is_err() {
+                return;
+            }
             if to.write_all(&chunk[..count]).await.is_err() {
                 return;
             }

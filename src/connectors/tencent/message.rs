@@ -47,7 +47,12 @@ pub struct Kickout {
 #[derive(Debug)]
 pub enum Parsed {
     /// A one-to-one message.
-    C2c(v1::Message),
+    C2c {
+        /// The message.
+        message: v1::Message,
+        /// The upstream does not keep it: it cannot be fetched.
+        online_only: bool,
+    },
     /// A group message.
     Group {
         /// Of which group.
@@ -86,6 +91,9 @@ struct C2cItem<'a> {
     cloud_custom_data: String,
     #[serde(default)]
     is_sync_msg: u8,
+    /// 0 if it is only for who is online.
+    #[serde(borrow, default)]
+    msg_life_time: Option<&'a RawValue>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -184,6 +192,7 @@ pub fn parse_c2c(account: &str, servcmd: &str, raw: &RawValue) -> Parsed {
     let echo = item.is_sync_msg == 1;
     let own = echo || item.from == account;
     let id = c2c_id(&item, raw);
+    let online_only = item.msg_life_time.is_some_and(|time| time.get() == "0");
     let (from, to) = if echo && item.from != account {
         (account.to_owned(), item.from)
     } else {
@@ -196,7 +205,7 @@ pub fn parse_c2c(account: &str, servcmd: &str, raw: &RawValue) -> Parsed {
             },
         )
     };
-    Parsed::C2c(v1::Message {
+    let message = v1::Message {
         id,
         from,
         conversation: Some(v1::message::Conversation::To(to)),
@@ -207,7 +216,11 @@ pub fn parse_c2c(account: &str, servcmd: &str, raw: &RawValue) -> Parsed {
         own,
         cloud_custom_data: item.cloud_custom_data,
         raw_json: raw.get().to_owned(),
-    })
+    };
+    Parsed::C2c {
+        message,
+        online_only,
+    }
 }
 
 /// The identity that the vendor's SDKs give a message. What a server sent may lack the sender's marks, or bear the same
@@ -336,7 +349,7 @@ mod tests {
                 {"MsgType":"TIMCustomElem","MsgContent":{"Data":"d","Desc":"e","Ext":"x"}},
                 {"MsgType":"TIMFaceElem","MsgContent":{"Index":1}}]}"#,
         );
-        let Parsed::C2c(message) = parse_c2c("bot1", "push", &json) else {
+        let Parsed::C2c { message, .. } = parse_c2c("bot1", "push", &json) else {
             panic!("no message")
         };
         assert_eq!(message.id, "144-5-9");
@@ -353,7 +366,7 @@ mod tests {
         let json = raw(
             r#"{"From_Account":"bob","To_Account":"bot1","IsSyncMsg":1,"MsgBody":[],"TinyId":144}"#,
         );
-        let Parsed::C2c(message) = parse_c2c("bot1", "push", &json) else {
+        let Parsed::C2c { message, .. } = parse_c2c("bot1", "push", &json) else {
             panic!("no message")
         };
         assert_eq!((message.from.as_str(), message.own), ("bot1", true));

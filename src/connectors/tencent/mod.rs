@@ -6,6 +6,7 @@
 mod catchup;
 pub mod codes;
 pub mod frame;
+mod left_out;
 pub mod message;
 pub mod outgoing;
 pub mod protocol;

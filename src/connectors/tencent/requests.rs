@@ -1,10 +1,13 @@
 //! Requests that wait for their answer.
 
 use std::collections::BTreeMap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::connectors::RequestId;
 use crate::connectors::tencent::outgoing::Identity;
+
+/// How long the upstream may take for an answer (the vendor's SDK waits as long).
+pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// A request that has been made.
 #[derive(Debug)]
@@ -29,12 +32,24 @@ pub(super) enum Purpose {
     Heartbeat,
     Hello,
     CatchUp,
-    Send {
-        id: RequestId,
-        identity: Identity,
-        group: Option<String>,
-    },
+    Send(Sending),
     Invoke(RequestId),
+}
+
+/// A message that is to be sent, or was and is not answered.
+#[derive(Debug)]
+pub(super) struct Sending {
+    pub(super) id: RequestId,
+    pub(super) identity: Identity,
+    pub(super) group: Option<String>,
+    /// It does not go out after this.
+    pub(super) until: Instant,
+    /// Its answer is of use also after that.
+    pub(super) lingers: bool,
+    /// It went out on this connection.
+    pub(super) out: bool,
+    /// It went out on a connection that ended before the answer.
+    pub(super) in_doubt: bool,
 }
 
 /// All requests in flight, by their number.
@@ -54,19 +69,49 @@ impl Requests {
         self.0.remove(&seq)
     }
 
-    /// Messages that are to be sent again as they were, oldest first.
-    pub(super) fn sends(&self) -> impl Iterator<Item = (u64, &Pending)> {
-        self.0
-            .iter()
-            .filter(|(_, pending)| matches!(pending.purpose, Purpose::Send { .. }))
-            .map(|(seq, pending)| (*seq, pending))
+    /// Messages that are to be sent, or sent again as they were, oldest first.
+    pub(super) fn sends(&self, now: Instant) -> Vec<u64> {
+        let due = |pending: &Pending| matches!(&pending.purpose, Purpose::Send(sending) if sending.until > now);
+        let due = self.0.iter().filter(|(_, pending)| due(pending));
+        due.map(|(seq, _)| *seq).collect()
+    }
+
+    /// A message goes out. Answers its command and body.
+    pub(super) fn goes_out(&mut self, seq: u64, now: Instant) -> Option<(String, String)> {
+        let pending = self.0.get_mut(&seq)?;
+        let Purpose::Send(sending) = &mut pending.purpose else {
+            return None;
+        };
+        sending.out = true;
+        if sending.lingers {
+            pending.deadline = Some(sending.until.max(now + REQUEST_TIMEOUT));
+        }
+        Some((pending.servcmd.clone(), pending.body.clone()))
+    }
+
+    /// A message may go out until then. Answers its number if it is not out now.
+    pub(super) fn extend(&mut self, id: RequestId, until: Instant) -> Option<u64> {
+        for (seq, pending) in &mut self.0 {
+            if let Purpose::Send(sending) = &mut pending.purpose
+                && sending.id == id
+            {
+                sending.until = sending.until.max(until);
+                pending.deadline = pending.deadline.max(Some(sending.until));
+                return (!sending.out).then_some(*seq);
+            }
+        }
+        None
     }
 
     /// The connection is gone: only messages outlive it. Answers what was lost with it.
     pub(super) fn disconnected(&mut self) -> Vec<RequestId> {
         let mut lost = Vec::new();
-        self.0.retain(|_, pending| match &pending.purpose {
-            Purpose::Send { .. } => true,
+        self.0.retain(|_, pending| match &mut pending.purpose {
+            Purpose::Send(sending) => {
+                sending.in_doubt |= sending.out;
+                sending.out = false;
+                true
+            }
             Purpose::Invoke(id) => {
                 lost.push(*id);
                 false

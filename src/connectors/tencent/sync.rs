@@ -4,9 +4,14 @@ use std::collections::{BTreeMap, VecDeque};
 
 use crate::proto::record::TencentSync;
 
-/// How many message identities are remembered. It must exceed what can come between two moves of the cookie:
-/// [`super::catchup::MESSAGES_PER_SYNC`] and what may be held back meanwhile.
+/// How many message identities are remembered, beside those that are sure to come again.
 const REMEMBERED: usize = 256;
+/// Of these at least so many of messages that catch-up has brought or passed: their push may be on its way yet.
+const LEAST_RECENT: usize = 128;
+/// How many are remembered of messages that were pushed since the cookie last moved, and come again when it does. It
+/// moves after [`super::catchup::MESSAGES_PER_SYNC`] messages, but one push can bring as many as fit a frame. Policy when
+/// full: the oldest is forgotten, and may come twice.
+const PUSHED: usize = 8192;
 
 /// A session's reading position.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -14,7 +19,10 @@ pub struct Position {
     /// The upstream's catch-up cookie; empty before the first catch-up.
     pub cookie: String,
     groups: BTreeMap<String, u64>,
+    /// Of messages that do not come again by catch-up, oldest first.
     recent: VecDeque<u64>,
+    /// Of messages that do, oldest first.
+    pushed: VecDeque<u64>,
 }
 
 /// How a group's message relates to what has been read of the group.
@@ -34,7 +42,9 @@ impl Position {
         Self {
             cookie: record.cookie,
             groups: record.groups.into_iter().collect(),
-            recent: record.recent.into_iter().take(REMEMBERED).collect(),
+            recent: VecDeque::new(),
+            // Which of them come again the first catch-up shows.
+            pushed: record.recent.into_iter().rev().take(PUSHED).rev().collect(),
         }
     }
 
@@ -47,21 +57,52 @@ impl Position {
                 .iter()
                 .map(|(group, seq)| (group.clone(), *seq))
                 .collect(),
-            recent: self.recent.iter().copied().collect(),
+            recent: self.recent.iter().chain(&self.pushed).copied().collect(),
         }
     }
 
-    /// Remembers a message identity. False if it was there.
-    pub fn remember(&mut self, identity: &str) -> bool {
+    /// Remembers the identity of a message that was pushed. False if it was there.
+    pub fn pushed(&mut self, identity: &str) -> bool {
         let hash = fingerprint(identity);
-        if self.recent.contains(&hash) {
+        if self.knows(hash) {
             return false;
         }
-        if self.recent.len() == REMEMBERED {
-            self.recent.pop_front();
+        self.pushed.push_back(hash);
+        if self.pushed.len() > PUSHED {
+            self.pushed.pop_front();
+        }
+        self.trim();
+        true
+    }
+
+    /// Remembers the identity of a message that catch-up has brought. False if it was there.
+    pub fn fetched(&mut self, identity: &str) -> bool {
+        let hash = fingerprint(identity);
+        if self.knows(hash) {
+            return false;
         }
         self.recent.push_back(hash);
+        self.trim();
         true
+    }
+
+    /// Catch-up has come to its end: the cookie is behind all that was pushed before.
+    pub fn caught_up(&mut self) {
+        self.recent.append(&mut self.pushed);
+        self.trim();
+    }
+
+    /// Whether an identity with this fingerprint is remembered.
+    pub(super) fn knows(&self, hash: u64) -> bool {
+        self.pushed.contains(&hash) || self.recent.contains(&hash)
+    }
+
+    fn trim(&mut self) {
+        let room = REMEMBERED
+            .saturating_sub(self.pushed.len())
+            .max(LEAST_RECENT);
+        let surplus = self.recent.len().saturating_sub(room);
+        self.recent.drain(..surplus);
     }
 
     /// The last sequence read of a group.
@@ -107,15 +148,47 @@ mod tests {
     use super::*;
 
     #[test]
-    fn identities_are_remembered_within_a_bound() {
+    fn what_was_fetched_is_remembered_within_a_bound() {
         let mut position = Position::default();
         for n in 0..1000 {
-            assert!(position.remember(&format!("id-{n}")));
-            assert!(!position.remember(&format!("id-{n}")));
+            assert!(position.fetched(&format!("id-{n}")));
+            assert!(!position.fetched(&format!("id-{n}")));
         }
-        assert_eq!(position.recent.len(), REMEMBERED);
-        assert!(!position.remember("id-900"));
-        assert!(position.remember("id-1"), "forgotten long ago");
+        assert_eq!(position.to_record().recent.len(), REMEMBERED);
+        assert!(!position.pushed("id-900"));
+        assert!(position.pushed("id-1"), "forgotten long ago");
+    }
+
+    #[test]
+    fn what_was_pushed_is_remembered_until_catch_up_has_passed_it() {
+        let mut position = Position::default();
+        for n in 0..2000 {
+            assert!(position.pushed(&format!("id-{n}")));
+        }
+        // Also in the next process.
+        let mut position = Position::from_record(position.to_record());
+        for n in 0..2000 {
+            assert!(!position.fetched(&format!("id-{n}")), "{n}");
+            assert!(position.fetched(&format!("new-{n}")), "{n}");
+        }
+        position.caught_up();
+        assert_eq!(position.to_record().recent.len(), REMEMBERED);
+        assert!(!position.fetched("id-1999"));
+    }
+
+    #[test]
+    fn what_is_remembered_is_bounded_whatever_comes() {
+        let mut position = Position::default();
+        for n in 0..PUSHED + 10 {
+            position.fetched(&format!("page-{n}"));
+            position.pushed(&format!("push-{n}"));
+        }
+        let record = position.to_record();
+        assert_eq!(record.recent.len(), PUSHED + LEAST_RECENT);
+        assert_eq!(
+            Position::from_record(record).to_record().recent.len(),
+            PUSHED
+        );
     }
 
     #[test]
@@ -137,7 +210,7 @@ mod tests {
             ..Position::default()
         };
         position.advance_group("g", 7);
-        position.remember("id");
+        position.pushed("id");
         assert_eq!(Position::from_record(position.to_record()), position);
     }
 }

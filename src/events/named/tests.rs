@@ -268,7 +268,7 @@ async fn a_stream_keeps_its_subscription_in_use_and_moves_nothing() {
     world.put(1, "s", Position::default(), 1).await;
     let stream = world.open("s").await.unwrap();
     for _ in 0..3 {
-        tokio::time::sleep(NOTE_USE_EVERY).await;
+        tokio::time::sleep(NOTE_USE_EVERY + Duration::from_secs(1)).await;
         assert!(used().await > UnixMillis(1));
         assert_eq!(world.stored(0, "s").await, Some(stood));
         // As if it had not been used since.
@@ -280,7 +280,7 @@ async fn a_stream_keeps_its_subscription_in_use_and_moves_nothing() {
     }
     // An acknowledgement meanwhile is not undone.
     world.put(0, "s", end, 1).await;
-    tokio::time::sleep(NOTE_USE_EVERY).await;
+    tokio::time::sleep(NOTE_USE_EVERY + Duration::from_secs(1)).await;
     assert_eq!(world.stored(0, "s").await, Some(end));
     drop(stream);
     world.delete("s").await.unwrap();

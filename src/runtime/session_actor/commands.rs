@@ -8,11 +8,11 @@ use crate::connectors::OutgoingMessage;
 use crate::proto::v1;
 use crate::runtime::handle::{CallError, Outcome};
 use crate::runtime::metrics as names;
-use crate::runtime::sends::{InvokeReply, SendReply, answer};
+use crate::runtime::sends::{InvokeReply, SendReply, Step, answer};
 use crate::runtime::session_actor::SessionActor;
-use crate::runtime::session_actor::outbox::Deferred;
+use crate::runtime::session_actor::answers::Deferred;
 use crate::session::input::{Input, Now, Signature};
-use crate::session::state::Phase;
+use crate::session::state::{Phase, State};
 
 /// Who waits for the outcome of a login.
 pub(in crate::runtime) type LoginReply = oneshot::Sender<Result<(Outcome, v1::Session), CallError>>;
@@ -69,9 +69,7 @@ impl SessionActor {
             }
             Command::Send(message, deadline, reply) => {
                 if self.may_send() {
-                    if let Some(id) = self.sends.admit(&message.client_message_id, reply) {
-                        self.protocol.send(now, id, &message, deadline.into_std());
-                    }
+                    self.sends.admit(now, message, deadline, reply);
                 } else {
                     answer(reply, Err(self.not_logged_in()));
                 }
@@ -85,8 +83,42 @@ impl SessionActor {
                     answer(reply, Err(self.not_logged_in()));
                 }
             }
-            Command::Save => self.outbox.save(),
+            Command::Save => {
+                self.outbox.save();
+                self.sends.store_again();
+            }
         }
+    }
+
+    /// Does what the sends ask for. True if there was anything.
+    pub(super) fn see_to_sends(&mut self, now: Now) -> bool {
+        let mut any = false;
+        while let Some(step) = self.sends.out.pop_front() {
+            any = true;
+            match step {
+                Step::Store(write) => self.outbox.remember(write),
+                Step::Extend { id, until } => self.protocol.extend(now, id, until.into_std()),
+                // The end of the session is told by the gateway, which sees its call unanswered.
+                Step::Send { id, .. } if *self.session.state() == State::Closed => {
+                    self.sends.abandon(id);
+                }
+                Step::Send { id, .. } if !self.may_send() => {
+                    let refused = self.not_logged_in_text();
+                    let error = || CallError::NotLoggedIn(refused.clone());
+                    self.sends.not_sent(id, error);
+                }
+                Step::Send {
+                    id,
+                    message,
+                    client_time,
+                    until,
+                } => {
+                    let until = until.into_std();
+                    self.protocol.send(now, id, &message, client_time, until);
+                }
+            }
+        }
+        any
     }
 
     fn may_send(&self) -> bool {
@@ -99,11 +131,15 @@ impl SessionActor {
     }
 
     fn not_logged_in(&self) -> CallError {
+        CallError::NotLoggedIn(self.not_logged_in_text())
+    }
+
+    fn not_logged_in_text(&self) -> String {
         let durable = self.session.durable();
         let phase = self.session.state().phase().label();
-        CallError::NotLoggedIn(match durable.code {
+        match durable.code {
             0 => phase.to_owned(),
             code => format!("{phase}, code {code}: {}", durable.desc),
-        })
+        }
     }
 }

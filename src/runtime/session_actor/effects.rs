@@ -9,7 +9,7 @@ use tracing::debug;
 use crate::proto::v1;
 use crate::runtime::metrics as names;
 use crate::runtime::record;
-use crate::runtime::session_actor::outbox::Deferred;
+use crate::runtime::session_actor::answers::Deferred;
 use crate::runtime::session_actor::{SessionActor, Socket};
 use crate::session::effect::{Credential, Effect, Notice};
 use crate::session::input::{Input, Now};

@@ -1,7 +1,7 @@
-//! What a session has to store, and what waits until that is done: acknowledgements and answers.
+//! What a session has to store, and what waits until that is done: acknowledgements, answers and sends.
 //!
-//! The record goes with every append, so that the connector's position and the events up to it are stored in one
-//! step. While the partition's queue is full one append waits here, further notices gather behind it up to a bound,
+//! The record goes with every append of events, so that the connector's position and the events up to it are stored in
+//! one step. What could not be stored and is given up is told as a gap by the next append. While the partition's queue is full one append waits here, further notices gather behind it up to a bound,
 //! and the connector leaves pushes out unacknowledged: the upstream keeps them until they are fetched.
 
 use std::collections::VecDeque;
@@ -15,24 +15,21 @@ use tokio::sync::oneshot;
 use tracing::error;
 
 use crate::connectors::tencent::protocol::Protocol;
-use crate::connectors::{Delivery, PushAck};
+use crate::connectors::{Delivery, PushAck, RequestId};
 use crate::events::log::{Append, AppendError, LogWriter};
 use crate::proto::v1;
-use crate::runtime::handle::CallError;
 use crate::runtime::metrics as names;
 use crate::runtime::record;
-use crate::runtime::sends::answer;
-use crate::runtime::session_actor::commands::{LoginReply, ViewReply};
-use crate::runtime::session_actor::login_result;
+use crate::runtime::sends::SendWrite;
+use crate::runtime::session_actor::answers::{Deferred, Stored};
 use crate::session::Session;
-use crate::session::effect::LoginAnswer;
 use crate::session::input::Now;
-use crate::store::StoreError;
 use crate::store::seal::Sealer;
-use crate::types::SessionKey;
+use crate::types::{SessionKey, UnixMillis, WallClock};
 
 /// How many notices of the session's own state may gather while nothing can be stored. Policy when full: the oldest is
-/// given up and counted. What the connector brings is bounded by the connector, which is told to stop.
+/// given up, counted, and told as a gap. What the connector brings is bounded by the connector, which is told to stop;
+/// what is remembered of sends is bounded by how many may be pending.
 const MAX_NOTICES: usize = 256;
 
 pub(super) struct Outbox {
@@ -47,8 +44,12 @@ pub(super) struct Outbox {
     unsaved: bool,
     /// Whether the session has ever had something to store.
     used: bool,
+    /// Some of `sends` is waited for.
+    prompt: bool,
     events: Vec<Gathered>,
+    given_up: Option<GivenUp>,
     acks: Vec<PushAck>,
+    sends: Vec<SendWrite>,
     deferred: Vec<Deferred>,
     /// Appends handed over, oldest first.
     in_flight: VecDeque<InFlight>,
@@ -63,32 +64,31 @@ struct Gathered {
     encoded: Vec<u8>,
 }
 
-/// An answer that waits until what it says is stored.
-pub(super) enum Deferred {
-    Login(LoginAnswer, Vec<LoginReply>),
-    View(Vec<ViewReply>),
+/// Events that will not be stored.
+struct GivenUp {
+    /// Before which event of the next append they were.
+    place: usize,
+    count: u64,
+    /// When the first of them was given up.
+    since: UnixMillis,
 }
 
 /// What has become of something that was handed over.
 pub(super) enum Progress {
     /// It is stored.
     Stored(Stored),
-    /// It is not, and will not be; those who waited for it have been told.
-    Failed(AppendError),
+    /// It is not, and will not be. Those who waited for it have been told, but for these sends.
+    Failed(AppendError, Vec<RequestId>),
     /// What waited for room has got it.
     Room,
 }
 
 struct InFlight {
     has_news: bool,
+    /// How many events are in it, or are told by it as given up.
+    events: u64,
     done: oneshot::Receiver<Result<(), AppendError>>,
     stored: Stored,
-}
-
-/// What an append's success sets free.
-pub(super) struct Stored {
-    pub(super) acks: Vec<PushAck>,
-    deferred: Vec<Deferred>,
 }
 
 impl Outbox {
@@ -101,8 +101,11 @@ impl Outbox {
             has_news: false,
             unsaved: false,
             used: false,
+            prompt: false,
             events: Vec::new(),
+            given_up: None,
             acks: Vec::new(),
+            sends: Vec::new(),
             deferred: Vec::new(),
             in_flight: VecDeque::new(),
             waiting: None,
@@ -134,6 +137,7 @@ impl Outbox {
         {
             self.events.remove(oldest);
             counter!(names::NOTICES_DROPPED).increment(1);
+            self.give_up(oldest, 1, now.wall);
         }
         self.push(kind, now, true);
         self.save();
@@ -141,11 +145,20 @@ impl Outbox {
 
     /// The connector has brought something; it moved its position.
     pub(super) fn deliver(&mut self, delivery: Delivery, now: Now) {
+        if delivery.given_up > 0 {
+            self.give_up(self.events.len(), delivery.given_up, now.wall);
+        }
         for kind in delivery.events {
             self.push(kind, now, false);
         }
         self.acks.extend(delivery.acks);
         self.save = true;
+    }
+
+    /// What the store is to remember of a send.
+    pub(super) fn remember(&mut self, write: SendWrite) {
+        self.prompt |= write.prompt;
+        self.sends.push(write);
     }
 
     /// An answer is to be given when all that was asked for before it is stored.
@@ -155,36 +168,28 @@ impl Outbox {
 
     /// Hands over what there is. True if it has to wait for room from now on.
     pub(super) fn hand_over(&mut self, session: &Session, protocol: &Protocol) -> bool {
-        if self.waiting.is_some() || !self.save {
+        if self.waiting.is_some() || !(self.save || self.prompt) {
             return false;
         }
-        let record = match record::encode(&self.sealer, &self.key, session, protocol) {
-            Ok(record) => record,
-            Err(error) => {
-                error!(%error, "the session's record cannot be sealed; trying again later");
-                return false;
+        let record = if self.save {
+            match record::encode(&self.sealer, &self.key, session, protocol) {
+                Ok(record) => Some(record),
+                Err(error) => {
+                    error!(%error, "the session's record cannot be sealed; trying again later");
+                    return false;
+                }
             }
+        } else {
+            None
         };
-        self.save = false;
-        self.unsaved = false;
-        self.used = true;
-        let (done, outcome) = oneshot::channel();
-        let append = Append {
-            account: self.key.account.clone(),
-            record: Some(record),
-            sends: Vec::new(),
-            events: self.events.drain(..).map(|event| event.encoded).collect(),
-            done,
-        };
-        let stored = Stored {
-            acks: std::mem::take(&mut self.acks),
-            deferred: std::mem::take(&mut self.deferred),
-        };
-        self.in_flight.push_back(InFlight {
-            done: outcome,
-            has_news: std::mem::take(&mut self.has_news),
-            stored,
-        });
+        if record.is_some() {
+            self.save = false;
+            self.unsaved = false;
+            self.used = true;
+        }
+        self.prompt = false;
+        let (in_flight, append) = self.append(record);
+        self.in_flight.push_back(in_flight);
         match self.writer.try_append(append) {
             Ok(()) => false,
             Err(refused) => {
@@ -239,20 +244,24 @@ impl Outbox {
             }
             outcome = outcome => outcome.unwrap_or(Err(AppendError::Stopping)),
         };
-        match (self.in_flight.pop_front(), outcome) {
-            (Some(InFlight { stored, .. }), Ok(())) => Progress::Stored(stored),
-            (Some(InFlight { stored, .. }), Err(error)) => {
+        let Some(InFlight { stored, events, .. }) = self.in_flight.pop_front() else {
+            return Progress::Failed(AppendError::Stopping, Vec::new());
+        };
+        match outcome {
+            Ok(()) => Progress::Stored(stored),
+            Err(error) => {
                 self.unsaved = true;
-                stored.fail(error);
-                Progress::Failed(error)
+                if events > 0 {
+                    self.give_up(0, events, WallClock.now());
+                }
+                Progress::Failed(error, stored.fail(error))
             }
-            (None, _) => Progress::Failed(AppendError::Stopping),
         }
     }
 
     /// Whether all that was handed over is stored or failed.
     pub(super) fn is_idle(&self) -> bool {
-        self.in_flight.is_empty() && self.waiting.is_none() && !self.save
+        self.in_flight.is_empty() && self.waiting.is_none() && !self.save && !self.prompt
     }
 
     /// Whether the session is stored as it is.
@@ -261,67 +270,67 @@ impl Outbox {
     }
 
     fn push(&mut self, kind: v1::event::Kind, now: Now, is_notice: bool) {
+        let encoded = self.encode(kind, now.wall);
+        self.events.push(Gathered { is_notice, encoded });
+    }
+
+    fn encode(&self, kind: v1::event::Kind, at: UnixMillis) -> Vec<u8> {
         let event = v1::Event {
             account: self.key.account.as_str().to_owned(),
             sequence: 0,
-            received_at: Some(record::timestamp(now.wall)),
+            received_at: Some(record::timestamp(at)),
             kind: Some(kind),
         };
-        self.events.push(Gathered {
-            is_notice,
-            encoded: event.encode_to_vec(),
+        event.encode_to_vec()
+    }
+
+    /// Events that were before `place` of those that wait are not stored, and will not be.
+    fn give_up(&mut self, place: usize, count: u64, now: UnixMillis) {
+        let given_up = self.given_up.get_or_insert(GivenUp {
+            place,
+            count: 0,
+            since: now,
         });
-    }
-}
-
-impl Stored {
-    /// Gives the answers that waited.
-    pub(super) fn answer(self, view: &v1::Session) {
-        for deferred in self.deferred {
-            deferred.give(view);
-        }
+        given_up.place = given_up.place.min(place);
+        given_up.count += count;
     }
 
-    fn fail(self, error: AppendError) {
-        for deferred in self.deferred {
-            match deferred {
-                Deferred::Login(_, waiters) => {
-                    waiters
-                        .into_iter()
-                        .for_each(|reply| answer(reply, Err(call_error(error))));
-                }
-                Deferred::View(waiters) => {
-                    waiters
-                        .into_iter()
-                        .for_each(|reply| answer(reply, Err(call_error(error))));
-                }
-            }
+    /// All that there is, as one append.
+    fn append(&mut self, record: Option<Vec<u8>>) -> (InFlight, Append) {
+        let mut events: Vec<_> = self.events.drain(..).map(|event| event.encoded).collect();
+        let mut count = u64::try_from(events.len()).unwrap_or(u64::MAX);
+        if let Some(given_up) = self.given_up.take() {
+            count += given_up.count;
+            let gap = v1::event::Kind::Gap(v1::Gap {
+                reason: v1::GapReason::NotStored.into(),
+                from_sequence: 0,
+                to_sequence: 0,
+                count: given_up.count,
+            });
+            let gap = self.encode(gap, given_up.since);
+            events.insert(given_up.place.min(events.len()), gap);
         }
-    }
-}
-
-impl Deferred {
-    fn give(self, view: &v1::Session) {
-        match self {
-            Self::Login(login, waiters) => {
-                for reply in waiters {
-                    answer(reply, login_result(&login, view));
-                }
-            }
-            Self::View(waiters) => {
-                waiters
-                    .into_iter()
-                    .for_each(|reply| answer(reply, Ok(view.clone())));
-            }
-        }
-    }
-}
-
-fn call_error(error: AppendError) -> CallError {
-    match error {
-        AppendError::Stopping => CallError::Stopping,
-        AppendError::Full | AppendError::Fenced | AppendError::Corrupt | AppendError::Unsealed => {
-            CallError::Store(StoreError::Unavailable(error.to_string()))
-        }
+        let waits = self.sends.iter().filter_map(|write| write.waits).collect();
+        let sends = self.sends.drain(..);
+        let sends = sends.map(|write| (write.client_message_id, write.record));
+        let (done, outcome) = oneshot::channel();
+        let append = Append {
+            account: self.key.account.clone(),
+            record,
+            sends: sends.collect(),
+            events,
+            done,
+        };
+        let in_flight = InFlight {
+            has_news: std::mem::take(&mut self.has_news),
+            events: count,
+            done: outcome,
+            stored: Stored {
+                acks: std::mem::take(&mut self.acks),
+                sends: waits,
+                deferred: std::mem::take(&mut self.deferred),
+            },
+        };
+        (in_flight, append)
     }
 }

@@ -4,6 +4,7 @@ use metrics::counter;
 use tracing::{info, warn};
 
 use crate::connectors::Report;
+use crate::runtime::handle::CallError;
 use crate::runtime::metrics as names;
 use crate::runtime::session_actor::{SessionActor, count_loss, now};
 use crate::session::input::Input;
@@ -38,6 +39,10 @@ impl SessionActor {
                     let outcome = if reply.code == 0 { "ok" } else { "refused" };
                     counter!(names::COMMANDS, "outcome" => outcome).increment(1);
                     self.sends.answered(id, reply);
+                }
+                Report::Unsent(id) => {
+                    counter!(names::COMMANDS, "outcome" => "unanswered").increment(1);
+                    self.sends.not_sent(id, || CallError::UpstreamUnanswered);
                 }
                 Report::Unanswered(id) => {
                     counter!(names::COMMANDS, "outcome" => "unanswered").increment(1);

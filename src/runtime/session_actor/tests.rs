@@ -1,5 +1,8 @@
 //! Sessions on paused time, with the upstream at the other end of a pipe in memory.
 
+mod gaps;
+mod sends;
+
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -7,7 +10,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures_util::{FutureExt as _, SinkExt as _, StreamExt as _};
 use prost::Message as _;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::io::DuplexStream;
 use tokio::sync::{broadcast, mpsc, watch};
 use tokio::time::Instant;
@@ -49,6 +52,12 @@ struct Upstream {
     refusals: Mutex<Vec<i32>>,
     pushes: broadcast::Sender<String>,
     acks: mpsc::UnboundedSender<String>,
+    /// The messages that came, with the repeated ones.
+    sends: watch::Sender<Vec<Value>>,
+    /// Takes messages, and does not answer them.
+    silent: AtomicBool,
+    /// The codes that answer the next messages.
+    send_refusals: Mutex<Vec<i32>>,
 }
 
 #[async_trait]
@@ -101,6 +110,15 @@ impl Upstream {
                 self.logouts.fetch_add(1, Ordering::SeqCst);
             }
             "openim.getmsg" => body = json!({ "Cookie": "MQ==", "SyncFlag": 2, "MsgList": [] }),
+            "openim.sendmsg" => {
+                let sent = serde_json::from_str(request.body.get()).unwrap();
+                self.sends.send_modify(|sends| sends.push(sent));
+                if self.silent.load(Ordering::SeqCst) {
+                    return true;
+                }
+                let code = self.send_refusals.lock().unwrap().pop();
+                body = json!({ "ErrorCode": code.unwrap_or(0), "MsgTime": 7 });
+            }
             "openim.ws_msg_push_ack" => {
                 self.acks.send(request.body.get().to_owned()).unwrap();
                 return true;
@@ -112,7 +130,7 @@ impl Upstream {
         sent && !(login && self.fickle.load(Ordering::SeqCst))
     }
 
-    fn log_in(&self, request: &Incoming) -> serde_json::Value {
+    fn log_in(&self, request: &Incoming) -> Value {
         if request.head.get("a2").is_some() {
             self.resumes.fetch_add(1, Ordering::SeqCst);
         } else {
@@ -168,10 +186,13 @@ impl World {
             refusals: Mutex::default(),
             pushes: broadcast::channel(64).0,
             acks,
+            sends: watch::channel(Vec::new()).0,
+            silent: AtomicBool::new(false),
+            send_refusals: Mutex::default(),
         });
         let store = Arc::new(MemoryStore::new());
         let (gateway, lease, keeper) = gateway(&upstream, &store, &tasks).await;
-        gateway.adopt(&lease.partition, Vec::new());
+        gateway.adopt(&lease.partition, Vec::new(), Vec::new());
         Self {
             upstream,
             acks: acked,
@@ -232,7 +253,8 @@ impl World {
     async fn restart(&mut self) {
         let (gateway, lease, keeper) = gateway(&self.upstream, &self.store, &self.tasks).await;
         let stored = self.store.sessions(&lease.partition).await.unwrap();
-        gateway.adopt(&lease.partition, stored);
+        let sends = self.store.sends(&lease.partition).await.unwrap();
+        gateway.adopt(&lease.partition, stored, sends);
         (self.gateway, self.lease, self.keeper) = (gateway, lease, keeper);
     }
 }

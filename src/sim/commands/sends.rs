@@ -182,6 +182,7 @@ impl World {
             is_sync_msg: 0,
             support_message_extension: send.support_message_extension,
             is_need_read_receipt: send.is_need_read_receipt,
+            msg_life_time: send.msg_life_time,
         });
         {
             let mut sender = from.state();

@@ -1,5 +1,7 @@
 //! What only this store does: the paused clock, and failing when told to.
 
+use std::slice;
+
 use super::*;
 use crate::types::TenantId;
 
@@ -88,4 +90,96 @@ async fn lost_data_fences_the_owner_and_begins_another_log() {
     let after = store.commit(&lease, &batch).await.unwrap();
     assert_eq!(after.last_sequence, 1);
     assert_ne!(after.log, before.log);
+}
+
+#[tokio::test]
+async fn lost_entries_are_the_newest_and_trimmed_ones_stay_trimmed() {
+    let store = MemoryStore::new();
+    let Claim::Granted(lease) = claim(&store, "a").await else {
+        panic!("refused");
+    };
+    let append = async |seen, count| {
+        let batch = Batch {
+            id: 7,
+            seen,
+            events: vec![b"event".to_vec(); count],
+            ..Batch::default()
+        };
+        let done = store.commit(&lease, &batch).await.unwrap();
+        Position {
+            log: done.log,
+            sequence: done.last_sequence,
+        }
+    };
+    let bounds = async || {
+        let bounds = store.log_bounds(&partition()).await.unwrap();
+        (bounds.first_sequence, bounds.last_sequence)
+    };
+    let end = append(Position::default(), 5).await;
+    // The same batch is known, unless what was known of it is lost as well.
+    assert_eq!(append(end, 5).await, end);
+    store.lose_newest(&partition(), 2);
+    assert_eq!(bounds().await, (1, 3));
+    assert_eq!(append(end, 2).await.sequence, 7);
+    let sequences = async || {
+        let read = store.read(&partition(), 0, 9).await.unwrap();
+        let entries = read.entries.into_iter();
+        entries.map(|entry| entry.sequence).collect::<Vec<_>>()
+    };
+    assert_eq!(sequences().await, [1, 2, 3, 6, 7]);
+    // What the log ended with before the hole.
+    store.lose_newest(&partition(), 2);
+    assert_eq!(bounds().await, (1, 3));
+
+    let retention = Retention {
+        events: u64::MAX,
+        bytes: 9,
+        since: UnixMillis(0),
+    };
+    let trimmed = store.trim(&lease, &retention).await.unwrap();
+    assert_eq!((trimmed.dropped, bounds().await), (2, (3, 3)));
+    store.lose_newest(&partition(), 9);
+    assert_eq!(bounds().await, (3, 2));
+    assert_eq!(append(end, 1).await.sequence, 6);
+    assert_eq!((sequences().await, bounds().await), (vec![6], (3, 6)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn members_and_shares_run_out_on_the_paused_clock() {
+    let store = MemoryStore::new();
+    let tenant = TenantId::new("t");
+    let [a, b] = ["a", "b"].map(MemberId::new);
+    let moment = Duration::from_millis(1);
+    let there = async || store.members(&tenant, "main").await.unwrap();
+    let attend = async |member| {
+        let attended = store.attend(&tenant, "main", member, Some(TTL)).await;
+        attended.unwrap()
+    };
+    let claim = async |member| {
+        let claimed = store.claim_share(&partition(), "main", member, TTL).await;
+        claimed.unwrap()
+    };
+    attend(&a).await;
+    assert!(claim(&a).await);
+    tokio::time::advance(TTL - moment).await;
+    assert_eq!(attend(&b).await, [a.clone(), b.clone()]);
+    assert!(!claim(&b).await);
+    tokio::time::advance(moment).await;
+    assert_eq!(there().await, slice::from_ref(&b));
+    assert!(claim(&b).await);
+    assert!(!claim(&a).await);
+
+    tokio::time::advance(TTL - 2 * moment).await;
+    assert_eq!(attend(&b).await, slice::from_ref(&b));
+    assert!(claim(&b).await);
+    tokio::time::advance(2 * moment).await;
+    assert_eq!(there().await, slice::from_ref(&b));
+    assert!(!claim(&a).await);
+    tokio::time::advance(TTL).await;
+    assert!(there().await.is_empty());
+    assert!(claim(&a).await);
+
+    // They are lost with the rest.
+    store.lose_data();
+    assert!(claim(&MemberId::new("c")).await);
 }

@@ -6,11 +6,8 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, Shared};
-use redis::aio::{AsyncPushSender, ConnectionLike, MultiplexedConnection};
-use redis::{
-    AsyncConnectionConfig, Client, Cmd, ErrorKind, Pipeline, ProtocolVersion, RedisError, Script,
-    ServerErrorKind, Value,
-};
+use redis::aio::ConnectionLike;
+use redis::{Client, Cmd, ErrorKind, Pipeline, RedisError, Script, ServerErrorKind, Value};
 use tokio::time::Instant;
 use tracing::warn;
 
@@ -47,8 +44,6 @@ impl RedisOptions {
 /// A connection that all calls share. It is made when the first call needs it.
 pub(super) struct Connection {
     servers: Arc<Servers>,
-    connect_timeout: Duration,
-    response_timeout: Duration,
     current: Mutex<Current>,
 }
 
@@ -71,8 +66,6 @@ impl Connection {
         })?;
         let servers = Arc::new(servers);
         Ok(Self {
-            connect_timeout: options.connect_timeout,
-            response_timeout: options.response_timeout,
             current: Mutex::new(Current {
                 generation: 0,
                 line: line(&servers),
@@ -85,11 +78,6 @@ impl Connection {
     /// Where the server is, or who its sentinels are, without credentials.
     pub(super) fn address(&self) -> &str {
         self.servers.address()
-    }
-
-    /// How long an answer may take.
-    pub(super) fn response_timeout(&self) -> Duration {
-        self.response_timeout
     }
 
     /// Sends one command.
@@ -128,25 +116,10 @@ impl Connection {
         self.send(&redis::cmd("PING")).await.map(drop)
     }
 
-    /// Makes a connection beside the shared one, for what the server says unasked. Sentinels cut it when they
-    /// demote the server.
-    pub(super) async fn listening(
-        &self,
-        on_push: impl AsyncPushSender,
-    ) -> Result<MultiplexedConnection, RedisError> {
-        let server = self.servers.client().await?.get_connection_info().clone();
-        // The older protocol has no words for what was not asked.
-        let settings = server
-            .redis_settings()
-            .clone()
-            .set_protocol(ProtocolVersion::RESP3);
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(self.connect_timeout))
-            .set_response_timeout(Some(self.response_timeout))
-            .set_push_sender(on_push);
-        Client::open(server.set_redis_settings(settings))?
-            .get_multiplexed_async_connection_with_config(&config)
-            .await
+    /// A client of the server, for a connection of another kind. Sentinels cut such a one when they demote the
+    /// server.
+    pub(super) async fn client(&self) -> Result<Client, RedisError> {
+        self.servers.client().await
     }
 
     async fn leave_a_former_master(&self) {

@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use futures_util::stream::{self, BoxStream};
-use redis::aio::MultiplexedConnection;
-use redis::{PushInfo, PushKind, RedisError, Value};
+use redis::aio::{AsyncPushSender, MultiplexedConnection};
+use redis::{
+    AsyncConnectionConfig, Client, ProtocolVersion, PushInfo, PushKind, RedisError, Value,
+};
 use tokio::sync::Notify;
 use tracing::warn;
 
-use super::connection::Connection;
-use super::{keys, reply};
+use super::{RedisOptions, keys, reply};
 use crate::store::{LogId, Position};
 use crate::types::{PartitionId, TenantId};
 
@@ -43,7 +44,8 @@ struct Listener {
 
 /// [`crate::store::Store::growth`].
 pub(super) async fn listen(
-    connection: &Connection,
+    client: &Client,
+    options: &RedisOptions,
 ) -> Result<BoxStream<'static, (PartitionId, Position)>, RedisError> {
     let heard = Arc::new(Heard::default());
     let ear = Arc::clone(&heard);
@@ -51,13 +53,12 @@ pub(super) async fn listen(
         ear.hear(push);
         Ok::<_, Infallible>(())
     };
-    let patience = connection.response_timeout();
-    let mut connection = connection.listening(on_push).await?;
+    let mut connection = connect(client, options, on_push).await?;
     connection.subscribe(keys::GROWN).await?;
     let listener = Listener {
         heard,
         connection,
-        patience,
+        patience: options.response_timeout,
         next: Vec::new(),
     };
     let told = stream::unfold(listener, |mut listener| async move {
@@ -65,6 +66,24 @@ pub(super) async fn listen(
         Some((next, listener))
     });
     Ok(told.boxed())
+}
+
+async fn connect(
+    client: &Client,
+    options: &RedisOptions,
+    on_push: impl AsyncPushSender,
+) -> Result<MultiplexedConnection, RedisError> {
+    let server = client.get_connection_info().clone();
+    // In the older protocol the client would queue what is said unasked, without bound.
+    let settings = server.redis_settings().clone();
+    let server = server.set_redis_settings(settings.set_protocol(ProtocolVersion::RESP3));
+    let config = AsyncConnectionConfig::new()
+        .set_connection_timeout(Some(options.connect_timeout))
+        .set_response_timeout(Some(options.response_timeout))
+        .set_push_sender(on_push);
+    Client::open(server)?
+        .get_multiplexed_async_connection_with_config(&config)
+        .await
 }
 
 impl Listener {

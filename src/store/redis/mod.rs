@@ -33,6 +33,7 @@ use crate::types::{AccountId, Epoch, MemberId, PartitionId, ReplicaId, TenantId,
 #[derive(Debug)]
 pub struct RedisStore {
     connection: Connection,
+    options: RedisOptions,
 }
 
 impl RedisStore {
@@ -44,7 +45,10 @@ impl RedisStore {
     pub async fn connect(options: &RedisOptions) -> Result<Self, StoreError> {
         let connection = Connection::new(options)?;
         let address = connection.address().to_owned();
-        let store = Self { connection };
+        let store = Self {
+            connection,
+            options: options.clone(),
+        };
         match store.ping().await {
             Ok(()) => info!(address, "Redis answers"),
             Err(error) => warn!(address, %error, "Redis is away; trying again at each call"),
@@ -197,7 +201,9 @@ impl Store for RedisStore {
     }
 
     async fn growth(&self) -> Result<BoxStream<'static, (PartitionId, Position)>, StoreError> {
-        growth::listen(&self.connection)
+        let client = self.connection.client().await;
+        let client = client.map_err(|error| self.away(&error))?;
+        growth::listen(&client, &self.options)
             .await
             .map_err(|error| self.away(&error))
     }

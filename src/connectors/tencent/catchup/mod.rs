@@ -42,6 +42,8 @@ pub(super) struct CatchUp {
     skipped: bool,
     /// It tries again what failed before, and was told then.
     retry: bool,
+    /// That something may be missing is the last that was told.
+    told: bool,
 }
 
 /// One thing to fetch.
@@ -70,6 +72,8 @@ pub(super) struct Held {
     pub(super) ack: Option<PushAck>,
     /// Of its body.
     pub(super) bytes: usize,
+    /// The fingerprint of its body: what the upstream repeats has the same.
+    pub(super) body: u64,
 }
 
 impl CatchUp {
@@ -95,34 +99,33 @@ impl CatchUp {
         round
     }
 
+    /// Everything, because something may be missing; whether that is the last that was told.
+    pub(super) fn after_gap(told: bool) -> Self {
+        let mut round = Self::whole();
+        round.told = told;
+        round
+    }
+
     fn plan_whole(&mut self) {
         self.again = false;
         self.retry = false;
         self.steps = VecDeque::from([Step::FIRST, Step::JoinedGroups { offset: 0 }]);
     }
 
-    /// Keeps a push for later, if there is room for it; else as [`CatchUp::leave_out`].
-    pub(super) fn hold(&mut self, push: Held) -> u64 {
+    /// Whether a push repeats one that is kept for later.
+    pub(super) fn holds(&self, push: &Held) -> bool {
+        let same = |held: &Held| held.body == push.body;
+        push.ack.is_some() && self.held.iter().any(same)
+    }
+
+    /// Keeps a push for later, if there is room for it; else it comes back, and is to be left out.
+    pub(super) fn hold(&mut self, push: Held) -> Option<Held> {
         if self.held.len() == HELD_PUSHES || self.held_bytes + push.bytes > HELD_BYTES {
-            return self.leave_out(&push);
+            return Some(push);
         }
         self.held_bytes += push.bytes;
         self.held.push_back(push);
-        0
-    }
-
-    /// Leaves a push out: another round fetches its messages, and the upstream repeats what it wants acknowledged.
-    /// Answers how much is gone for good.
-    pub(super) fn leave_out(&mut self, push: &Held) -> u64 {
-        self.again = true;
-        if push.ack.is_some() {
-            return 0;
-        }
-        let lost = push
-            .entries
-            .iter()
-            .filter(|entry| matches!(entry, Parsed::Notice(_)));
-        u64::try_from(lost.count()).unwrap_or(u64::MAX)
+        None
     }
 
     /// Puts a push back that met a gap, before all others.
@@ -157,7 +160,7 @@ impl CatchUp {
                 }
                 Some(step) if trouble.is_paused(step, now) => {
                     // In a retry it is not what has rested long enough.
-                    self.skipped |= !self.retry;
+                    self.skipped |= !self.retry && !self.told;
                     self.steps.pop_front();
                 }
                 None if self.again => self.plan_whole(),
@@ -197,7 +200,17 @@ impl CatchUp {
         std::mem::replace(&mut self.skipped, false)
     }
 
-    /// All is fetched: gives out the pushes that waited.
+    /// Whether the last that was told is that something may be missing.
+    pub(super) const fn has_told(&self) -> bool {
+        self.told
+    }
+
+    /// The last that was told is that something may be missing, or it is something else.
+    pub(super) const fn set_told(&mut self, told: bool) {
+        self.told = told;
+    }
+
+    /// Gives out the pushes that waited: all is fetched, or the connection is gone.
     pub(super) fn finish(self) -> VecDeque<Held> {
         self.held
     }
@@ -254,6 +267,7 @@ impl CatchUp {
         }
         Fetched {
             events: vec![gap(count)],
+            messages: Vec::new(),
         }
     }
 
@@ -279,6 +293,7 @@ impl CatchUp {
         position.advance_group(group, last + 1);
         Some(Fetched {
             events: vec![gap(1)],
+            messages: Vec::new(),
         })
     }
 
@@ -309,7 +324,9 @@ impl CatchUp {
     ) -> Fetched {
         let mut told = false;
         if let Some(step) = self.steps.front() {
-            told = self.retry && trouble.has_failed(step);
+            // A group's gap has a size, which was not told.
+            let is_group = matches!(step, Step::Group { .. });
+            told = !is_group && (self.told || self.retry && trouble.has_failed(step));
             trouble.pause(step, now, fraction);
         }
         let mut fetched = self.leave_step(position);

@@ -13,6 +13,8 @@ use crate::proto::v1;
 #[derive(Debug, Default)]
 pub(in crate::connectors::tencent) struct Fetched {
     pub(in crate::connectors::tencent) events: Vec<v1::event::Kind>,
+    /// The identities of the one-to-one messages of the page, also of those that were known.
+    pub(in crate::connectors::tencent) messages: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -80,7 +82,7 @@ impl CatchUp {
         let mut fetched = Fetched::default();
         for entry in entries {
             match entry {
-                Parsed::C2c(message) => fetched.add_c2c(position, message),
+                Parsed::C2c { message, .. } => fetched.add_c2c(position, message),
                 Parsed::Group {
                     group,
                     sequence,
@@ -108,7 +110,9 @@ impl CatchUp {
         if !page.cookie.is_empty() {
             position.cookie = page.cookie;
         }
-        if !last {
+        if last {
+            position.caught_up();
+        } else {
             self.steps.push_front(Step::C2c {
                 sync_flag: page.sync_flag,
                 online,
@@ -182,7 +186,9 @@ impl CatchUp {
                             },
                         )
                     }
-                    other @ (Parsed::C2c(_) | Parsed::Kick(_) | Parsed::Notice(_)) => (0, other),
+                    other @ (Parsed::C2c { .. } | Parsed::Kick(_) | Parsed::Notice(_)) => {
+                        (0, other)
+                    }
                 }
             })
             .collect();
@@ -221,7 +227,7 @@ impl CatchUp {
                 Parsed::Notice(notice) => {
                     fetched.events.push(v1::event::Kind::UpstreamNotice(notice));
                 }
-                Parsed::Group { .. } | Parsed::C2c(_) | Parsed::Kick(_) => {}
+                Parsed::Group { .. } | Parsed::C2c { .. } | Parsed::Kick(_) => {}
             }
         }
         // Withdrawn messages are in the answer: what is not there is not to be had any more.
@@ -238,7 +244,8 @@ impl CatchUp {
 
 impl Fetched {
     fn add_c2c(&mut self, position: &mut Position, mut message: v1::Message) {
-        if position.remember(&message.id) {
+        self.messages.push(message.id.clone());
+        if position.fetched(&message.id) {
             message.backfilled = true;
             self.events.push(v1::event::Kind::Message(message));
         }
@@ -252,7 +259,7 @@ impl Fetched {
         mut message: v1::Message,
     ) {
         let new = match sequence {
-            0 => position.remember(&message.id),
+            0 => position.fetched(&message.id),
             sequence => position.group(group).is_none_or(|last| sequence > last),
         };
         if new {

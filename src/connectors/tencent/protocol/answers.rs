@@ -7,8 +7,7 @@ use super::{Phase, Protocol};
 use crate::connectors::tencent::catchup::CatchUp;
 use crate::connectors::tencent::codes;
 use crate::connectors::tencent::message;
-use crate::connectors::tencent::outgoing::Identity;
-use crate::connectors::tencent::requests::{Pending, Purpose};
+use crate::connectors::tencent::requests::{Pending, Purpose, Sending};
 use crate::connectors::tencent::ticket::Ticket;
 use crate::connectors::{Answer, Report};
 use crate::session::input::Now;
@@ -48,9 +47,11 @@ struct SendAnswer {
 
 impl Protocol {
     pub(super) fn answered(&mut self, now: Now, seq: u64, pending: Pending, body: &RawValue) {
+        let mut readable = true;
         let status = match serde_json::from_str::<Status>(body.get()) {
             Ok(status) => status,
             Err(error) => {
+                readable = false;
                 self.out
                     .reports
                     .push_back(Report::BadFrame(error.to_string()));
@@ -84,13 +85,11 @@ impl Protocol {
             }
             Purpose::Hello | Purpose::Heartbeat => {}
             Purpose::CatchUp => self.catch_up_answered(now, &status, body),
-            Purpose::Send {
-                id,
-                identity,
-                group,
-            } => {
-                let answer = self.sent(identity, group.as_deref(), status, body);
-                self.out.reports.push_back(Report::Answered(id, answer));
+            Purpose::Send(sending) => {
+                let mut answer = self.sent(&sending, status, body);
+                answer.in_doubt |= !readable;
+                let report = Report::Answered(sending.id, answer);
+                self.out.reports.push_back(report);
             }
             Purpose::Invoke(id) => {
                 let answer = Answer {
@@ -103,10 +102,14 @@ impl Protocol {
     }
 
     /// The upstream refused a request because the credential has ended.
-    fn session_ended(&mut self, seq: u64, pending: Pending, status: Status) {
-        match &pending.purpose {
+    fn session_ended(&mut self, seq: u64, mut pending: Pending, status: Status) {
+        match &mut pending.purpose {
             // It was not sent: it goes out again after the next login.
-            Purpose::Send { .. } => self.requests.insert(seq, pending),
+            Purpose::Send(sending) => {
+                sending.out = false;
+                pending.deadline = Some(sending.until);
+                self.requests.insert(seq, pending);
+            }
             Purpose::Invoke(id) => self.out.reports.push_back(Report::Unanswered(*id)),
             Purpose::Login
             | Purpose::Reassert
@@ -135,13 +138,8 @@ impl Protocol {
         self.out.reports.push_back(Report::Accepted);
         self.schedule_hello(now);
         self.phase = Phase::Live;
-        let again: Vec<(u64, String, String)> = self
-            .requests
-            .sends()
-            .map(|(seq, pending)| (seq, pending.servcmd.clone(), pending.body.clone()))
-            .collect();
-        for (seq, servcmd, body) in again {
-            self.push_frame(now, seq, &servcmd, &body);
+        for seq in self.requests.sends(now.at) {
+            self.send_out(now, seq);
         }
         self.catch_up(now, CatchUp::whole());
     }
@@ -159,15 +157,11 @@ impl Protocol {
         self.catch_up(now, CatchUp::whole());
     }
 
-    fn sent(
-        &self,
-        identity: Identity,
-        group: Option<&str>,
-        status: Status,
-        body: &RawValue,
-    ) -> Answer {
+    fn sent(&self, sending: &Sending, status: Status, body: &RawValue) -> Answer {
+        let (identity, group) = (sending.identity, sending.group.as_deref());
         let mut answer = failure(status.code, status.desc);
         answer.body_json = body.get().to_owned();
+        answer.in_doubt = sending.in_doubt;
         if answer.code == 0 {
             let sent = serde_json::from_str::<SendAnswer>(body.get()).unwrap_or(SendAnswer {
                 msg_time: 0,
@@ -216,5 +210,6 @@ pub(super) fn failure(code: i32, desc: String) -> Answer {
         message_id: String::new(),
         sent_at: 0,
         upstream_sequence: 0,
+        in_doubt: false,
     }
 }

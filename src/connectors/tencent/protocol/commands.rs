@@ -1,6 +1,6 @@
 //! Commands: what the runtime asks for, and how it goes out.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use aws_lc_rs::digest;
 
@@ -9,13 +9,11 @@ use super::{Phase, Protocol, below};
 use crate::connectors::tencent::codes;
 use crate::connectors::tencent::frame::{self, RequestHead};
 use crate::connectors::tencent::outgoing::{self, Identity};
-use crate::connectors::tencent::requests::{Pending, Purpose};
+use crate::connectors::tencent::requests::{Pending, Purpose, REQUEST_TIMEOUT, Sending};
 use crate::connectors::{Answer, Conversation, OutgoingMessage, PushAck, Report, RequestId};
 use crate::session::effect::Credential;
 use crate::session::input::Now;
 
-/// How long the upstream may take for an answer (the vendor's SDK waits as long).
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
 /// A message's random number is below this.
 const RANDOM_BELOW: f64 = 100_000_000.0;
 
@@ -79,9 +77,17 @@ impl Protocol {
     }
 
     /// Sends a message now, or when the session is online again. It is sent again, unchanged, after a drop, until
-    /// it is answered or `deadline` has passed.
-    pub fn send(&mut self, now: Now, id: RequestId, message: &OutgoingMessage, deadline: Instant) {
-        let identity = self.message_identity(now, &message.client_message_id);
+    /// it is answered or `until` has passed. `client_time`, in Unix seconds, and the client message ID make it one and
+    /// the same message, however often it is sent.
+    pub fn send(
+        &mut self,
+        now: Now,
+        id: RequestId,
+        message: &OutgoingMessage,
+        client_time: u64,
+        until: Instant,
+    ) {
+        let identity = self.message_identity(client_time, &message.client_message_id);
         let (command, body) = outgoing::message(&self.who.account, message, identity);
         if let Some(code) = self.overloaded(now, command) {
             self.out.reports.push_back(Report::Answered(id, code));
@@ -92,20 +98,41 @@ impl Protocol {
             Conversation::User(_) => None,
         };
         self.next_seq += 1;
+        let sending = Sending {
+            id,
+            identity,
+            group,
+            until,
+            lingers: !message.client_message_id.is_empty(),
+            out: false,
+            in_doubt: false,
+        };
         let pending = Pending {
             servcmd: command.into(),
             body,
-            deadline: Some(deadline),
-            purpose: Purpose::Send {
-                id,
-                identity,
-                group,
-            },
+            deadline: Some(until),
+            purpose: Purpose::Send(sending),
         };
-        if self.is_online() {
-            self.push_frame(now, self.next_seq, &pending.servcmd, &pending.body);
-        }
         self.requests.insert(self.next_seq, pending);
+        if self.is_online() && until > now.at {
+            self.send_out(now, self.next_seq);
+        }
+    }
+
+    /// A message that was asked for may go out until then. It does so now if it came too late for this connection.
+    pub fn extend(&mut self, now: Now, id: RequestId, until: Instant) {
+        if let Some(seq) = self.requests.extend(id, until)
+            && self.is_online()
+            && until > now.at
+        {
+            self.send_out(now, seq);
+        }
+    }
+
+    pub(super) fn send_out(&mut self, now: Now, seq: u64) {
+        if let Some((command, body)) = self.requests.goes_out(seq, now.at) {
+            self.push_frame(now, seq, &command, &body);
+        }
     }
 
     /// Sends a raw command. It does not outlive the connection.
@@ -136,18 +163,15 @@ impl Protocol {
         self.go_on(now);
     }
 
-    /// Something that was reported is not in the log, and will not be: subscribers are told of a gap with what comes
-    /// next.
+    /// Something that was reported is not in the log, and will not be, which is told as a gap: reading goes on.
     pub fn not_stored(&mut self, now: Now) {
-        self.owes_gap = true;
         self.pages_stored = self.pages;
         self.go_on(now);
     }
 
-    /// The same client message ID gives the same identity, so that the upstream's own rule against doubles holds
+    /// The same client message ID gives the same numbers, so that the upstream's own rule against doubles holds
     /// over retries and restarts.
-    fn message_identity(&mut self, now: Now, client_message_id: &str) -> Identity {
-        let client_time = now.wall.as_secs();
+    fn message_identity(&mut self, client_time: u64, client_message_id: &str) -> Identity {
         if client_message_id.is_empty() {
             self.next_message = self.next_message.wrapping_add(1);
             let random = u32::try_from(below(&mut self.jitter, RANDOM_BELOW)).unwrap_or(0);
@@ -191,7 +215,7 @@ impl Protocol {
             Purpose::Reassert
             | Purpose::Hello
             | Purpose::CatchUp
-            | Purpose::Send { .. }
+            | Purpose::Send(_)
             | Purpose::Invoke(_) => Some(now.at + REQUEST_TIMEOUT),
         };
         let pending = Pending {

@@ -113,13 +113,40 @@ impl Protocol {
     }
 
     fn page_read(&mut self, fetched: Fetched) {
+        for message in &fetched.messages {
+            self.left_out.fetched(message);
+        }
         // Also without events: the cookie may have moved.
-        let delivery = Delivery {
-            events: fetched.events,
-            acks: vec![PushAck::Page(self.pages + 1)],
-        };
         self.pages += 1;
-        self.report_events(delivery);
+        self.report_events(Delivery {
+            events: fetched.events,
+            acks: vec![PushAck::Page(self.pages)],
+            given_up: 0,
+        });
+    }
+
+    /// Something may be missing, nobody knows how much: a gap is owed, and told now if it has its place now. Then all
+    /// that can be is fetched.
+    pub(super) fn miss(&mut self, now: Now) {
+        let round = match &self.phase {
+            // There is nothing that could be missed.
+            Phase::Offline => return,
+            Phase::LoggingIn => {
+                // All is fetched after the login.
+                self.owes_gap = true;
+                return;
+            }
+            Phase::CatchingUp(round) => {
+                self.owes_gap |= !round.has_told();
+                CatchUp::whole()
+            }
+            Phase::Live => {
+                self.owes_gap = true;
+                self.tell_owed_gap();
+                CatchUp::after_gap(!self.owes_gap)
+            }
+        };
+        self.catch_up(now, round);
     }
 
     /// Tells an owed gap now rather than with what comes next, if it has its place now.
@@ -132,12 +159,27 @@ impl Protocol {
     /// Reports what has come, after a gap if one is owed.
     pub(super) fn report_events(&mut self, mut delivery: Delivery) {
         self.leave_out_oversize(&mut delivery);
-        let left_out = std::mem::take(&mut self.left_out);
-        if std::mem::take(&mut self.owes_gap) {
+        let owed = std::mem::take(&mut self.owes_gap);
+        let nothing_else = delivery.events.is_empty();
+        if let Phase::CatchingUp(round) = &mut self.phase
+            && (owed || !nothing_else)
+        {
+            round.set_told(nothing_else);
+        }
+        // One such gap says as much as two.
+        if owed && delivery.events.first() != Some(&gap(0)) {
             delivery.events.insert(0, gap(0));
-        } else if left_out > 0 {
-            delivery.events.insert(0, gap(left_out));
         }
         self.out.reports.push_back(Report::Events(delivery));
+    }
+
+    /// Reports that events are gone for good.
+    pub(super) fn give_up(&mut self, count: u64) {
+        if count > 0 {
+            self.out.reports.push_back(Report::Events(Delivery {
+                given_up: count,
+                ..Delivery::default()
+            }));
+        }
     }
 }

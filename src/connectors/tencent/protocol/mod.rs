@@ -6,11 +6,12 @@ mod fetching;
 mod oversize;
 mod pushes;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use crate::connectors::tencent::catchup::{CatchUp, Trouble};
-use crate::connectors::tencent::frame::{self, FrameError};
+use crate::connectors::tencent::frame;
+use crate::connectors::tencent::left_out::LeftOut;
 use crate::connectors::tencent::outgoing;
 use crate::connectors::tencent::requests::{Purpose, Requests};
 use crate::connectors::tencent::sync::Position;
@@ -53,16 +54,15 @@ pub struct Protocol {
     next_message: u32,
     hello_at: Option<Instant>,
     messages_since_sync: u32,
-    overloads: HashMap<String, Instant>,
+    overloads: BTreeMap<String, Instant>,
     /// Nothing more can be stored for the moment.
     stalled: bool,
     /// How many pages have been reported.
     pages: u64,
     /// The last page that is in the log.
     pages_stored: u64,
-    /// How many notices were left out that cannot be fetched, and nobody has been told yet.
-    left_out: u64,
-    /// Something got lost on its way to the log, and nobody has been told yet.
+    left_out: LeftOut,
+    /// Something may be missing before what is told next, nobody knows how much.
     owes_gap: bool,
     /// What is to be sent and what has happened.
     pub out: Output,
@@ -103,11 +103,11 @@ impl Protocol {
             requests: Requests::default(),
             hello_at: None,
             messages_since_sync: 0,
-            overloads: HashMap::new(),
+            overloads: BTreeMap::new(),
             stalled: false,
             pages: 0,
             pages_stored: 0,
-            left_out: 0,
+            left_out: LeftOut::default(),
             owes_gap: false,
             out: Output::default(),
         }
@@ -162,7 +162,12 @@ impl Protocol {
 
     /// The connection is gone.
     pub fn disconnected(&mut self) {
-        self.phase = Phase::Offline;
+        let held = match std::mem::replace(&mut self.phase, Phase::Offline) {
+            Phase::CatchingUp(round) => round.finish(),
+            Phase::Offline | Phase::LoggingIn | Phase::Live => VecDeque::new(),
+        };
+        let gone = self.left_out.disconnected(held);
+        self.give_up(gone);
         self.hello_at = None;
         let lost = self.requests.disconnected();
         self.out.frames.clear();
@@ -187,7 +192,13 @@ impl Protocol {
     pub fn timeout(&mut self, now: Now) {
         for pending in self.requests.overdue(now.at) {
             match pending.purpose {
-                Purpose::Send { id, .. } | Purpose::Invoke(id) => {
+                Purpose::Send(sending) if sending.out || sending.in_doubt => {
+                    self.out.reports.push_back(Report::Unanswered(sending.id));
+                }
+                Purpose::Send(sending) => {
+                    self.out.reports.push_back(Report::Unsent(sending.id));
+                }
+                Purpose::Invoke(id) => {
                     self.out.reports.push_back(Report::Unanswered(id));
                 }
                 Purpose::CatchUp => self.catch_up_unanswered(now),
@@ -219,9 +230,7 @@ impl Protocol {
                 self.out
                     .reports
                     .push_back(Report::BadFrame(error.to_string()));
-                if let FrameError::TooLarge { about, .. } = error {
-                    self.too_large(now, bytes, about);
-                }
+                self.unreadable(now, bytes, error);
                 return;
             }
         };

@@ -1,12 +1,12 @@
-//! What is too large: told as a gap, and never asked for in vain.
+//! What cannot be read, above all because it is too large: told as a gap, and never asked for in vain.
 
 use prost::Message as _;
 
 use super::{Phase, Protocol};
 use crate::connectors::tencent::catchup::gap;
-use crate::connectors::tencent::frame::About;
+use crate::connectors::tencent::frame::{About, FrameError};
 use crate::connectors::tencent::protocol::pushes;
-use crate::connectors::tencent::requests::Purpose;
+use crate::connectors::tencent::requests::{Purpose, Sending};
 use crate::connectors::{Delivery, Report};
 use crate::proto::v1::event::Kind;
 use crate::session::input::Now;
@@ -23,38 +23,48 @@ impl Protocol {
         if let Phase::CatchingUp(round) = &mut self.phase
             && round.is_waiting()
         {
-            // What that gives up is in the gap that is owed.
-            let _told = round.too_large(&mut self.position, &mut self.trouble, now.at, fraction);
+            // What that gives up is in the gap that is owed. If it passes over a message, the record may say so at once, so
+            // the gap does, too.
+            let given_up = round.too_large(&mut self.position, &mut self.trouble, now.at, fraction);
+            if given_up.is_some_and(|fetched| fetched.events != [gap(0)]) {
+                self.report_events(Delivery::default());
+            }
         }
     }
 
-    /// A frame is too large to be read; its beginning may say what it is about.
-    pub(super) fn too_large(&mut self, now: Now, bytes: &[u8], about: Option<About>) {
-        if let Some(About { servcmd, seq }) = about {
-            if let Some(pending) = self.requests.answered(seq, &servcmd) {
-                match pending.purpose {
-                    Purpose::CatchUp => self.catch_up_too_large(now),
-                    Purpose::Send { id, .. } | Purpose::Invoke(id) => {
-                        self.out.reports.push_back(Report::Unanswered(id));
-                    }
-                    Purpose::Reassert => {
-                        self.out.reports.push_back(Report::Dead("login unanswered"));
-                    }
-                    // The session misses the answers that it needs.
-                    Purpose::Login | Purpose::Logout | Purpose::Heartbeat | Purpose::Hello => {}
-                }
+    /// A frame cannot be read: it may have brought anything.
+    pub(super) fn unreadable(&mut self, now: Now, bytes: &[u8], error: FrameError) {
+        if let FrameError::TooLarge { about, .. } = error {
+            if about.is_some_and(|about| self.is_answer_too_large(now, about)) {
                 return;
             }
-            if self.was_asked(seq) && !pushes::is_push(&servcmd) {
+            // It cannot be acknowledged, so the upstream may repeat it: told once.
+            let identity = format!("frame-{}-{:08x}", bytes.len(), crc32fast::hash(bytes));
+            if !self.position.pushed(&identity) {
                 return;
             }
         }
-        // It cannot be acknowledged, so the upstream may repeat it: told once.
-        let identity = format!("frame-{}-{:08x}", bytes.len(), crc32fast::hash(bytes));
-        if self.position.remember(&identity) {
-            self.owes_gap = true;
-            self.tell_owed_gap();
+        self.miss(now);
+    }
+
+    /// Whether what is too large is an answer: whoever waits for it has to do without.
+    fn is_answer_too_large(&mut self, now: Now, about: About) -> bool {
+        let About { servcmd, seq } = about;
+        let Some(pending) = self.requests.answered(seq, &servcmd) else {
+            return self.was_asked(seq) && !pushes::is_push(&servcmd);
+        };
+        match pending.purpose {
+            Purpose::CatchUp => self.catch_up_too_large(now),
+            Purpose::Send(Sending { id, .. }) | Purpose::Invoke(id) => {
+                self.out.reports.push_back(Report::Unanswered(id));
+            }
+            Purpose::Reassert => {
+                self.out.reports.push_back(Report::Dead("login unanswered"));
+            }
+            // The session misses the answers that it needs.
+            Purpose::Login | Purpose::Logout | Purpose::Heartbeat | Purpose::Hello => {}
         }
+        true
     }
 
     /// Puts gaps in the place of events that are over the limit themselves.

@@ -11,7 +11,7 @@ use crate::connectors::tencent::frame::Incoming;
 use crate::connectors::tencent::message::{self, Parsed, PushBody};
 use crate::connectors::tencent::outgoing;
 use crate::connectors::tencent::requests::Purpose;
-use crate::connectors::tencent::sync::GroupOrder;
+use crate::connectors::tencent::sync::{GroupOrder, fingerprint};
 use crate::connectors::{Delivery, PushAck, Report};
 use crate::proto::v1;
 use crate::session::input::Now;
@@ -82,6 +82,7 @@ impl Protocol {
                     entries: entries.into(),
                     ack,
                     bytes: incoming.body.get().len(),
+                    body: fingerprint(incoming.body.get()),
                 },
             );
         }
@@ -111,16 +112,28 @@ impl Protocol {
     }
 
     /// Passes a push on, or keeps it until what came before it has been fetched.
-    fn take_push(&mut self, now: Now, push: Held) {
+    fn take_push(&mut self, now: Now, mut push: Held) {
         let messages = u32::try_from(push.entries.len()).unwrap_or(u32::MAX);
         self.messages_since_sync = self.messages_since_sync.saturating_add(messages);
         match &mut self.phase {
-            Phase::CatchingUp(round) if self.stalled => self.left_out += round.leave_out(&push),
-            Phase::CatchingUp(round) => self.left_out += round.hold(push),
+            Phase::CatchingUp(round) if self.stalled => {
+                round.once_more();
+                self.leave_out(&push);
+            }
+            Phase::CatchingUp(round) if round.holds(&push) => {}
+            Phase::CatchingUp(round) => {
+                self.left_out.take_up(&mut push);
+                self.left_out.keep_track(&push, &self.position);
+                if let Some(push) = round.hold(push) {
+                    round.once_more();
+                    self.leave_out(&push);
+                }
+            }
             Phase::Live if self.stalled => {
                 let mut round = CatchUp::default();
-                self.left_out += round.leave_out(&push);
+                round.once_more();
                 self.phase = Phase::CatchingUp(round);
+                self.leave_out(&push);
             }
             Phase::Live => {
                 self.deliver(now, VecDeque::from([push]));
@@ -129,9 +142,16 @@ impl Protocol {
                     self.catch_up(now, CatchUp::of([Step::FIRST]));
                 }
             }
+            // What follows the login fetches what can be.
+            Phase::LoggingIn => self.leave_out(&push),
             // Without a login there is nothing that could be missed.
-            Phase::Offline | Phase::LoggingIn => {}
+            Phase::Offline => {}
         }
+    }
+
+    fn leave_out(&mut self, push: &Held) {
+        let gone = self.left_out.leave_out(push, &self.position);
+        self.give_up(gone);
     }
 
     /// Reports pushes as one delivery, up to the first that shows a gap in a group.
@@ -139,6 +159,7 @@ impl Protocol {
         let mut delivery = Delivery::default();
         let mut gap = None;
         while let Some(mut push) = pushes.pop_front() {
+            self.left_out.take_up(&mut push);
             gap = self.deliver_one(&mut push, &mut delivery);
             if gap.is_some() {
                 pushes.push_front(push);
@@ -152,6 +173,7 @@ impl Protocol {
         if let Some(step) = gap {
             let mut round = CatchUp::of([step]);
             while let Some(push) = pushes.pop_back() {
+                self.left_out.keep_track(&push, &self.position);
                 round.hold_first(push);
             }
             self.catch_up(now, round);
@@ -161,8 +183,8 @@ impl Protocol {
     fn deliver_one(&mut self, push: &mut Held, delivery: &mut Delivery) -> Option<Step> {
         while let Some(entry) = push.entries.pop_front() {
             match entry {
-                Parsed::C2c(message) => {
-                    if self.position.remember(&message.id) {
+                Parsed::C2c { message, .. } => {
+                    if self.position.pushed(&message.id) {
                         delivery.events.push(v1::event::Kind::Message(message));
                     }
                 }
@@ -172,7 +194,7 @@ impl Protocol {
                     message,
                 } => {
                     let new = match (sequence, self.position.group_order(&group, sequence)) {
-                        (0, _) => self.position.remember(&message.id),
+                        (0, _) => self.position.pushed(&message.id),
                         (_, GroupOrder::Seen) => false,
                         (_, GroupOrder::Next) => true,
                         (_, GroupOrder::GapAfter(_)) => {

@@ -21,9 +21,11 @@ while not kept do
         kept, bytes = digits(last + 1) .. '-0', 0
     end
     for _, entry in ipairs(entries) do
-        -- What nobody can read is as old as can be.
-        local time = string.match(entry[2][2], '^%d+$') or '0'
-        local payload = entry[2][4] or ''
+        -- What nobody can read is as old as can be, and was not counted.
+        local fields, time, size = entry[2], '0', 0
+        if #fields == 4 and fields[1] == 't' and fields[3] == 'p' and string.match(fields[2], '^%d+$') then
+            time, size = fields[2], #fields[4]
+        end
         if count <= most_events and bytes <= most_bytes and not greater(since, time) then
             kept = entry[1]
             break
@@ -32,8 +34,8 @@ while not kept do
             kept, more = entry[1], 1
             break
         end
-        dropped, count, freed = dropped + 1, count - 1, freed + #payload
-        bytes = math.max(0, bytes - #payload)
+        dropped, count, freed = dropped + 1, count - 1, freed + size
+        bytes = math.max(0, bytes - size)
         from = '(' .. entry[1]
     end
     -- Most often there is nothing to drop, and the first entry shows it.

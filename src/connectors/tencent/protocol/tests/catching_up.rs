@@ -94,7 +94,7 @@ fn a_page_is_stored_before_the_next_is_asked_for() {
 }
 
 #[test]
-fn a_page_that_cannot_be_stored_is_told_as_a_gap() {
+fn after_a_page_that_cannot_be_stored_reading_goes_on() {
     let mut talk = online_and_catching_up();
     let asked = talk.asked(GETMSG);
     talk.answer(&asked, &page("c1", 1, &["a"]));
@@ -102,7 +102,8 @@ fn a_page_that_cannot_be_stored_is_told_as_a_gap() {
     talk.protocol.not_stored(talk.now);
     assert_eq!(talk.says(), [""; 0]);
     talk.answer_page(&page("c2", 2, &["b"]));
-    assert_eq!(talk.says(), ["events [gap:0 b*]"]);
+    // That the first page is missing is told by who could not store it.
+    assert_eq!(talk.says(), ["events [b*]"]);
 }
 
 #[test]
@@ -299,21 +300,106 @@ fn a_round_pauses_while_the_store_is_full() {
     assert_eq!(talk.asks(), [GETMSG]);
 }
 
+/// A push whose only entry is this, to be acknowledged or not.
+fn lone(ack: bool, entry: &Value) -> Value {
+    json!({"NeedAck": u8::from(ack), "SessionData": "s", "EventArray": [entry]})
+}
+
+fn online_only() -> Value {
+    let mut message = c2c("only now");
+    message["MsgLifeTime"] = json!(0);
+    json!({ "C2cMsgArray": [message] })
+}
+
+fn unnumbered() -> Value {
+    json!({"GroupMsgArray": [group_message("G", 0)]})
+}
+
+fn notice() -> Value {
+    json!({"Event": 8, "ProfileDataMod": []})
+}
+
 #[test]
-fn a_left_out_push_that_cannot_be_fetched_is_a_gap() {
-    let mut talk = Talk::online(&[]);
+fn what_is_left_out_and_can_neither_be_fetched_nor_comes_again_is_given_up() {
+    for entry in [online_only(), unnumbered(), notice()] {
+        let mut talk = Talk::online(&[]);
+        talk.protocol.set_stalled(talk.now, true);
+        talk.push(PUSH, &lone(false, &entry));
+        talk.push(PUSH, &lone(false, &entry));
+        let told = "events [given-up:1]";
+        assert_eq!(talk.says(), [told, told], "{entry}");
+        talk.push("some.news", &json!({"a": 1}));
+        assert_eq!(talk.says(), [told]);
+        talk.protocol.set_stalled(talk.now, false);
+        talk.catch_up_on_nothing();
+        assert_eq!(talk.says(), ["events []", "events []"], "told once");
+    }
+    // What catch-up fetches is not given up.
+    let mut talk = Talk::online(&[("G", 1)]);
     talk.protocol.set_stalled(talk.now, true);
-    talk.push(
-        PUSH,
-        &json!({"EventArray": [{"Event": 8, "ProfileDataMod": []}]}),
-    );
-    talk.push("some.news", &json!({"a": 1}));
-    talk.protocol.set_stalled(talk.now, false);
-    talk.catch_up_on_nothing();
-    assert_eq!(talk.says(), ["events [gap:2]", "events []"]);
-    talk.protocol.set_stalled(talk.now, true);
-    talk.protocol.set_stalled(talk.now, false);
-    assert_eq!(talk.says(), [""; 0], "told once");
+    let both = json!({"C2cMsgArray": [c2c("a")], "GroupMsgArray": [group_message("G", 2)]});
+    talk.push(PUSH, &lone(false, &both));
+    assert_eq!(talk.says(), [""; 0]);
+}
+
+#[test]
+fn what_wants_an_acknowledgement_comes_again_or_is_given_up_with_the_connection() {
+    for entry in [online_only(), unnumbered(), notice()] {
+        let mut talk = Talk::online(&[]);
+        talk.protocol.set_stalled(talk.now, true);
+        talk.push(PUSH, &lone(true, &entry));
+        talk.push(PUSH, &lone(true, &entry));
+        talk.protocol.set_stalled(talk.now, false);
+        talk.catch_up_on_nothing();
+        assert_eq!(talk.says(), ["events []", "events []"]);
+        talk.push(PUSH, &lone(true, &entry));
+        let events = talk.says();
+        assert!(
+            !events.concat().contains("given-up") && events.len() == 1,
+            "{events:?}"
+        );
+        talk.store();
+        assert_eq!(talk.acked(), ["s"]);
+        talk.protocol.disconnected();
+        assert_eq!(talk.says(), [""; 0]);
+
+        let mut talk = Talk::online(&[]);
+        talk.protocol.set_stalled(talk.now, true);
+        talk.push(PUSH, &lone(true, &entry));
+        talk.push(PUSH, &lone(true, &entry));
+        talk.protocol.disconnected();
+        assert_eq!(talk.says(), ["events [given-up:1]"], "{entry}");
+        talk.protocol.disconnected();
+        assert_eq!(talk.says(), [""; 0], "told once");
+    }
+}
+
+#[test]
+fn what_waits_for_the_pages_when_the_connection_goes_is_fetched_or_given_up() {
+    for ack in [true, false] {
+        let mut talk = online_and_catching_up();
+        talk.push_c2c(&["a"]);
+        talk.push(PUSH, &lone(ack, &notice()));
+        talk.push("some.news", &json!({}));
+        talk.frames();
+        talk.reconnect();
+        assert_eq!(talk.says(), ["events [given-up:2]", "accepted"]);
+        talk.answer_page(&page("c1", 2, &["a"]));
+        assert_eq!(talk.says(), ["events [a*]"]);
+    }
+}
+
+#[test]
+fn what_comes_during_the_login_is_fetched_or_given_up() {
+    let mut talk = Talk::new();
+    talk.protocol.log_in(talk.now, &signature());
+    let login = talk.asked(LOGIN);
+    talk.push_c2c(&["a"]);
+    talk.push(PUSH, &lone(false, &notice()));
+    assert_eq!(talk.says(), ["events [given-up:1]"]);
+    talk.answer(&login, &login_answer());
+    talk.answer_page(&page("c1", 2, &["a"]));
+    assert_eq!(talk.says(), ["accepted", "events [a*]"]);
 }
 
 #[test]

@@ -27,9 +27,14 @@ fn to_group() -> OutgoingMessage {
 
 impl Talk {
     fn send(&mut self, id: u64, message: &OutgoingMessage) {
-        let deadline = self.now.at + 30 * SECOND;
+        let until = self.now.at + 30 * SECOND;
+        self.send_until(id, message, until);
+    }
+
+    fn send_until(&mut self, id: u64, message: &OutgoingMessage, until: Instant) {
+        let client_time = self.now.wall.as_secs();
         self.protocol
-            .send(self.now, RequestId(id), message, deadline);
+            .send(self.now, RequestId(id), message, client_time, until);
     }
 }
 
@@ -173,11 +178,130 @@ fn a_message_is_given_up_at_its_deadline() {
     talk.send(2, &to_bob());
     talk.skip(30 * SECOND);
     talk.protocol.timeout(talk.now);
-    assert_eq!(talk.says(), ["unanswered 2"]);
+    assert_eq!(talk.says(), ["unsent 2"]);
     talk.protocol.log_in(talk.now, &Credential::Ticket);
     let login = talk.asked(LOGIN);
     talk.answer(&login, &login_answer());
     assert_eq!(talk.asks(), [GETMSG]);
+}
+
+/// With a client message ID: it may be repeated.
+fn repeatable() -> OutgoingMessage {
+    message(Conversation::User("bob".into()), "order-1")
+}
+
+#[test]
+fn the_answer_to_a_message_that_may_be_repeated_is_waited_for_beyond_its_deadline() {
+    let mut talk = Talk::online(&[]);
+    talk.send_until(1, &repeatable(), talk.now.at + SECOND);
+    let asked = talk.asked(SEND);
+    talk.skip(14 * SECOND);
+    talk.protocol.timeout(talk.now);
+    assert_eq!(talk.says(), [""; 0]);
+    talk.answer(&asked, &json!({"MsgTime": 7}));
+    let says = talk.says();
+    assert!(says[0].starts_with("answered 1: 0 "), "{says:?}");
+
+    // Not for ever, and it does not go out again meanwhile.
+    talk.send_until(2, &repeatable(), talk.now.at + SECOND);
+    talk.asked(SEND);
+    talk.skip(2 * SECOND);
+    talk.reconnect();
+    talk.catch_up_on_nothing();
+    talk.says();
+    talk.skip(13 * SECOND);
+    talk.protocol.timeout(talk.now);
+    assert_eq!(talk.says(), ["unanswered 2"]);
+}
+
+#[test]
+fn a_repetition_gives_a_message_more_time_to_go_out() {
+    let mut talk = Talk::online(&[]);
+    talk.protocol.disconnected();
+    talk.send_until(1, &repeatable(), talk.now.at + SECOND);
+    for seconds in [9, 2] {
+        let until = talk.now.at + seconds * SECOND;
+        talk.protocol.extend(talk.now, RequestId(1), until);
+    }
+    talk.skip(8 * SECOND);
+    talk.protocol.timeout(talk.now);
+    assert_eq!(talk.says(), [""; 0]);
+    talk.protocol.log_in(talk.now, &Credential::Ticket);
+    let login = talk.asked(LOGIN);
+    talk.answer(&login, &login_answer());
+    let first = talk.frames().remove(0);
+    // Out already: nothing more is to be done.
+    let until = talk.now.at + 9 * SECOND;
+    talk.protocol.extend(talk.now, RequestId(1), until);
+    assert_eq!(talk.asks(), [""; 0]);
+    // Its answer was lost with the connection, and it was too late to go out on the next one.
+    talk.skip(10 * SECOND);
+    talk.reconnect();
+    talk.catch_up_on_nothing();
+    let until = talk.now.at + 9 * SECOND;
+    talk.protocol.extend(talk.now, RequestId(1), until);
+    let again = talk.asked(SEND);
+    assert_eq!((again.seq, again.text), (first.seq, first.text));
+}
+
+#[test]
+fn a_message_that_never_went_out_is_unsent() {
+    let mut talk = Talk::online(&[]);
+    // Too late from the beginning.
+    talk.send_until(1, &repeatable(), talk.now.at);
+    assert_eq!(talk.asks(), [""; 0]);
+    talk.protocol.timeout(talk.now);
+    assert_eq!(talk.says(), ["unsent 1"]);
+    // The upstream refused it together with the credential, and the next login came too late.
+    talk.send(2, &repeatable());
+    let asked = talk.asked(SEND);
+    talk.answer(&asked, &json!({"ErrorCode": 70001}));
+    talk.protocol.disconnected();
+    talk.says();
+    talk.skip(30 * SECOND);
+    talk.protocol.timeout(talk.now);
+    assert_eq!(talk.says(), ["unsent 2"]);
+    // This one may have arrived.
+    let mut talk = Talk::online(&[]);
+    talk.send(3, &repeatable());
+    talk.protocol.disconnected();
+    talk.skip(30 * SECOND);
+    talk.protocol.timeout(talk.now);
+    assert_eq!(talk.says(), ["unanswered 3"]);
+}
+
+#[test]
+fn an_answer_is_in_doubt_when_an_earlier_try_was_not_answered_or_it_cannot_be_read() {
+    let in_doubt = |talk: &mut Talk| {
+        talk.protocol.out.reports.drain(..).find_map(|report| {
+            let Report::Answered(_, answer) = report else {
+                return None;
+            };
+            Some(answer.in_doubt)
+        })
+    };
+    let refusal = json!({"ErrorCode": 20003});
+    let mut talk = Talk::online(&[]);
+    talk.send(1, &repeatable());
+    let asked = talk.asked(SEND);
+    talk.answer(&asked, &refusal);
+    assert_eq!(in_doubt(&mut talk), Some(false));
+    talk.send(2, &repeatable());
+    let asked = talk.asked(SEND);
+    talk.answer_text(&asked, r#"{"ErrorCode":"many"}"#);
+    assert_eq!(in_doubt(&mut talk), Some(true));
+    // Refused with the credential is not unanswered.
+    talk.send(3, &repeatable());
+    let asked = talk.asked(SEND);
+    talk.answer(&asked, &json!({"ErrorCode": 70001}));
+    let again = talk.reconnect_with_sends(std::slice::from_ref(&asked));
+    talk.answer(&again[0], &refusal);
+    assert_eq!(in_doubt(&mut talk), Some(false));
+    talk.send(4, &repeatable());
+    let asked = talk.asked(SEND);
+    let again = talk.reconnect_with_sends(std::slice::from_ref(&asked));
+    talk.answer(&again[0], &refusal);
+    assert_eq!(in_doubt(&mut talk), Some(true));
 }
 
 #[test]

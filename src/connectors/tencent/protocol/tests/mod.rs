@@ -198,10 +198,14 @@ impl Talk {
 
     /// Pushes one-to-one messages, to be acknowledged by the name of the first.
     pub(super) fn push_c2c(&mut self, texts: &[&str]) {
-        let messages: Vec<Value> = texts.iter().map(|text| c2c(text)).collect();
+        self.push_all(texts[0], texts.iter().map(|text| c2c(text)).collect());
+    }
+
+    /// Pushes one-to-one messages, to be acknowledged by `handle`.
+    pub(super) fn push_all(&mut self, handle: &str, messages: Vec<Value>) {
         self.push(
             PUSH,
-            &json!({"NeedAck": 1, "SessionData": texts[0], "EventArray": [{"Event": 9, "C2cMsgArray": messages}]}),
+            &json!({"NeedAck": 1, "SessionData": handle, "EventArray": [{"Event": 9, "C2cMsgArray": messages}]}),
         );
     }
 
@@ -307,8 +311,12 @@ pub(super) fn show(report: &Report) -> String {
         Report::Expired(refusal) => format!("expired {}", refusal.code),
         Report::Kicked { kick_type, .. } => format!("kicked {kick_type}"),
         Report::Dead(reason) => format!("dead: {reason}"),
-        Report::Events(Delivery { events, .. }) => {
-            let events: Vec<String> = events.iter().map(show_event).collect();
+        Report::Events(Delivery {
+            events, given_up, ..
+        }) => {
+            let given_up = (*given_up > 0).then(|| format!("given-up:{given_up}"));
+            let events = events.iter().map(show_event);
+            let events: Vec<String> = given_up.into_iter().chain(events).collect();
             format!("events [{}]", events.join(" "))
         }
         Report::Answered(id, answer) => {
@@ -318,6 +326,7 @@ pub(super) fn show(report: &Report) -> String {
             )
         }
         Report::Unanswered(id) => format!("unanswered {}", id.0),
+        Report::Unsent(id) => format!("unsent {}", id.0),
         Report::BadFrame(_) => "bad frame".into(),
     }
 }

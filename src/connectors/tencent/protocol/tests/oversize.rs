@@ -327,6 +327,96 @@ fn a_push_that_cannot_be_taken_is_a_gap_also_when_it_is_repeated() {
     assert_eq!(talk.says(), ["events [gap:0 a*]"]);
 }
 
+/// A push over what a frame may have at all.
+fn push_monster(talk: &mut Talk) {
+    let body = json!({"NeedAck": 1, "SessionData": "x".repeat(greatest_frame(LIMIT))});
+    talk.push(PUSH, &body);
+}
+
+#[test]
+fn what_a_push_that_cannot_be_taken_may_have_brought_is_fetched_before_what_is_newer() {
+    let mut talk = online(&[]);
+    push_monster(&mut talk);
+    talk.push_c2c(&["newer"]);
+    assert_eq!(talk.says(), ["bad frame", "events [gap:0]"]);
+    talk.answer_page(&page("c1", &["within"]));
+    talk.answer_groups(&[]);
+    assert_eq!(
+        talk.says(),
+        ["events [within*]", "events []", "events [newer]"]
+    );
+}
+
+#[test]
+fn a_push_that_cannot_be_taken_is_told_once_though_it_cannot_be_fetched_either() {
+    let mut talk = online(&[]);
+    push_monster(&mut talk);
+    assert_eq!(talk.says(), ["bad frame", "events [gap:0]"]);
+    talk.answer_page(&monster());
+    talk.answer_groups(&[]);
+    assert_eq!(talk.says(), ["bad frame", "events []", "events []"]);
+    // Also when nothing is asked for, as it rests.
+    talk.receive(b"garbage");
+    talk.answer_groups(&[]);
+    assert_eq!(talk.says(), ["bad frame", "events [gap:0]", "events []"]);
+    let (_, asked) = wait_for_retry(&mut talk);
+    talk.answer(&asked, &page("c9", &["missed"]));
+    assert_eq!(talk.says(), ["events [missed*]"]);
+}
+
+#[test]
+fn a_frame_that_cannot_be_read_is_told_again_after_something_else_was() {
+    let mut talk = online(&[]);
+    talk.receive(b"garbage");
+    assert_eq!(talk.says(), ["bad frame", "events [gap:0]"]);
+    talk.answer_page(&page("c1", &["a"]));
+    talk.receive(b"garbage");
+    talk.receive(b"garbage");
+    assert_eq!(talk.says(), ["events [a*]", "bad frame", "bad frame"]);
+    talk.answer_groups(&[]);
+    talk.catch_up_on_nothing();
+    assert_eq!(talk.says(), ["events [gap:0]", "events []", "events []"]);
+    // And in the next round, whatever was told in this one.
+    talk.receive(b"garbage");
+    assert_eq!(talk.says(), ["bad frame", "events [gap:0]"]);
+}
+
+#[test]
+fn a_frame_that_cannot_be_read_waits_with_its_gap_for_the_login_and_for_the_store() {
+    let mut talk = Talk::new();
+    talk.protocol.log_in(talk.now, &signature());
+    talk.receive(b"garbage");
+    talk.accept();
+    assert_eq!(talk.says(), ["bad frame", "accepted"]);
+    talk.catch_up_on_nothing();
+    assert_eq!(talk.says(), ["events [gap:0]", "events []"]);
+
+    talk.protocol.set_stalled(talk.now, true);
+    for _ in 0..3 {
+        talk.receive(b"garbage");
+    }
+    assert_eq!(talk.says(), ["bad frame", "bad frame", "bad frame"]);
+    talk.protocol.set_stalled(talk.now, false);
+    talk.answer_page(&page("c2", &["a"]));
+    assert_eq!(talk.says(), ["events [gap:0 a*]"]);
+}
+
+#[test]
+fn a_message_that_is_passed_over_because_it_cut_the_connection_is_told_before_that_is_stored() {
+    let mut talk = online(&[("G", 7)]);
+    talk.reconnect();
+    talk.answer_page(&json!({"Cookie": "c1", "SyncFlag": 2}));
+    talk.answer_groups(&[("G", 8)]);
+    talk.says();
+    talk.asked(GROUP_PAGE);
+    talk.protocol.cut_by_a_frame(talk.now);
+    assert_eq!(talk.protocol.position().group("G"), Some(8));
+    assert_eq!(talk.says(), ["events [gap:0]"]);
+    talk.reconnect();
+    talk.catch_up_on_nothing();
+    assert_eq!(talk.says(), ["accepted", "events []", "events []"]);
+}
+
 #[test]
 fn an_answer_that_cannot_be_taken_leaves_its_caller_without_one_at_once() {
     let mut talk = online(&[]);

@@ -245,8 +245,7 @@ fn messages_with_half_an_identity_are_not_taken_for_one() {
 }
 
 #[test]
-fn garbage_is_left_out_and_nothing_else_happens() {
-    let mut talk = Talk::online(&[]);
+fn garbage_is_left_out_told_as_a_gap_and_what_it_may_have_been_is_fetched() {
     let deep = format!(
         r#"{{"head":{{"servcmd":"{PUSH}","seq":0}},"body":{}1{}}}"#,
         "[".repeat(5000),
@@ -272,15 +271,35 @@ fn garbage_is_left_out_and_nothing_else_happens() {
         &huge,
         &bomb,
     ] {
+        let mut talk = Talk::online(&[]);
         talk.protocol.receive(talk.now, bytes);
+        let which = &bytes[..bytes.len().min(40)];
+        assert_eq!(talk.says(), ["bad frame", "events [gap:0]"], "{which:?}");
+        // However much more of it comes, it is told once, and one more round follows this one.
+        talk.protocol.receive(talk.now, bytes);
+        talk.protocol.receive(talk.now, bytes);
+        assert_eq!(talk.says(), ["bad frame", "bad frame"]);
+        talk.push_c2c(&["still here"]);
+        talk.catch_up_on_nothing();
+        talk.answer_page(&json!({"Cookie": "c2", "SyncFlag": 2, "MsgList": [c2c("fetched")]}));
+        talk.answer_groups(&[]);
         assert_eq!(
             talk.says(),
-            ["bad frame"],
-            "{:?}",
-            &bytes[..bytes.len().min(40)]
+            [
+                "events []",
+                "events []",
+                "events [fetched*]",
+                "events []",
+                "events [still here]"
+            ]
         );
-        assert_eq!(talk.asks(), [""; 0]);
+        assert_eq!(talk.acked(), ["still here"]);
     }
-    talk.push_c2c(&["still here"]);
-    assert_eq!(talk.says(), ["events [still here]"]);
+    // Before a login there is nothing that could be missed.
+    let mut talk = Talk::new();
+    talk.protocol.receive(talk.now, b"garbage");
+    assert_eq!(
+        (talk.says(), talk.asks()),
+        (vec!["bad frame".into()], vec![])
+    );
 }
