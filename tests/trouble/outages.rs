@@ -87,7 +87,9 @@ async fn a_store_that_forgets_everything_leaves_a_gap_and_nothing_else() {
         redis.restart(Data::Lost);
     };
     let books = Books::of(&gateway, &upstream, trouble).await;
-    assert!(!books.gaps.is_empty(), "nobody was told");
+    // Who had read all that was lost misses nothing, if the log goes on behind it.
+    let told = !books.gaps.is_empty();
+    assert!(told || !books.miss_any(), "nobody was told: {books:?}");
     assert!(
         books
             .gaps
