@@ -239,6 +239,12 @@ fn a_gap_that_no_loss_justifies_is_found() {
     let mut story = Story::new();
     story.gap(GapReason::LogReset);
     story.ends_with("nothing justifies");
+    // What a replica gave up with its hold of a partition is told, but no message is excused by it.
+    let mut story = Story::new();
+    story.send(&a, 2);
+    story.gap(GapReason::NotStored);
+    story.deliver("a", &a, [2]);
+    story.ends_with("1 to 1 are missing");
     for reason in [
         GapReason::Unspecified,
         GapReason::Retention,

@@ -226,6 +226,11 @@ impl Record {
 
     fn take_gap(&mut self, account: &str, gap: v1::Gap, ledger: &Ledger) {
         self.counts.gaps += 1;
+        if gap.reason() == v1::GapReason::NotStored {
+            // A replica that lost its hold of a partition has given up what it had not stored. Messages come all the same,
+            // for the upstream keeps them: it covers none.
+            return;
+        }
         if gap.reason() != v1::GapReason::LogReset {
             return self.fault(format_args!("{account}: nothing justifies {gap:?}"));
         }
