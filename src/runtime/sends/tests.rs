@@ -193,7 +193,10 @@ impl Talk {
 
 #[track_caller]
 fn outcome(waiting: &mut Waiting) -> Result<Sent, CallError> {
-    waiting.try_recv().expect("it is not answered yet")
+    match waiting.try_recv() {
+        Ok(outcome) => outcome,
+        Err(error) => panic!("it is not answered yet: {error}"),
+    }
 }
 
 #[track_caller]
