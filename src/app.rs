@@ -20,6 +20,7 @@ use crate::config::{self, Config};
 use crate::connectors::websocket::DialError;
 use crate::error::{Classified, ErrorKind};
 use crate::events::canary::Canary;
+use crate::events::follower;
 use crate::events::hub::Hub;
 use crate::events::service::Events;
 use crate::events::upkeep;
@@ -28,7 +29,7 @@ use crate::observability::ops_server;
 use crate::observability::readiness::{Condition, Readiness};
 use crate::runtime::handle::Gateway;
 use crate::runtime::supervisor::Tasks;
-use crate::store::seal::{KeyRingError, Sealer};
+use crate::store::seal::KeyRingError;
 use crate::store::{Store, StoreError};
 use crate::tenants::directory::{Directory, DirectoryError};
 
@@ -127,7 +128,7 @@ impl App {
         for warning in config.warnings() {
             warn!("{warning}");
         }
-        let sealer = Arc::new(Sealer::new(parts::key_ring(&config.seal.open()?)?));
+        let (sealer, tokens) = parts::secrets(&config.seal.open()?)?;
         let (grpc_listener, grpc_address) = listen("grpc.listen", config.grpc.listen).await?;
         let (ops_listener, ops_address) = listen("ops.listen", config.ops.listen).await?;
         let directory =
@@ -147,7 +148,14 @@ impl App {
         let store = opened.await?;
 
         let hub = Hub::new();
-        let events = Events::new(Arc::clone(&store), hub.clone(), api.clone());
+        let events = Events::new(
+            Arc::clone(&store),
+            Arc::clone(&sealer),
+            tokens.clone(),
+            hub.clone(),
+            api.clone(),
+        );
+        follower::start(Arc::clone(&store), hub.clone(), &services);
         let partitions = Partitions::start(&config, tenants, &store, &hub, &sealer, &writers);
         let Partitions {
             gateway,
@@ -180,6 +188,7 @@ impl App {
             gateway: gateway.clone(),
             events,
             directory,
+            tokens,
         };
         let health = server::start(grpc_listener, served, options, &api).await?;
         watches.tell_health(health);

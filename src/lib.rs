@@ -21,6 +21,7 @@
 //! | log | the durable events of a partition, numbered without holes by their **sequence** |
 //! | cursor | an opaque token: a position in the log of each partition of a tenant |
 //! | subscription | a named, stored reading position, moved by `Acknowledge` |
+//! | member | one of the streams that share a subscription and split its partitions among them |
 //!
 //! # Guarantees
 //!
@@ -100,18 +101,6 @@
 //!
 //! All the time an event of the replica's own goes this way, through a partition that is no tenant's
 //! ([`events::canary`]). While none comes through, the replica is not ready, whatever the store answers.
-//!
-//! # The life of a send
-//!
-//! 1. The gateway puts the call to the session's task. One without a `client_message_id` goes straight to the connector,
-//!    and its answer back.
-//! 2. With an ID its intent is stored first: when it was asked for, and the client time that is part of its identity. The
-//!    other parts of that are made of the ID, so that the upstream takes a repetition for the same message.
-//! 3. The connector sends it, again after each drop, until it is answered or its deadline has passed.
-//! 4. The outcome is stored, and then the caller is answered. What the upstream refused is forgotten.
-//!
-//! A repetition, also one that another process gets, finds what the store has: the outcome, which it answers, or the
-//! intent alone, with which it sends the same message again while the upstream drops a double. See `src/runtime/sends.rs`.
 //!
 //! # Stopping
 //!

@@ -45,6 +45,8 @@ mod redis_server;
 mod refusals;
 #[path = "trouble/repeats.rs"]
 mod repeats;
+#[path = "trouble/sealing.rs"]
+mod sealing;
 #[path = "support/sentinel.rs"]
 mod sentinel;
 #[path = "trouble/store.rs"]

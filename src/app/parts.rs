@@ -22,6 +22,7 @@ use crate::store::redis::{RedisOptions, RedisStore};
 use crate::store::seal::{KeyRing, KeyRingError, Sealer};
 use crate::tenants::auth::{KeyDigest, Scope};
 use crate::tenants::directory;
+use crate::tenants::token::Tokens;
 use crate::types::Secret;
 
 /// How long a connection to an upstream may take.
@@ -46,7 +47,15 @@ pub(super) async fn open_store(store: &config::Store) -> Result<Arc<dyn Store>, 
     })
 }
 
-pub(super) fn key_ring(keys: &SealKeys) -> Result<KeyRing, KeyRingError> {
+/// What seals, and what makes cursors and page tokens, of the same keys.
+pub(super) fn secrets(keys: &SealKeys) -> Result<(Arc<Sealer>, Tokens), KeyRingError> {
+    let active = keys.keys.get(&keys.active);
+    let active = active.ok_or_else(|| KeyRingError::NoActive(keys.active.clone()))?;
+    let tokens = Tokens::new(active, keys.keys.values());
+    Ok((Arc::new(Sealer::new(key_ring(keys)?)), tokens))
+}
+
+fn key_ring(keys: &SealKeys) -> Result<KeyRing, KeyRingError> {
     let hex: Vec<(&str, Secret<String>)> = keys
         .keys
         .iter()

@@ -242,7 +242,9 @@ impl Ownership {
     }
 
     async fn lose(&self, partition: &PartitionId, keeper: &watch::Sender<Option<Lease>>) {
-        counter!(LEASES_LOST).increment(1);
+        if !partition.tenant.is_reserved() {
+            counter!(LEASES_LOST).increment(1);
+        }
         error!(%partition, "the partition is another replica's now; closing its sessions");
         keeper.send_replace(None);
         self.gateway.lose(partition).await;

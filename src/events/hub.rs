@@ -1,122 +1,181 @@
-//! Tells the subscribers of a tenant that a log of theirs has grown. It holds positions, never events.
+//! Brings together who writes the logs, here or on another replica, and who reads them: it keeps the tails of the
+//! logs that have subscribers, and wakes these when a log has grown.
 
-use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
 
+use super::entry::Entry;
+use super::tail::Tail;
+use super::window::Budget;
 use crate::store::Position;
-use crate::types::{PartitionId, TenantId};
+use crate::types::{PartitionId, TenantId, WallClock};
 
-/// The ends of the logs that this replica writes. Cheap to clone.
+/// The tails of the logs that are read on this replica. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub struct Hub {
-    tenants: Arc<Mutex<HashMap<TenantId, watch::Sender<Ends>>>>,
+    shared: Arc<Mutex<Shared>>,
 }
 
-/// The ends of a tenant's logs, by partition number.
-type Ends = BTreeMap<u16, Position>;
+#[derive(Debug, Default)]
+struct Shared {
+    /// As many as there are followed partitions.
+    tails: HashMap<PartitionId, Followers>,
+    /// As many as there are tenants.
+    news: HashMap<TenantId, watch::Sender<Vec<u64>>>,
+    budget: Arc<Budget>,
+}
+
+#[derive(Debug)]
+struct Followers {
+    tail: Arc<Tail>,
+    count: usize,
+}
 
 impl Hub {
-    /// A hub that knows of no log yet.
+    /// A hub without subscribers.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Tells that a log now ends at `end`. Never waits.
-    pub fn publish(&self, partition: &PartitionId, end: Position) {
-        self.with_tenant(&partition.tenant, |ends| {
-            ends.send_modify(|ends| {
-                ends.insert(partition.number, end);
-            });
-        });
+    /// A hub whose tails have so many bytes together.
+    #[cfg(test)]
+    pub(super) fn with_budget(bytes: usize) -> Self {
+        let hub = Self::new();
+        hub.locked().budget = Arc::new(Budget::of(bytes));
+        hub
     }
 
-    /// Watches the logs of a tenant.
-    pub fn watch(&self, tenant: &TenantId) -> Tails {
-        Tails {
-            ends: self.with_tenant(tenant, |ends| ends.subscribe()),
+    /// How many logs are followed, and how many bytes their tails have together.
+    #[cfg(test)]
+    pub(super) fn held(&self) -> (usize, usize) {
+        let shared = self.locked();
+        (shared.tails.len(), shared.budget.used())
+    }
+
+    /// Tells that a log now ends at `end`, by an append of which no more is known here. Never waits.
+    pub fn publish(&self, partition: &PartitionId, end: Position) {
+        if let Some(tail) = self.tail(partition) {
+            tail.grown(end);
         }
     }
 
-    fn with_tenant<T>(
-        &self,
-        tenant: &TenantId,
-        work: impl FnOnce(&mut watch::Sender<Ends>) -> T,
-    ) -> T {
-        // A poisoned map is whole: an entry is inserted in one step.
-        let mut tenants = self.tenants.lock().unwrap_or_else(PoisonError::into_inner);
-        work(
-            tenants
-                .entry(tenant.clone())
-                .or_insert_with(|| watch::Sender::new(Ends::new())),
-        )
+    /// Tells that encoded events, as they are before they are sealed, were appended in this order to a log, which now
+    /// ends with them at `end`. Never waits, and costs nothing while nobody reads the log.
+    pub fn appended(&self, partition: &PartitionId, end: Position, events: Vec<Vec<u8>>) {
+        let Some(tail) = self.tail(partition) else {
+            return;
+        };
+        let now = WallClock.now();
+        let count = u64::try_from(events.len()).unwrap_or(u64::MAX);
+        let first = end.sequence.saturating_sub(count) + 1;
+        let decode =
+            |(sequence, event): (u64, Vec<u8>)| Entry::decode(partition, sequence, now, &event);
+        let entries = (first..).zip(events).map(decode).map(Arc::new);
+        tail.appended(end, entries.collect());
+    }
+
+    /// Has every subscriber look at the store once: logs may have grown without a word.
+    pub fn look_again(&self) {
+        let shared = self.locked();
+        let tails: Vec<_> = shared
+            .tails
+            .values()
+            .map(|followers| Arc::clone(&followers.tail))
+            .collect();
+        drop(shared);
+        for tail in tails {
+            tail.may_have_grown();
+        }
+    }
+
+    /// Watches for what is new in the logs of a tenant that are followed.
+    pub(super) fn watch(&self, tenant: &TenantId) -> News {
+        News {
+            counts: self.locked().news(tenant).subscribe(),
+        }
+    }
+
+    /// Follows a partition's log, until the answer is dropped.
+    pub(super) fn follow(&self, partition: &PartitionId) -> Followed {
+        let mut shared = self.locked();
+        let (news, budget) = (shared.news(&partition.tenant), Arc::clone(&shared.budget));
+        let followers = shared
+            .tails
+            .entry(partition.clone())
+            .or_insert_with(|| Followers {
+                tail: Arc::new(Tail::new(partition.clone(), budget, news)),
+                count: 0,
+            });
+        followers.count += 1;
+        Followed {
+            tail: Arc::clone(&followers.tail),
+            partition: partition.clone(),
+            hub: self.clone(),
+        }
+    }
+
+    fn tail(&self, partition: &PartitionId) -> Option<Arc<Tail>> {
+        let shared = self.locked();
+        let followers = shared.tails.get(partition);
+        followers.map(|followers| Arc::clone(&followers.tail))
+    }
+
+    fn locked(&self) -> MutexGuard<'_, Shared> {
+        // A poisoned map is whole: nothing in here panics half-way through a change.
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// One subscriber's view of the ends of its tenant's logs. Dropping it leaves nothing behind in the hub.
-#[derive(Clone, Debug)]
-pub struct Tails {
-    ends: watch::Receiver<Ends>,
+impl Shared {
+    fn news(&mut self, tenant: &TenantId) -> watch::Sender<Vec<u64>> {
+        let news = self.news.entry(tenant.clone());
+        news.or_insert_with(|| watch::Sender::new(Vec::new()))
+            .clone()
+    }
 }
 
-impl Tails {
-    /// Waits until a log has grown since the last look. What grew before a look that came later is not missed.
-    pub async fn grown(&mut self) {
-        if self.ends.changed().await.is_err() {
+/// A followed log. With the last one of a partition its tail goes.
+#[derive(Debug)]
+pub(super) struct Followed {
+    pub(super) tail: Arc<Tail>,
+    pub(super) partition: PartitionId,
+    hub: Hub,
+}
+
+impl Drop for Followed {
+    fn drop(&mut self) {
+        let mut shared = self.hub.locked();
+        if let Some(followers) = shared.tails.get_mut(&self.partition) {
+            followers.count -= 1;
+            if followers.count == 0 {
+                shared.tails.remove(&self.partition);
+            }
+        }
+    }
+}
+
+/// What is new in the followed logs of a tenant.
+#[derive(Clone, Debug)]
+pub(super) struct News {
+    counts: watch::Receiver<Vec<u64>>,
+}
+
+impl News {
+    /// Waits until there is something that was not seen. What came before a look that came later is not missed.
+    pub(super) async fn changed(&mut self) {
+        if self.counts.changed().await.is_err() {
             // The hub is gone and with it all writers of this replica.
             std::future::pending::<()>().await;
         }
     }
 
-    /// Looks at the ends known so far, by partition number.
-    pub fn look<T>(&mut self, view: impl FnOnce(&BTreeMap<u16, Position>) -> T) -> T {
-        view(&self.ends.borrow_and_update())
+    /// Looks at how much was ever new, by partition number.
+    pub(super) fn look<T>(&mut self, view: impl FnOnce(&[u64]) -> T) -> T {
+        view(&self.counts.borrow_and_update())
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use futures_util::FutureExt as _;
-
-    use super::*;
-    use crate::store::LogId;
-
-    fn partition(tenant: &str, number: u16) -> PartitionId {
-        PartitionId {
-            tenant: TenantId::new(tenant),
-            number,
-        }
-    }
-
-    fn end(sequence: u64) -> Position {
-        Position {
-            log: LogId(7),
-            sequence,
-        }
-    }
-
-    #[tokio::test]
-    async fn a_watcher_is_woken_once_for_all_that_has_grown() {
-        let hub = Hub::new();
-        let mut tails = hub.watch(&TenantId::new("a"));
-        assert!(tails.grown().now_or_never().is_none());
-        hub.publish(&partition("a", 0), end(1));
-        hub.publish(&partition("a", 3), end(5));
-        tails.grown().now_or_never().unwrap();
-        let seen = tails.look(Clone::clone);
-        assert_eq!(seen, BTreeMap::from([(0, end(1)), (3, end(5))]));
-        assert!(tails.grown().now_or_never().is_none());
-    }
-
-    #[tokio::test]
-    async fn tenants_do_not_wake_each_other() {
-        let hub = Hub::new();
-        let mut tails = hub.watch(&TenantId::new("a"));
-        hub.publish(&partition("b", 0), end(1));
-        assert!(tails.grown().now_or_never().is_none());
-        // What is known before a watch begins is seen at the first look.
-        let mut late = hub.watch(&TenantId::new("b"));
-        assert_eq!(late.look(BTreeMap::len), 1);
-    }
-}
+mod tests;

@@ -227,7 +227,7 @@ async fn list_in(
 
 /// After which entry of a log a reader who stands at `position` goes on: another log is read from its beginning, and
 /// what was trimmed cannot be read.
-fn reads_after(position: Position, bounds: LogBounds) -> u64 {
+pub(super) fn reads_after(position: Position, bounds: LogBounds) -> u64 {
     let trimmed = bounds.first_sequence.saturating_sub(1);
     if position.log == bounds.log {
         position.sequence.max(trimmed)

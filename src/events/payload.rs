@@ -4,7 +4,6 @@
 //! protobuf has no field 0; so what was written before a tenant asked for sealing, or after it asked no more, is read
 //! all the same.
 
-#[cfg(test)]
 use std::borrow::Cow;
 
 use crate::store::seal::{SealError, SealedFor, Sealer};
@@ -33,7 +32,6 @@ pub(super) fn wrap(
 ///
 /// # Errors
 /// When it is sealed and does not open.
-#[cfg(test)]
 pub(super) fn unwrap<'a>(
     sealer: &Sealer,
     tenant: &TenantId,
@@ -48,11 +46,43 @@ pub(super) fn unwrap<'a>(
     }
 }
 
-/// A payload belongs to the tenant, not to an account: an event may be of none.
+/// A payload belongs to the tenant, not to an account: whose event it is is not known before it is opened.
 fn with<T>(tenant: &TenantId, work: impl FnOnce(&SealedFor<'_>) -> T) -> T {
     work(&SealedFor {
         tenant,
         account: &AccountId::new(""),
         kind: "event",
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use prost::Message as _;
+
+    use super::*;
+    use crate::events::testing::{message, sealer};
+
+    #[test]
+    fn an_event_comes_back_sealed_or_not() {
+        let (sealer, tenant) = (sealer(1), TenantId::new("t"));
+        let plain = message("bot", "secret").encode_to_vec();
+        let sealed = wrap(&sealer, &tenant, &plain).unwrap();
+        assert_eq!(sealed.first(), Some(&SEALED));
+        assert!(!sealed.windows(6).any(|part| part == b"secret"));
+        for payload in [&plain, &sealed] {
+            assert_eq!(unwrap(&sealer, &tenant, payload).unwrap(), plain);
+        }
+        assert!(unwrap(&sealer, &tenant, &[]).unwrap().is_empty());
+    }
+
+    #[test]
+    fn what_is_sealed_opens_for_its_tenant_and_under_its_key_only() {
+        let tenant = TenantId::new("t");
+        let sealed = wrap(&sealer(1), &tenant, b"event").unwrap();
+        assert!(unwrap(&sealer(1), &TenantId::new("u"), &sealed).is_err());
+        assert!(unwrap(&sealer(2), &tenant, &sealed).is_err());
+        let cut = &sealed[..sealed.len() - 1];
+        assert!(unwrap(&sealer(1), &tenant, cut).is_err());
+        assert!(unwrap(&sealer(1), &tenant, &[SEALED]).is_err());
+    }
 }

@@ -1,21 +1,24 @@
-//! What a read of a log means to a subscriber: the events it gets, and what is missing. Pure.
+//! What entries of a log mean to a subscriber: the events it gets, and what is missing. Pure.
+//!
+//! What a log has lost is told from its numbers. An owner never gives a number out twice, so a subscriber that is
+//! ahead of a log that lost its newest entries has seen all that is missing, and waits for what comes. Only when the
+//! owner is gone as well does the next one give these numbers to other events: then the entry at the subscriber's
+//! place is another than it has read, or the log grows where it had ended short of that place.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
-use prost::Message as _;
-use tracing::error;
-
+use super::cursor::Mark;
+use super::entry::Entry;
+use super::source::Read;
 use crate::proto::v1;
-use crate::store::{LogBounds, LogEntry, LogId, LogRead, Position};
+use crate::store::{LogBounds, LogId, Position};
 
 /// The most bytes of events in one batch, unless a single event is larger.
 pub(super) const MAX_BATCH_BYTES: usize = 256 * 1024;
 
-/// The place of a log that nobody has ever written to; also where a log that is new is read from.
-pub(super) const ORIGIN: Position = Position {
-    log: LogId(0),
-    sequence: 0,
-};
+/// What stands for no log: nobody has ever written to it, or the store has lost it.
+const NO_LOG: LogId = LogId(0);
 
 /// Which events a subscriber asked for.
 #[derive(Clone, Debug, Default)]
@@ -54,62 +57,80 @@ impl Filter {
     }
 }
 
+/// Where a subscriber stands in a log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Stand {
+    pub(super) mark: Mark,
+    /// Where the log ended when it was seen to end short of the position.
+    short: Option<u64>,
+}
+
 /// What a read comes to.
-#[derive(Debug, Default, PartialEq)]
+#[derive(Debug, PartialEq)]
 pub(super) struct Taken {
     /// What the subscriber gets, gaps included.
     pub(super) events: Vec<v1::Event>,
     /// Whether there is more to read already.
     pub(super) more: bool,
+    /// Whether the log is known to be the one that the subscriber has read so far.
+    pub(super) certain: bool,
 }
 
-/// Takes at most `max_events` events out of a read, and moves `position` behind the last entry that was looked
-/// at. What cannot be had any more becomes a gap.
-pub(super) fn take(
-    position: &mut Position,
-    read: LogRead,
-    filter: &Filter,
-    max_events: usize,
-) -> Taken {
-    let LogRead { entries, bounds } = read;
+impl From<Mark> for Stand {
+    fn from(mark: Mark) -> Self {
+        Self { mark, short: None }
+    }
+}
+
+/// Takes at most `max_events` events out of a read that began with the entry at the stand, if it is there, and moves
+/// the stand behind the last entry that was looked at. What cannot be had any more becomes a gap.
+pub(super) fn take(stand: &mut Stand, read: Read, filter: &Filter, max_events: usize) -> Taken {
+    let Read { entries, bounds } = read;
+    let position = stand.mark.position;
     if bounds.log != position.log {
-        return change_log(position, bounds);
+        return other_log(stand, bounds);
     }
     if position.sequence > bounds.last_sequence {
-        return go_back(position, bounds);
+        return ends_short(stand, bounds.last_sequence);
     }
-    let mut batch = Batch {
-        events: Vec::new(),
-        bytes: 0,
-        max_events,
-    };
-    for entry in entries {
-        if entry.sequence <= position.sequence {
-            continue;
+    let anchor = entries.first();
+    if let Some(anchor) = anchor.filter(|entry| entry.sequence == position.sequence) {
+        // It was not there when the log ended short of it.
+        let given_out_again = stand
+            .mark
+            .print
+            .map_or_else(|| stand.short.is_some(), |print| print != anchor.print);
+        if given_out_again {
+            return rewritten(stand, anchor, bounds);
         }
-        if !batch.has_room(entry.payload.len()) {
-            break;
-        }
-        let before = entry.sequence - 1;
-        if position.sequence < before {
-            batch.events.push(missing(position.sequence + 1, before));
-            position.sequence = before;
-            if !batch.has_room(entry.payload.len()) {
-                break;
-            }
-        }
-        batch.add(entry, filter);
-        position.sequence += 1;
+        stand.mark.print = Some(anchor.print);
     }
-    let trimmed = bounds.first_sequence.saturating_sub(1);
-    if position.sequence < trimmed && batch.has_room(0) {
-        batch.events.push(missing(position.sequence + 1, trimmed));
-        position.sequence = trimmed;
+    stand.short = None;
+    let mut batch = Batch::new(max_events);
+    let nothing_follows = entries
+        .last()
+        .is_none_or(|last| last.sequence <= position.sequence);
+    if nothing_follows {
+        batch.skip(stand, bounds.last_sequence, bounds.first_sequence);
     }
+    batch.walk(stand, entries, bounds.first_sequence, filter);
     Taken {
         events: batch.events,
-        more: position.sequence < bounds.last_sequence,
+        more: stand.mark.position.sequence < bounds.last_sequence,
+        certain: true,
     }
+}
+
+/// Takes at most `max_events` events out of entries that follow the stand without a hole.
+pub(super) fn pass(
+    stand: &mut Stand,
+    entries: Vec<Arc<Entry>>,
+    filter: &Filter,
+    max_events: usize,
+) -> Vec<v1::Event> {
+    let mut batch = Batch::new(max_events);
+    batch.walk(stand, entries, 0, filter);
+    batch.events
 }
 
 struct Batch {
@@ -119,73 +140,148 @@ struct Batch {
 }
 
 impl Batch {
+    const fn new(max_events: usize) -> Self {
+        Self {
+            events: Vec::new(),
+            bytes: 0,
+            max_events,
+        }
+    }
+
     /// At least one event always fits.
     fn has_room(&self, bytes: usize) -> bool {
         self.events.is_empty()
             || (self.events.len() < self.max_events && self.bytes + bytes <= MAX_BATCH_BYTES)
     }
 
-    fn add(&mut self, entry: LogEntry, filter: &Filter) {
-        match v1::Event::decode(entry.payload.as_slice()) {
-            Ok(mut event) if filter.lets_through(&event) => {
-                event.sequence = entry.sequence;
-                self.bytes += entry.payload.len();
-                self.events.push(event);
+    /// Takes entries for as long as there is room. The oldest that the log retains is `first`.
+    fn walk(&mut self, stand: &mut Stand, entries: Vec<Arc<Entry>>, first: u64, filter: &Filter) {
+        for entry in entries {
+            if entry.sequence <= stand.mark.position.sequence {
+                continue;
             }
-            Ok(_) => {}
-            Err(problem) => {
-                error!(sequence = entry.sequence, error = %problem, "an event in the log cannot be read");
-                self.events.push(gap(v1::Gap {
-                    reason: v1::GapReason::Corrupt.into(),
-                    from_sequence: entry.sequence,
-                    to_sequence: entry.sequence,
-                    count: 1,
-                }));
+            if !self.has_room(entry.size) {
+                return;
+            }
+            let before = entry.sequence - 1;
+            self.skip(stand, before, first);
+            if stand.mark.position.sequence < before || !self.has_room(entry.size) {
+                return;
+            }
+            stand.mark.position.sequence = entry.sequence;
+            stand.mark.print = Some(entry.print);
+            self.add(entry, filter);
+        }
+    }
+
+    /// Tells that what follows the stand is missing up to `last`: it is not retained, or the store has lost it.
+    fn skip(&mut self, stand: &mut Stand, last: u64, first: u64) {
+        while stand.mark.position.sequence < last && self.has_room(0) {
+            let from = stand.mark.position.sequence + 1;
+            let (reason, to) = if from < first {
+                (v1::GapReason::Retention, last.min(first - 1))
+            } else {
+                (v1::GapReason::LogReset, last)
+            };
+            self.events.push(missing(reason, from, to));
+            stand.mark.position.sequence = to;
+            stand.mark.print = None;
+        }
+    }
+
+    fn add(&mut self, entry: Arc<Entry>, filter: &Filter) {
+        match &entry.event {
+            Some(event) if filter.lets_through(event) => {
+                self.bytes += entry.size;
+                self.events.extend(Arc::unwrap_or_clone(entry).event);
+            }
+            Some(_) => {}
+            None => {
+                let at = entry.sequence;
+                self.events.push(missing(v1::GapReason::Corrupt, at, at));
             }
         }
     }
 }
 
 /// The log is another one than the position's: it is read from its beginning.
-fn change_log(position: &mut Position, bounds: LogBounds) -> Taken {
-    let old = std::mem::replace(
-        position,
-        Position {
-            log: bounds.log,
-            sequence: 0,
+fn other_log(stand: &mut Stand, bounds: LogBounds) -> Taken {
+    if bounds.log == NO_LOG {
+        // If its owner lives it goes on where it was, and nothing is missing that the subscriber has not seen.
+        return wait();
+    }
+    let old = stand.mark.position;
+    let beginning = Position {
+        log: bounds.log,
+        sequence: 0,
+    };
+    *stand = Mark::from(beginning).into();
+    let first_of_all = old.log == NO_LOG;
+    Taken {
+        events: if first_of_all {
+            vec![]
+        } else {
+            vec![lost(old.sequence + 1, 0)]
         },
-    );
-    let mut events = Vec::new();
-    if old != ORIGIN {
-        events.push(log_reset(old.sequence + 1));
-    }
-    Taken {
-        events,
         more: bounds.last_sequence > 0,
+        certain: true,
     }
 }
 
-/// The log has lost its end and will give its numbers out again.
-fn go_back(position: &mut Position, bounds: LogBounds) -> Taken {
-    position.sequence = bounds.last_sequence;
+/// The log ends at `end`, before the position: it has lost entries that the subscriber has seen.
+fn ends_short(stand: &mut Stand, end: u64) -> Taken {
+    match stand.short {
+        // The owner would have gone on behind the position.
+        Some(seen) if seen < end => go_on(stand, seen, end),
+        Some(_) | None => {
+            stand.short = Some(end);
+            wait()
+        }
+    }
+}
+
+/// The entry at the position is another than the one that the subscriber has read.
+fn rewritten(stand: &mut Stand, anchor: &Entry, bounds: LogBounds) -> Taken {
+    let from = stand.short.unwrap_or(anchor.sequence);
+    go_on(stand, from, bounds.last_sequence)
+}
+
+/// Goes on behind `place`, in a log that is not the one that was read. Since when it is not cannot be known, so what
+/// is missing before it cannot be known either.
+fn go_on(stand: &mut Stand, place: u64, end: u64) -> Taken {
+    let position = Position {
+        sequence: place,
+        ..stand.mark.position
+    };
+    *stand = Mark::from(position).into();
     Taken {
-        events: vec![log_reset(bounds.last_sequence + 1)],
-        more: false,
+        events: vec![lost(0, place)],
+        more: place < end,
+        certain: true,
     }
 }
 
-fn log_reset(from: u64) -> v1::Event {
+const fn wait() -> Taken {
+    Taken {
+        events: Vec::new(),
+        more: false,
+        certain: false,
+    }
+}
+
+/// An unknown number of events is lost; 0 is an end that is not known.
+fn lost(from: u64, to: u64) -> v1::Event {
     gap(v1::Gap {
         reason: v1::GapReason::LogReset.into(),
         from_sequence: from,
-        to_sequence: 0,
+        to_sequence: to,
         count: 0,
     })
 }
 
-fn missing(from: u64, to: u64) -> v1::Event {
+fn missing(reason: v1::GapReason, from: u64, to: u64) -> v1::Event {
     gap(v1::Gap {
-        reason: v1::GapReason::Retention.into(),
+        reason: reason.into(),
         from_sequence: from,
         to_sequence: to,
         count: (to + 1).saturating_sub(from),
@@ -201,160 +297,4 @@ fn gap(gap: v1::Gap) -> v1::Event {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::events::testing::{gist, message};
-    use crate::types::UnixMillis;
-
-    const LOG: LogId = LogId(7);
-
-    fn at(sequence: u64) -> Position {
-        Position { log: LOG, sequence }
-    }
-
-    fn entries(sequences: impl IntoIterator<Item = u64>) -> Vec<LogEntry> {
-        let entry = |sequence: u64| LogEntry {
-            sequence,
-            appended_at: UnixMillis(0),
-            payload: message("bot", &sequence.to_string()).encode_to_vec(),
-        };
-        sequences.into_iter().map(entry).collect()
-    }
-
-    fn bounds(log: LogId, first_sequence: u64, last_sequence: u64) -> LogBounds {
-        LogBounds {
-            log,
-            first_sequence,
-            last_sequence,
-        }
-    }
-
-    fn run(
-        position: &mut Position,
-        entries: Vec<LogEntry>,
-        bounds: LogBounds,
-    ) -> (Vec<String>, bool) {
-        let read = LogRead { entries, bounds };
-        let taken = take(position, read, &Filter::default(), 3);
-        (taken.events.iter().map(gist).collect(), taken.more)
-    }
-
-    #[test]
-    fn what_is_there_is_taken_in_order_up_to_the_bound() {
-        let mut position = at(2);
-        let log = bounds(LOG, 1, 9);
-        let (events, more) = run(&mut position, entries(3..=9), log);
-        assert_eq!((events.join(" "), more), ("3 4 5".into(), true));
-        assert_eq!(position, at(5));
-        let (events, more) = run(&mut position, entries(8..=9), bounds(LOG, 8, 9));
-        assert_eq!(events, ["gap RETENTION 6-7 2", "8", "9"]);
-        assert!(!more);
-    }
-
-    #[test]
-    fn what_was_trimmed_is_a_gap_even_if_nothing_is_left() {
-        let mut position = at(2);
-        let (events, more) = run(&mut position, vec![], bounds(LOG, 10, 9));
-        assert_eq!(events, ["gap RETENTION 3-9 7"]);
-        assert_eq!((position, more), (at(9), false));
-        // The same of a log that was read as new, and had been trimmed before.
-        let mut position = Position { log: LOG, ..ORIGIN };
-        let (events, _) = run(&mut position, entries(4..=4), bounds(LOG, 4, 4));
-        assert_eq!(events, ["gap RETENTION 1-3 3", "4"]);
-    }
-
-    #[test]
-    fn another_log_is_a_gap_and_is_read_from_its_beginning() {
-        let mut position = at(5);
-        // The entries are the new log's, read at the old place: they are left for the next read.
-        let other = bounds(LogId(8), 1, 7);
-        let (events, more) = run(&mut position, entries(6..=7), other);
-        assert_eq!(
-            (events.join(" "), more),
-            ("gap LOG_RESET 6-0 0".into(), true)
-        );
-        let beginning = Position {
-            log: LogId(8),
-            sequence: 0,
-        };
-        assert_eq!(position, beginning);
-
-        let mut position = at(5);
-        let (events, more) = run(&mut position, vec![], bounds(LogId(0), 1, 0));
-        assert_eq!((events.len(), more, position), (1, false, ORIGIN));
-    }
-
-    #[test]
-    fn the_first_log_is_not_a_reset() {
-        let mut position = ORIGIN;
-        let (events, more) = run(&mut position, entries(1..=2), bounds(LOG, 1, 2));
-        assert!(events.is_empty() && more);
-        assert_eq!(position, at(0));
-    }
-
-    #[test]
-    fn a_log_that_lost_its_end_is_a_gap() {
-        let mut position = at(9);
-        let (events, more) = run(&mut position, vec![], bounds(LOG, 1, 6));
-        assert_eq!(
-            (events.join(" "), more),
-            ("gap LOG_RESET 7-0 0".into(), false)
-        );
-        assert_eq!(position, at(6));
-    }
-
-    #[test]
-    fn an_event_that_cannot_be_read_is_a_gap() {
-        let mut position = at(0);
-        let mut log = entries(1..=3);
-        log[1].payload = vec![0xff; 3];
-        let (events, _) = run(&mut position, log, bounds(LOG, 1, 3));
-        assert_eq!(events, ["1", "gap CORRUPT 2-2 1", "3"]);
-    }
-
-    #[test]
-    fn a_batch_is_bounded_in_bytes_but_takes_a_large_event() {
-        let large = |sequence| LogEntry {
-            sequence,
-            appended_at: UnixMillis(0),
-            payload: message("bot", &"x".repeat(MAX_BATCH_BYTES)).encode_to_vec(),
-        };
-        let mut position = at(0);
-        let log = || vec![large(1), large(2)];
-        for expected in 1..=2 {
-            let read = LogRead {
-                entries: log(),
-                bounds: bounds(LOG, 1, 2),
-            };
-            let taken = take(&mut position, read, &Filter::default(), 100);
-            assert_eq!((taken.events.len(), position), (1, at(expected)));
-        }
-    }
-
-    #[test]
-    fn a_filter_looks_at_accounts_and_kinds() {
-        let notice = v1::Event {
-            account: "a".into(),
-            kind: Some(v1::event::Kind::UpstreamNotice(
-                v1::UpstreamNotice::default(),
-            )),
-            ..v1::Event::default()
-        };
-        let lost = missing(1, 2);
-        let future = v1::Event::default();
-        let lets = |accounts: &[&str], kinds: &[v1::EventKind]| {
-            let filter = Filter {
-                accounts: accounts.iter().map(|&a| a.into()).collect(),
-                kinds: kinds.to_vec(),
-            };
-            [&message("a", ""), &notice, &lost, &future].map(|event| filter.lets_through(event))
-        };
-        assert_eq!(lets(&[], &[]), [true; 4]);
-        assert_eq!(lets(&["a"], &[]), [true; 4]);
-        assert_eq!(lets(&["b"], &[]), [false, false, true, true]);
-        let kinds = [v1::EventKind::Notice];
-        assert_eq!(lets(&[], &kinds), [false, true, true, false]);
-        let kinds = [v1::EventKind::Message, v1::EventKind::Session];
-        assert_eq!(lets(&["a"], &kinds), [true, false, true, false]);
-    }
-}
+mod tests;

@@ -11,12 +11,14 @@ use super::hub::Hub;
 use super::named::{self, Named};
 use super::place::Filter;
 use super::share::Share;
+use super::source::Source;
 use super::subscription::{Reader, Subscription};
 use crate::error::{Classified, ErrorKind};
 use crate::proto::v1;
 use crate::runtime::supervisor::Tasks;
+use crate::store::seal::Sealer;
 use crate::store::{LogBounds, Position, Store, StoreError};
-use crate::tenants::token::TokenError;
+use crate::tenants::token::{TokenError, Tokens};
 use crate::types::{AccountId, PartitionId, SessionKey, TenantId};
 
 pub use super::named::SubscriptionStatus;
@@ -25,6 +27,8 @@ pub use super::named::SubscriptionStatus;
 #[derive(Clone, Debug)]
 pub struct Events {
     store: Arc<dyn Store>,
+    sealer: Arc<Sealer>,
+    tokens: Tokens,
     hub: Hub,
     tasks: Tasks,
 }
@@ -79,9 +83,6 @@ pub enum EventsError {
     /// The cursor is not of this tenant's partitions.
     #[error("the cursor was made for another number of partitions; subscribe without it")]
     CursorPartitions,
-    /// The cursor is beyond the end of a log.
-    #[error("the cursor is ahead of what has happened; use the last one that was received")]
-    CursorAhead,
     /// There is no such named subscription.
     #[error("there is no subscription of this name; Subscribe with it first")]
     UnknownSubscription,
@@ -103,7 +104,6 @@ impl EventsError {
     pub const fn reason(&self) -> &'static str {
         match self {
             Self::Cursor(_) | Self::CursorPartitions => "INVALID_CURSOR",
-            Self::CursorAhead => "CURSOR_AHEAD",
             Self::UnknownSubscription => "UNKNOWN_SUBSCRIPTION",
             Self::TooManySubscriptions(_) => "SUBSCRIPTIONS",
             Self::Store(_) => "STORE_UNAVAILABLE",
@@ -115,7 +115,7 @@ impl EventsError {
 impl Classified for EventsError {
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::Cursor(_) | Self::CursorPartitions | Self::CursorAhead => ErrorKind::InvalidInput,
+            Self::Cursor(_) | Self::CursorPartitions => ErrorKind::InvalidInput,
             Self::UnknownSubscription => ErrorKind::NotFound,
             Self::TooManySubscriptions(_) => ErrorKind::Exhausted,
             Self::Store(error) => error.kind(),
@@ -127,7 +127,6 @@ impl Classified for EventsError {
         match self {
             Self::Cursor(_)
             | Self::CursorPartitions
-            | Self::CursorAhead
             | Self::UnknownSubscription
             | Self::TooManySubscriptions(_) => None,
             Self::Store(error) => error.retry_after(),
@@ -140,7 +139,6 @@ impl Classified for EventsError {
             Self::Store(error) => error.public_text(),
             Self::Cursor(_)
             | Self::CursorPartitions
-            | Self::CursorAhead
             | Self::UnknownSubscription
             | Self::TooManySubscriptions(_)
             | Self::Draining => self.to_string(),
@@ -179,9 +177,22 @@ impl TenantLogs {
 }
 
 impl Events {
-    /// Reads from `store`, is woken by `hub`, and ends every subscription when `tasks` are told to stop.
-    pub fn new(store: Arc<dyn Store>, hub: Hub, tasks: Tasks) -> Self {
-        Self { store, hub, tasks }
+    /// Reads from `store`, opens with `sealer` what is sealed there, makes cursors with `tokens`, is woken by `hub`,
+    /// and ends every subscription when `tasks` are told to stop.
+    pub fn new(
+        store: Arc<dyn Store>,
+        sealer: Arc<Sealer>,
+        tokens: Tokens,
+        hub: Hub,
+        tasks: Tasks,
+    ) -> Self {
+        Self {
+            store,
+            sealer,
+            tokens,
+            hub,
+            tasks,
+        }
     }
 
     /// Begins a subscription.
@@ -190,19 +201,17 @@ impl Events {
         logs: &TenantLogs,
         options: SubscribeOptions,
     ) -> Result<Subscription, EventsError> {
-        // Watching begins before the ends are looked up, so that nothing falls in between.
-        let tails = self.hub.watch(&logs.tenant);
         let mut followed = logs.homes(&options.accounts);
         let (mut keeper, mut share) = (None, None);
-        let positions = match options.start {
-            Start::Latest => self.latest(logs).await?,
-            Start::Earliest => self.earliest(logs).await?,
-            Start::Cursor(text) => self.checked(logs, &text).await?,
+        let start = match options.start {
+            Start::Latest => Cursor::at(self.latest(logs).await?),
+            Start::Earliest => Cursor::at(self.earliest(logs).await?),
+            Start::Cursor(text) => self.checked(logs, &text)?,
             Start::Named(name) => {
                 let named = self.named(logs, name);
                 let positions = named.open(async || self.latest(logs).await).await?;
                 keeper = Some(named.keep(positions.clone(), &self.tasks));
-                positions
+                Cursor::at(positions)
             }
             Start::Shared(name) => {
                 let named = self.named(logs, name);
@@ -211,19 +220,23 @@ impl Events {
                 // It follows what it gets of them, when it gets it.
                 let wanted = std::mem::take(&mut followed);
                 share = Some(Share::join(named, wanted, positions.clone(), &self.tasks));
-                positions
+                Cursor::at(positions)
             }
         };
         let accounts = options.accounts.iter();
         Ok(Subscription::new(Reader {
-            store: Arc::clone(&self.store),
+            source: Source {
+                store: Arc::clone(&self.store),
+                sealer: Arc::clone(&self.sealer),
+            },
+            hub: self.hub.clone(),
+            tokens: self.tokens.clone(),
             tenant: logs.tenant.clone(),
-            tails,
             tasks: self.tasks.clone(),
-            positions,
+            start,
             followed,
             share,
-            _keeper: keeper,
+            keeper,
             filter: Filter {
                 accounts: accounts.map(|account| account.as_str().into()).collect(),
                 kinds: options.kinds,
@@ -240,7 +253,7 @@ impl Events {
         name: &str,
         cursor: &str,
     ) -> Result<(), EventsError> {
-        let positions = self.checked(logs, cursor).await?;
+        let positions = self.checked(logs, cursor)?.positions();
         let named = self.named(logs, name.to_owned());
         if named.stored().await?.iter().all(Option::is_none) {
             return Err(EventsError::UnknownSubscription);
@@ -303,22 +316,13 @@ impl Events {
         Ok(logs.numbers().zip(bounds.into_iter().map(begin)).collect())
     }
 
-    /// The positions of a cursor that the tenant brings.
-    async fn checked(
-        &self,
-        logs: &TenantLogs,
-        text: &str,
-    ) -> Result<BTreeMap<u16, Position>, EventsError> {
-        let cursor = Cursor::decode(&logs.tenant, text)?;
-        if !cursor.positions.keys().copied().eq(logs.numbers()) {
-            return Err(EventsError::CursorPartitions);
+    /// A cursor that the tenant brings.
+    fn checked(&self, logs: &TenantLogs, text: &str) -> Result<Cursor, EventsError> {
+        let cursor = Cursor::decode(&self.tokens, &logs.tenant, text)?;
+        if cursor.marks.keys().copied().eq(logs.numbers()) {
+            Ok(cursor)
+        } else {
+            Err(EventsError::CursorPartitions)
         }
-        let bounds = self.bounds(logs).await?;
-        for (position, bounds) in cursor.positions.values().zip(bounds) {
-            if position.log == bounds.log && position.sequence > bounds.last_sequence {
-                return Err(EventsError::CursorAhead);
-            }
-        }
-        Ok(cursor.positions)
     }
 }

@@ -1,13 +1,20 @@
 //! What the tests of this room share: leases and logs in a memory store, and events.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use prost::Message as _;
 
+use super::entry::Entry;
+use super::hub::Hub;
+use super::service::Events;
 use crate::proto::v1;
+use crate::runtime::supervisor::Tasks;
 use crate::store::memory::MemoryStore;
+use crate::store::seal::{KeyRing, Sealer};
 use crate::store::{Batch, Claim, Lease, Position, Store as _};
-use crate::types::{Epoch, PartitionId, ReplicaId, TenantId};
+use crate::tenants::token::Tokens;
+use crate::types::{Epoch, PartitionId, ReplicaId, Secret, TenantId, UnixMillis};
 
 /// A lease of a partition.
 pub(crate) async fn lease(store: &MemoryStore, partition: &PartitionId) -> Lease {
@@ -25,9 +32,21 @@ pub(crate) async fn append(
     partition: &PartitionId,
     events: &[v1::Event],
 ) -> Position {
+    let payloads: Vec<_> = events.iter().map(v1::Event::encode_to_vec).collect();
+    append_after(store, partition, Position::default(), &payloads).await
+}
+
+/// Appends payloads as a writer does that has seen the log end at `seen`, and answers where it ends then.
+pub(crate) async fn append_after(
+    store: &MemoryStore,
+    partition: &PartitionId,
+    seen: Position,
+    payloads: &[Vec<u8>],
+) -> Position {
     let lease = lease(store, partition).await;
     let batch = Batch {
-        events: events.iter().map(v1::Event::encode_to_vec).collect(),
+        seen,
+        events: payloads.to_vec(),
         ..Batch::default()
     };
     let done = store.commit(&lease, &batch).await.unwrap();
@@ -35,6 +54,12 @@ pub(crate) async fn append(
         log: done.log,
         sequence: done.last_sequence,
     }
+}
+
+/// The events of a store; what is sealed is sealed by [`sealer`] 1.
+pub(crate) fn events(store: Arc<MemoryStore>, hub: &Hub, tasks: &Tasks) -> Events {
+    let (sealer, tokens) = (Arc::new(sealer(1)), Tokens::for_tests());
+    Events::new(store, sealer, tokens, hub.clone(), tasks.clone())
 }
 
 pub(crate) fn tenant() -> TenantId {
@@ -46,6 +71,19 @@ pub(crate) fn partition(number: u16) -> PartitionId {
         tenant: tenant(),
         number,
     }
+}
+
+/// An entry of a log: a text message.
+pub(crate) fn entry(sequence: u64, text: &str) -> Arc<Entry> {
+    let encoded = message("bot", text).encode_to_vec();
+    let entry = Entry::decode(&partition(0), sequence, UnixMillis(0), &encoded);
+    Arc::new(entry)
+}
+
+/// A sealer under a key of its own for each seed.
+pub(crate) fn sealer(seed: u8) -> Sealer {
+    let key = Secret::new(format!("{seed:02x}").repeat(32));
+    Sealer::new(KeyRing::parse("k1", [("k1", &key)]).unwrap())
 }
 
 /// A text message to an account.

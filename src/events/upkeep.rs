@@ -13,6 +13,7 @@ use tokio::time::MissedTickBehavior;
 use tracing::{Instrument as _, info, info_span, warn};
 
 use super::metrics as names;
+use super::named::reads_after;
 use crate::runtime::supervisor::{TaskKind, Tasks};
 use crate::store::{Lease, LogBounds, Position, Store, StoreError};
 use crate::types::{PartitionId, TenantId, UnixMillis, WallClock};
@@ -149,7 +150,7 @@ impl Upkeep {
                 let numbers = found.forgotten.entry(name).or_default();
                 numbers.push(partition.number);
             } else {
-                *found.lags.entry(name).or_default() += lag(&subscription.position, bounds);
+                *found.lags.entry(name).or_default() += lag(subscription.position, bounds);
             }
         }
         Ok(())
@@ -177,14 +178,9 @@ impl Series {
     }
 }
 
-/// How many retained events lie after a position.
-fn lag(position: &Position, bounds: LogBounds) -> u64 {
-    let trimmed = bounds.first_sequence.saturating_sub(1);
-    let read = if position.log == bounds.log {
-        position.sequence.max(trimmed)
-    } else {
-        trimmed
-    };
+/// How many retained events lie after a position, as it is listed for the tenant.
+fn lag(position: Position, bounds: LogBounds) -> u64 {
+    let read = reads_after(position, bounds);
     bounds.last_sequence.saturating_sub(read)
 }
 

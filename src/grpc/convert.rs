@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::error::{Classified, ErrorKind};
 use crate::events::service::{Start, SubscribeOptions, SubscriptionStatus};
 use crate::proto::v1;
-use crate::tenants::token::{self, Use};
+use crate::tenants::token::{Tokens, Use};
 use crate::types::{AccountId, Secret, TenantId, UnixMillis};
 
 mod message;
@@ -95,12 +95,18 @@ pub(super) struct Page {
 }
 
 /// Which page is asked for.
-pub(super) fn page(tenant: &TenantId, size: i32, token: &str) -> Result<Page, Invalid> {
+pub(super) fn page(
+    tokens: &Tokens,
+    tenant: &TenantId,
+    size: i32,
+    token: &str,
+) -> Result<Page, Invalid> {
     let size = bounded("page_size", size)?;
     if token.is_empty() {
         return Ok(Page { after: None, size });
     }
-    let body = token::open(Use::Page, tenant, token, AccountId::MAX_BYTES)
+    let body = tokens
+        .open(Use::Page, tenant, token, AccountId::MAX_BYTES)
         .map_err(|error| Invalid::new("page_token", error.to_string()))?;
     let after = String::from_utf8(body)
         .map_err(|_| Invalid::new("page_token", "was not made by this gateway"))?;
@@ -111,8 +117,8 @@ pub(super) fn page(tenant: &TenantId, size: i32, token: &str) -> Result<Page, In
 }
 
 /// The token of the page after `last`.
-pub(super) fn next_page_token(tenant: &TenantId, last: &str) -> String {
-    token::seal(Use::Page, tenant, last.as_bytes())
+pub(super) fn next_page_token(tokens: &Tokens, tenant: &TenantId, last: &str) -> String {
+    tokens.seal(Use::Page, tenant, last.as_bytes())
 }
 
 /// The name of a subscription.
@@ -254,17 +260,18 @@ mod tests {
 
     #[test]
     fn a_page_token_is_good_for_its_tenant_alone() {
+        let tokens = Tokens::for_tests();
         let (own, other) = (TenantId::new("a"), TenantId::new("b"));
-        let token = next_page_token(&own, "bot7");
-        let second = page(&own, 7, &token).unwrap();
+        let token = next_page_token(&tokens, &own, "bot7");
+        let second = page(&tokens, &own, 7, &token).unwrap();
         assert_eq!((second.after.as_deref(), second.size), (Some("bot7"), 7));
-        assert_eq!(page(&own, 0, "").unwrap().size, 100);
+        assert_eq!(page(&tokens, &own, 0, "").unwrap().size, 100);
         for bad in [&token[1..], "junk", "ü"] {
-            assert_eq!(field(page(&own, 0, bad)), "page_token");
+            assert_eq!(field(page(&tokens, &own, 0, bad)), "page_token");
         }
-        assert_eq!(field(page(&other, 0, &token)), "page_token");
+        assert_eq!(field(page(&tokens, &other, 0, &token)), "page_token");
         for bad in [-1, 1001, i32::MIN] {
-            assert_eq!(field(page(&own, bad, "")), "page_size");
+            assert_eq!(field(page(&tokens, &own, bad, "")), "page_size");
         }
     }
 

@@ -27,6 +27,7 @@ use crate::proto::v1::session_service_server::SessionServiceServer;
 use crate::runtime::handle::Gateway;
 use crate::runtime::supervisor::{TaskKind, Tasks};
 use crate::tenants::directory::Directory;
+use crate::tenants::token::Tokens;
 use crate::types::Secret;
 
 /// The most headers of a request, in bytes.
@@ -45,6 +46,8 @@ pub struct Api {
     pub events: Events,
     /// The tenants.
     pub directory: Directory,
+    /// What makes page tokens.
+    pub tokens: Tokens,
 }
 
 /// How it is served.
@@ -215,9 +218,11 @@ fn routes(api: Api, max_message_bytes: usize, health: &Health) -> Result<Routes,
         gateway,
         events,
         directory,
+        tokens,
     } = api;
     let sessions = SessionServiceServer::new(Sessions {
         gateway: gateway.clone(),
+        tokens,
     });
     let events = EventServiceServer::new(EventsApi { events });
     let messages = MessageServiceServer::new(Messages { gateway });

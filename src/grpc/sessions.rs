@@ -6,11 +6,13 @@ use super::{caller, convert};
 use crate::proto::v1;
 use crate::proto::v1::session_service_server::SessionService;
 use crate::runtime::handle::Gateway;
+use crate::tenants::token::Tokens;
 
 /// Serves sessions.
 #[derive(Clone, Debug)]
 pub(super) struct Sessions {
     pub(super) gateway: Gateway,
+    pub(super) tokens: Tokens,
 }
 
 #[tonic::async_trait]
@@ -67,7 +69,7 @@ impl SessionService for Sessions {
     ) -> Result<Response<v1::ListSessionsResponse>, Status> {
         let (caller, request) = caller(request)?;
         let tenant = &caller.tenant;
-        let page = convert::page(tenant, request.page_size, &request.page_token)?;
+        let page = convert::page(&self.tokens, tenant, request.page_size, &request.page_token)?;
         // One more than asked for tells whether there is another page.
         let mut sessions = self
             .gateway
@@ -77,7 +79,7 @@ impl SessionService for Sessions {
         let last = sessions.last().filter(|_| more);
         Ok(Response::new(v1::ListSessionsResponse {
             next_page_token: last
-                .map(|last| convert::next_page_token(tenant, &last.account))
+                .map(|last| convert::next_page_token(&self.tokens, tenant, &last.account))
                 .unwrap_or_default(),
             sessions,
         }))

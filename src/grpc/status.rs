@@ -105,7 +105,7 @@ impl From<EventsError> for Status {
     fn from(error: EventsError) -> Self {
         let mut extra = Extra::reason(error.reason());
         match &error {
-            EventsError::Cursor(_) | EventsError::CursorPartitions | EventsError::CursorAhead => {
+            EventsError::Cursor(_) | EventsError::CursorPartitions => {
                 extra.field = Some(("cursor".into(), error.to_string()));
             }
             EventsError::UnknownSubscription

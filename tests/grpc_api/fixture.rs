@@ -12,10 +12,12 @@ use imgate::proto::v1;
 use imgate::runtime::handle::Gateway;
 use imgate::runtime::supervisor::Tasks;
 use imgate::store::memory::MemoryStore;
+use imgate::store::seal::{KeyRing, Sealer};
 use imgate::store::{Claim, Store};
 use imgate::tenants::auth::{KeyDigest, Scope};
 use imgate::tenants::directory::{ApiKey, Directory, Tenant};
-use imgate::types::{AccountId, Epoch, PartitionId, ReplicaId, SessionKey, TenantId};
+use imgate::tenants::token::Tokens;
+use imgate::types::{AccountId, Epoch, PartitionId, ReplicaId, Secret, SessionKey, TenantId};
 use prost::Message as _;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -82,10 +84,20 @@ pub(crate) async fn start(
     let (store, hub, tasks) = (Arc::new(MemoryStore::new()), Hub::new(), Tasks::new());
     let listener = TcpListener::bind(address).await.unwrap();
     let address = listener.local_addr().unwrap();
+    let key = Secret::new("07".repeat(32));
+    let sealer = Sealer::new(KeyRing::parse("k1", [("k1", &key)]).unwrap());
+    let tokens = Tokens::new(&Secret::new([7; 32]), []);
     let api = Api {
         gateway: Gateway::new(Vec::new(), store.clone(), &tasks),
-        events: Events::new(store.clone(), hub.clone(), tasks.clone()),
+        events: Events::new(
+            store.clone(),
+            Arc::new(sealer),
+            tokens.clone(),
+            hub.clone(),
+            tasks.clone(),
+        ),
         directory: Directory::new(tenants).unwrap(),
+        tokens,
     };
     let health = server::start(listener, api, options, &tasks).await?;
     health.set_serving(true).await;

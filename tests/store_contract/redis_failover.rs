@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
 use imgate::store::redis::{RedisOptions, RedisStore};
 use imgate::store::{Lease, Renewal, StoreError};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -329,4 +330,29 @@ async fn a_named_server_that_is_no_master_is_not_used() {
     let store = through(&format!("redis-sentinel://127.0.0.1:{lagging}/{MASTER}")).await;
     let said = away(store.ping().await);
     assert!(said.contains("says that it is none"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn growth_is_told_by_the_master_there_is() {
+    let mut redis = Watched::start(1, 1, Demotion::Soon, &[]);
+    let (store, other) = (through(&redis.url()).await, through(&redis.url()).await);
+    let lease = owned(&store, &here()).await;
+    let mut growth = other.growth().await.unwrap();
+    let mut next = async || match tokio::time::timeout(DEADLINE, growth.next()).await {
+        Ok(told) => told.map(|(place, end)| (place, end.sequence)),
+        Err(_) => panic!("nothing was told in {DEADLINE:?}"),
+    };
+    append_at_last(&store, &lease, "text-0").await;
+    assert_eq!(next().await, Some((here(), 1)));
+    redis.replicated(0);
+    redis.servers[0].kill();
+    assert_eq!(next().await, None);
+
+    growth = eventually("there is a master again", || async {
+        other.growth().await.ok()
+    })
+    .await;
+    append_at_last(&store, &lease, "text-1").await;
+    let told = tokio::time::timeout(DEADLINE, growth.next()).await;
+    assert_eq!(told.unwrap().unwrap().0, here());
 }

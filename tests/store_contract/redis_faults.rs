@@ -216,6 +216,30 @@ async fn a_full_server_says_so_and_writes_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn large_entries_are_trimmed_a_few_at_a_time() {
+    let server = RedisServer::start();
+    let store = connect(&server).await;
+    let lease = owned(&store, &here()).await;
+    let batch = Batch {
+        events: vec![vec![7; 1 << 20]; 10],
+        ..Batch::default()
+    };
+    store.commit(&lease, &batch).await.unwrap();
+    // Nobody else is served meanwhile, so a call does not go through all of it.
+    let mut steps = Vec::new();
+    loop {
+        let trimmed = store.trim(&lease, &newest(1)).await.unwrap();
+        steps.push(trimmed.dropped);
+        if !trimmed.more {
+            break;
+        }
+    }
+    assert_eq!(steps, [4, 4, 1]);
+    let keep = |bytes| Retention { bytes, ..ALL };
+    assert_eq!(trim(&store, &lease, keep(1 << 20)).await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_server_lets_members_share_on() {
     let server = RedisServer::start();
     let store = connect(&server).await;

@@ -271,9 +271,12 @@ impl Writer {
         bound.mul_f64(rand::random_range(0.5..=1.0))
     }
 
-    fn complete(&mut self, group: Vec<Append>, committed: Committed) {
-        let events: usize = group.iter().map(|append| append.events.len()).sum();
-        let events = u64::try_from(events).unwrap_or(u64::MAX);
+    fn complete(&mut self, mut group: Vec<Append>, committed: Committed) {
+        let appended = group.iter_mut();
+        let appended: Vec<_> = appended
+            .flat_map(|append| std::mem::take(&mut append.events))
+            .collect();
+        let events = u64::try_from(appended.len()).unwrap_or(u64::MAX);
         self.meter.appended(events);
         self.appended
             .send_modify(|appended| *appended = appended.saturating_add(events));
@@ -282,7 +285,7 @@ impl Writer {
             sequence: committed.last_sequence,
         };
         if events > 0 {
-            self.hub.publish(&self.partition, self.seen);
+            self.hub.appended(&self.partition, self.seen, appended);
         }
         for append in group {
             // Nobody waits any more: it is in the store all the same.

@@ -5,7 +5,7 @@ use crate::error::{Classified as _, ErrorKind};
 use crate::events::hub::Hub;
 use crate::events::service::{Events, Start, SubscribeOptions, SubscriptionStatus};
 use crate::events::subscription::Subscription;
-use crate::events::testing::{append, gist, lease, message, partition, tenant};
+use crate::events::testing::{self, append, gist, lease, message, partition, tenant};
 use crate::store::Batch;
 use crate::store::Retention;
 use crate::store::memory::MemoryStore;
@@ -21,7 +21,7 @@ struct World {
 fn world() -> World {
     let store = Arc::new(MemoryStore::new());
     World {
-        events: Events::new(store.clone(), Hub::new(), Tasks::new()),
+        events: testing::events(store.clone(), &Hub::new(), &Tasks::new()),
         store,
     }
 }
@@ -268,7 +268,7 @@ async fn a_stream_keeps_its_subscription_in_use_and_moves_nothing() {
     world.put(1, "s", Position::default(), 1).await;
     let stream = world.open("s").await.unwrap();
     for _ in 0..3 {
-        tokio::time::sleep(NOTE_USE_EVERY).await;
+        tokio::time::sleep(NOTE_USE_EVERY + Duration::from_secs(1)).await;
         assert!(used().await > UnixMillis(1));
         assert_eq!(world.stored(0, "s").await, Some(stood));
         // As if it had not been used since.
@@ -280,7 +280,7 @@ async fn a_stream_keeps_its_subscription_in_use_and_moves_nothing() {
     }
     // An acknowledgement meanwhile is not undone.
     world.put(0, "s", end, 1).await;
-    tokio::time::sleep(NOTE_USE_EVERY).await;
+    tokio::time::sleep(NOTE_USE_EVERY + Duration::from_secs(1)).await;
     assert_eq!(world.stored(0, "s").await, Some(end));
     drop(stream);
     world.delete("s").await.unwrap();
@@ -310,11 +310,10 @@ async fn a_subscription_comes_back_under_its_stream_when_the_store_lost_it_and_n
     // Who comes later is told of the loss and gets what came since.
     let mut late = world.open("t").await.unwrap();
     let mut got = Vec::new();
-    while got.len() < 4 {
+    while got.len() < 3 {
         let batch = late.next().await.unwrap().events;
         got.extend(batch.iter().map(gist));
     }
-    got.retain(|text| !text.starts_with("gap LOG_RESET 2-"));
     assert_eq!(got, ["gap LOG_RESET 4-0 0", "x", "x"]);
     // What was deleted before the loss stays so.
     assert_eq!(world.list().await.len(), 1);

@@ -83,23 +83,28 @@ pub(super) fn start(
 impl Member {
     async fn run(mut self, tasks: Tasks) {
         let holds = Arc::clone(&self.holds);
+        // What is broken off is among what was claimed, and is given back with that.
+        tokio::select! {
+            biased;
+            () = tasks.stopping() => {}
+            () = holds.closed() => {}
+            () = self.stay() => {}
+        }
+        if timeout(LEAVE_WITHIN, self.leave()).await.is_err() {
+            info!("the store did not answer; what this member had runs out");
+        }
+    }
+
+    /// Goes on for ever.
+    async fn stay(&mut self) {
         loop {
-            // Not broken off: a claim whose answer nobody waits for could come after the leaving.
             self.round().await;
             let pause = if self.is_settled() {
                 ATTEND_EVERY
             } else {
                 HURRY
             };
-            tokio::select! {
-                biased;
-                () = tasks.stopping() => break,
-                () = holds.closed() => break,
-                () = tokio::time::sleep(pause) => {}
-            }
-        }
-        if timeout(LEAVE_WITHIN, self.leave()).await.is_err() {
-            info!("the store did not answer; what this member had runs out");
+            tokio::time::sleep(pause).await;
         }
     }
 

@@ -10,7 +10,7 @@ use super::*;
 use crate::events::hub::Hub;
 use crate::events::service::{Events, EventsError, Start, SubscribeOptions, TenantLogs};
 use crate::events::subscription::{Delivery, Subscription};
-use crate::events::testing::{append, gist, message, partition, tenant};
+use crate::events::testing::{self, append, gist, message, partition, tenant};
 use crate::store::Store as _;
 use crate::store::memory::MemoryStore;
 use crate::types::MemberId;
@@ -56,7 +56,7 @@ impl World {
     /// A member that has said where it begins; it has nothing yet.
     async fn join(&self) -> Member {
         let tasks = Tasks::new();
-        let events = Events::new(self.store.clone(), self.hub.clone(), tasks.clone());
+        let events = testing::events(self.store.clone(), &self.hub, &tasks);
         let options = SubscribeOptions {
             start: Start::Shared(NAME.into()),
             accounts: HashSet::new(),
@@ -591,7 +591,7 @@ async fn only_what_the_accounts_live_in_is_split() {
     };
     let home = home.partition(PARTITIONS).number;
     let tasks = Tasks::new();
-    let events = Events::new(world.store.clone(), world.hub.clone(), tasks.clone());
+    let events = testing::events(world.store.clone(), &world.hub, &tasks);
     let options = SubscribeOptions {
         start: Start::Shared(NAME.into()),
         accounts: HashSet::from([account]),

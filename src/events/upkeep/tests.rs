@@ -208,6 +208,6 @@ fn the_lag_counts_what_is_retained() {
         (at(log, 12), bounds(1, 10), 0),
         (at(LogId(0), 0), bounds(1, 0), 0),
     ] {
-        assert_eq!(lag(&position, bounds), expected, "{position:?} {bounds:?}");
+        assert_eq!(lag(position, bounds), expected, "{position:?} {bounds:?}");
     }
 }

@@ -195,7 +195,7 @@ impl Talk {
 fn outcome(waiting: &mut Waiting) -> Result<Sent, CallError> {
     match waiting.try_recv() {
         Ok(outcome) => outcome,
-        Err(error) => panic!("it is not answered yet: {error}"),
+        Err(_) => panic!("it is not answered yet"),
     }
 }
 

@@ -41,6 +41,9 @@ struct State {
     panicking: bool,
     /// Events of each commit that was written.
     commits: Vec<usize>,
+    /// How often a log was read.
+    #[cfg(test)]
+    reads: usize,
     partitions: HashMap<PartitionId, Partition>,
     shares: Shares,
 }
@@ -91,6 +94,12 @@ impl MemoryStore {
     /// How many events each commit wrote that was written, whatever became of them.
     pub fn commits(&self) -> Vec<usize> {
         self.locked(|state| state.commits.clone())
+    }
+
+    /// How often a log was read.
+    #[cfg(test)]
+    pub(crate) fn reads(&self) -> usize {
+        self.locked(|state| state.reads)
     }
 
     /// Loses its newest entries, as a server does that is replaced by a replica which lags behind.
@@ -279,7 +288,13 @@ impl Store for MemoryStore {
         limit: usize,
     ) -> Result<LogRead, StoreError> {
         self.answering().await?;
-        self.serving(|state| Ok(state.partition(partition).read(after, limit)))
+        self.serving(|state| {
+            #[cfg(test)]
+            {
+                state.reads += 1;
+            }
+            Ok(state.partition(partition).read(after, limit))
+        })
     }
 
     async fn trim(&self, lease: &Lease, retention: &Retention) -> Result<Trimmed, StoreError> {

@@ -68,7 +68,8 @@ async fn a_panic_of_the_writer_stops_its_group() {
     let world = world(LogOptions::default()).await;
     world.store.panic_on_commit();
     let dropped = world.push("a");
-    world.tasks.stopping().await;
+    let stopping = tokio::time::timeout(Duration::from_secs(1), world.tasks.stopping());
+    stopping.await.expect("nobody hears of it");
     assert!(dropped.await.is_err());
     let (append, _done) = one("b");
     let refused = world.writer.try_append(append).unwrap_err();

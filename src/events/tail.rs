@@ -1,0 +1,334 @@
+//! The newest entries of a log, in a bounded memory that all its subscribers on this replica share.
+//!
+//! The log's writer puts in what it has committed, if it is on this replica. What others write is read from the store
+//! when the first subscriber has come to the end of the tail, once for all of them. The entries follow each other
+//! without a hole and are of one log: where that would not be so the tail is emptied, and every subscriber reads the
+//! store by itself until it has found out what is missing.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use futures_util::future::{BoxFuture, Shared, WeakShared};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::cursor::Mark;
+use super::entry::Entry;
+use super::place::MAX_BATCH_BYTES;
+use super::source::{Read, Retry, Source};
+use super::window::{Budget, Window};
+use crate::store::{Position, StoreError};
+use crate::types::PartitionId;
+
+/// A look at the store for growth that nobody told of serves all subscribers for so long.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// The most entries that are read at once.
+const MAX_FETCH: usize = 256;
+
+/// The tail of one partition's log.
+pub(super) struct Tail {
+    partition: PartitionId,
+    budget: Arc<Budget>,
+    /// Counts the tenant's news, by partition number.
+    news: watch::Sender<Vec<u64>>,
+    state: Mutex<State>,
+}
+
+struct State {
+    /// Nothing before a subscriber has found the end of the log, or the writer has put something in.
+    window: Option<Window>,
+    /// Grows whenever the tail is emptied: what a subscriber has read may be of another log, or before a hole.
+    generation: u64,
+    /// How often it was told of growth that is not in the tail.
+    told: u64,
+    /// How much of that has been looked into.
+    looked_into: u64,
+    /// When the tail was last known to reach to the end of the log.
+    looked_at: Instant,
+    retry: Retry,
+    /// What an entry takes in the store, on average.
+    average_bytes: usize,
+    /// The read under way, for as long as somebody waits for it.
+    fetch: Option<WeakShared<BoxFuture<'static, ()>>>,
+}
+
+/// What a subscriber asks for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ask {
+    /// What follows this.
+    pub(super) after: Position,
+    /// The generation in which it has made sure that the store has what it has read; `None` if never.
+    pub(super) certain: Option<u64>,
+    /// Since when it wants to know about growth that nobody told of.
+    pub(super) look: Option<Instant>,
+    /// At most so many entries.
+    pub(super) limit: usize,
+}
+
+/// What a subscriber gets.
+#[derive(Debug)]
+pub(super) enum Next {
+    /// What follows, of at most [`MAX_BATCH_BYTES`], but one at least.
+    Entries(Vec<Arc<Entry>>),
+    /// Nothing follows, as far as is known.
+    Nothing,
+    /// There may be more in the store: wait for [`Tail::fetch`].
+    Fetch,
+    /// The same, but the store refused: not before then.
+    Later(Instant),
+    /// The tail does not reach back so far: read the store.
+    Behind,
+}
+
+/// What is known when a read of the store begins.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Stamp {
+    /// See [`Ask::certain`].
+    pub(super) generation: u64,
+    told: u64,
+    at: Instant,
+}
+
+/// A read under way that several subscribers wait for. It goes on as long as one of them waits.
+pub(super) type Fetch = Shared<BoxFuture<'static, ()>>;
+
+impl Tail {
+    pub(super) fn new(
+        partition: PartitionId,
+        budget: Arc<Budget>,
+        news: watch::Sender<Vec<u64>>,
+    ) -> Self {
+        Self {
+            partition,
+            budget,
+            news,
+            state: Mutex::new(State {
+                window: None,
+                generation: 0,
+                told: 0,
+                looked_into: 0,
+                looked_at: Instant::now(),
+                retry: Retry::default(),
+                average_bytes: 1024,
+                fetch: None,
+            }),
+        }
+    }
+
+    /// What follows a position.
+    pub(super) fn next(&self, ask: Ask) -> Next {
+        let state = self.locked();
+        let certain = ask.certain == Some(state.generation);
+        let Some(window) = state.window.as_ref().filter(|_| certain) else {
+            return Next::Behind;
+        };
+        let (base, end) = (window.base().position, window.end().position);
+        if ask.after.log != end.log || ask.after.sequence < base.sequence {
+            return Next::Behind;
+        }
+        if ask.after.sequence < end.sequence {
+            return Next::Entries(window.after(ask.after.sequence, ask.limit, MAX_BATCH_BYTES));
+        }
+        let look = |asked| state.looked_at + LOOK_EVERY <= asked;
+        if state.told > state.looked_into || ask.look.is_some_and(look) {
+            return state.retry.wait().map_or(Next::Fetch, Next::Later);
+        }
+        if ask.after == end {
+            Next::Nothing
+        } else {
+            Next::Behind
+        }
+    }
+
+    /// Takes in what the writer on this replica has committed: the entries that the log ends with.
+    pub(super) fn appended(&self, log: Position, entries: Vec<Arc<Entry>>) {
+        let Some(first) = entries.first() else {
+            return;
+        };
+        let before = Position {
+            sequence: first.sequence.saturating_sub(1),
+            ..log
+        };
+        let mut state = self.locked();
+        let goes_on = |window: &Window| window.is_followed_by(log.log, &entries);
+        if !state.window.as_ref().is_some_and(goes_on) {
+            let window = Window::new(before.into(), Arc::clone(&self.budget));
+            state.empty(Some(window));
+        }
+        if let Some(window) = state.window.as_mut() {
+            window.extend(entries);
+        }
+        state.looked_at = Instant::now();
+        state.looked_into = state.told;
+        drop(state);
+        self.tell();
+    }
+
+    /// Notes that the log ends at `end`, by whoever writes it.
+    pub(super) fn grown(&self, end: Position) {
+        let mut state = self.locked();
+        let is_old = |window: &Window| {
+            let known = window.end().position;
+            known.log == end.log && known.sequence >= end.sequence
+        };
+        if state.window.as_ref().is_some_and(is_old) {
+            return;
+        }
+        state.told += 1;
+        drop(state);
+        self.tell();
+    }
+
+    /// Notes that the log may have grown without a word.
+    pub(super) fn may_have_grown(&self) {
+        self.locked().told += 1;
+        self.tell();
+    }
+
+    /// What is known now, before a subscriber reads the store by itself.
+    pub(super) fn stamp(&self) -> Stamp {
+        self.locked().stamp()
+    }
+
+    /// Notes that a subscriber has found the log to end at `end`, by a read that began at the stamp. From there on the
+    /// tail grows, if nobody has found that before.
+    pub(super) fn ends(&self, end: Mark, stamp: Stamp) {
+        let mut state = self.locked();
+        if state.generation != stamp.generation {
+            return;
+        }
+        let known = state.window.as_ref().map(Window::end);
+        match known {
+            None => state.window = Some(Window::new(end, Arc::clone(&self.budget))),
+            Some(known) if known.position != end.position => return,
+            Some(known) if known.differs(end) => {
+                let window = Window::new(end, Arc::clone(&self.budget));
+                state.empty(Some(window));
+            }
+            Some(_) => {}
+        }
+        state.looked_at = state.looked_at.max(stamp.at);
+        state.looked_into = state.looked_into.max(stamp.told);
+    }
+
+    /// The read of what follows the tail's end: the one under way, or a new one. Afterwards ask again.
+    pub(super) fn fetch(self: &Arc<Self>, source: &Source) -> Fetch {
+        let mut state = self.locked();
+        let under_way = state.fetch.as_ref().and_then(WeakShared::upgrade);
+        if let Some(fetch) = under_way {
+            return fetch;
+        }
+        let (tail, source) = (Arc::clone(self), source.clone());
+        let (stamp, limit) = (state.stamp(), state.fetch_limit());
+        let end = state.window.as_ref().map(Window::end);
+        let reading = async move {
+            let position = end.unwrap_or_default().position;
+            // The last entry is read again, to see whether it is still the same.
+            let after = position.sequence.saturating_sub(1);
+            let answer = source.read(&tail.partition, after, limit).await;
+            tail.fetched(end, stamp, answer);
+        };
+        let fetch = reading.boxed().shared();
+        state.fetch = fetch.downgrade();
+        fetch
+    }
+
+    fn fetched(&self, end: Option<Mark>, stamp: Stamp, answer: Result<Read, StoreError>) {
+        let mut state = self.locked();
+        state.fetch = None;
+        let read = match answer {
+            Ok(read) => read,
+            Err(refusal) => {
+                state.retry.failed(&self.partition, &refusal);
+                return;
+            }
+        };
+        state.retry.worked();
+        let same = state.window.as_ref().map(Window::end) == end;
+        let Some(window) = state.window.as_mut().filter(|_| same) else {
+            // The writer was faster.
+            return;
+        };
+        let bytes: usize = read.entries.iter().map(|entry| entry.size).sum();
+        let average = bytes.checked_div(read.entries.len());
+        let last = read.bounds.last_sequence;
+        if window.take_in(read) {
+            let more = window.end().position.sequence < last;
+            state.looked_at = state.looked_at.max(stamp.at);
+            state.looked_into = state.looked_into.max(stamp.told);
+            if more {
+                state.told = state.looked_into + 1;
+            }
+        } else {
+            state.empty(None);
+        }
+        if let Some(average) = average {
+            state.average_bytes = (3 * state.average_bytes + average) / 4;
+        }
+        drop(state);
+        self.tell();
+    }
+
+    /// The numbers of the entries that it has.
+    #[cfg(test)]
+    pub(super) fn held(&self) -> Vec<u64> {
+        let state = self.locked();
+        let window = state.window.as_ref();
+        window.map_or_else(Vec::new, |window| {
+            let all = window.after(window.base().position.sequence, usize::MAX, usize::MAX);
+            all.iter().map(|entry| entry.sequence).collect()
+        })
+    }
+
+    /// Wakes the subscribers.
+    fn tell(&self) {
+        let number = usize::from(self.partition.number);
+        self.news.send_modify(|news| {
+            if news.len() <= number {
+                news.resize(number + 1, 0);
+            }
+            if let Some(news) = news.get_mut(number) {
+                *news += 1;
+            }
+        });
+    }
+
+    fn locked(&self) -> MutexGuard<'_, State> {
+        // Nothing in here panics half-way through a change.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn stamp(&self) -> Stamp {
+        Stamp {
+            generation: self.generation,
+            told: self.told,
+            at: Instant::now(),
+        }
+    }
+
+    /// Begins anew, with nothing or with what is known now.
+    fn empty(&mut self, window: Option<Window>) {
+        self.generation += 1;
+        self.window = window;
+    }
+
+    /// As many entries as will probably make one batch, and the one before them.
+    fn fetch_limit(&self) -> usize {
+        1 + (MAX_BATCH_BYTES / self.average_bytes.max(1)).clamp(1, MAX_FETCH)
+    }
+}
+
+impl fmt::Debug for Tail {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tail")
+            .field("partition", &self.partition)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;
