@@ -64,15 +64,15 @@ impl Named {
         Ok(())
     }
 
-    /// Where it stands. Where it does not stand yet it is put at `ends`: everywhere for a new one, unless the tenant
-    /// has as many as it may; in some partitions for one whose making was broken off.
+    /// Where it stands, and whether it had to be made. Where it does not stand yet it is put at `ends`: everywhere for a
+    /// new one, unless the tenant has as many as it may; in some partitions for one whose making was broken off.
     pub(super) async fn open(
         &self,
         ends: impl AsyncFnOnce() -> Result<BTreeMap<u16, Position>, StoreError>,
-    ) -> Result<BTreeMap<u16, Position>, EventsError> {
+    ) -> Result<(BTreeMap<u16, Position>, bool), EventsError> {
         let stored = self.stored().await?;
         if let Some(all) = stored.iter().copied().collect::<Option<Vec<Position>>>() {
-            return Ok(self.logs.numbers().zip(all).collect());
+            return Ok((self.logs.numbers().zip(all).collect(), false));
         }
         if stored.iter().all(Option::is_none) {
             self.check_limit().await?;
@@ -86,7 +86,7 @@ impl Named {
             }
         }
         self.advance(&missing).await?;
-        Ok(positions)
+        Ok((positions, true))
     }
 
     /// Forgets it. False if there was none.

@@ -202,20 +202,22 @@ impl Events {
         options: SubscribeOptions,
     ) -> Result<Subscription, EventsError> {
         let mut followed = logs.homes(&options.accounts);
-        let (mut keeper, mut share) = (None, None);
+        let (mut keeper, mut share, mut made) = (None, None, false);
         let start = match options.start {
             Start::Latest => Cursor::at(self.latest(logs).await?),
             Start::Earliest => Cursor::at(self.earliest(logs).await?),
             Start::Cursor(text) => self.checked(logs, &text)?,
             Start::Named(name) => {
                 let named = self.named(logs, name);
-                let positions = named.open(async || self.latest(logs).await).await?;
+                let positions;
+                (positions, made) = named.open(async || self.latest(logs).await).await?;
                 keeper = Some(named.keep(positions.clone(), &self.tasks));
                 Cursor::at(positions)
             }
             Start::Shared(name) => {
                 let named = self.named(logs, name);
-                let positions = named.open(async || self.latest(logs).await).await?;
+                let positions;
+                (positions, made) = named.open(async || self.latest(logs).await).await?;
                 keeper = Some(named.clone().keep(positions.clone(), &self.tasks));
                 // It follows what it gets of them, when it gets it.
                 let wanted = std::mem::take(&mut followed);
@@ -237,6 +239,7 @@ impl Events {
             followed,
             share,
             keeper,
+            made,
             filter: Filter {
                 accounts: accounts.map(|account| account.as_str().into()).collect(),
                 kinds: options.kinds,

@@ -39,6 +39,8 @@ pub struct Subscription {
     look_at: Instant,
     /// Whether the first response is still to be sent.
     fresh: bool,
+    /// Whether it is to say that the named subscription was made.
+    made: bool,
     /// None for the gateway's own, which is no traffic.
     counted: Option<Counted>,
     /// Keeps a named subscription from expiring.
@@ -60,6 +62,8 @@ pub(super) struct Reader {
     pub(super) share: Option<Share>,
     /// Keeps a named subscription from expiring.
     pub(super) keeper: Option<DropGuard>,
+    /// Whether the named subscription was made for this one.
+    pub(super) made: bool,
     pub(super) filter: Filter,
     pub(super) max_batch: usize,
     pub(super) heartbeat: Duration,
@@ -72,6 +76,8 @@ pub struct Delivery {
     pub events: Vec<v1::Event>,
     /// The place after them.
     pub cursor: String,
+    /// The first of a named subscription that there was not before.
+    pub made: bool,
 }
 
 /// What [`Subscription::next`] was woken by.
@@ -110,6 +116,7 @@ impl Subscription {
             heartbeat: reader.heartbeat,
             look_at: Instant::now() + reader.heartbeat,
             fresh: true,
+            made: reader.made,
             counted: counts.then(Counted::new),
             _keeper: reader.keeper,
         }
@@ -123,7 +130,11 @@ impl Subscription {
             return Err(EventsError::Draining);
         }
         if std::mem::take(&mut self.fresh) {
-            return Ok(self.deliver(Vec::new()));
+            let made = self.made;
+            return Ok(Delivery {
+                made,
+                ..self.deliver(Vec::new())
+            });
         }
         let silent_until = Instant::now() + self.heartbeat;
         loop {
@@ -186,6 +197,7 @@ impl Subscription {
         Delivery {
             events,
             cursor: cursor.encode(&self.tokens, &self.tenant),
+            made: false,
         }
     }
 }

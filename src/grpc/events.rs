@@ -125,6 +125,7 @@ impl Delivering {
         Some(answer.map(|delivery| v1::SubscribeResponse {
             events: delivery.events,
             cursor: delivery.cursor,
+            subscription_made: delivery.made,
         }))
     }
 

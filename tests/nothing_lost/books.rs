@@ -234,7 +234,8 @@ impl Record {
         // A log that began anew numbers anew. Which accounts are in it is not told.
         self.place.sequences.clear();
         self.top.clear();
-        let losses = ledger.losses() - self.losses_before;
+        // Numbers are never given out twice, so one that begins at the earliest is told of what was lost before it, too.
+        let losses = ledger.losses();
         let allowed = losses * self.partitions;
         let (told, logs) = (self.place.resets, self.partitions);
         if told > allowed {

@@ -294,7 +294,7 @@ impl Reader {
             if begins {
                 record.begin(&ledger);
             }
-            let anew = self.habits.named && asked.is_some_and(|losses| self.losses < losses);
+            let anew = response.subscription_made && !begins;
             if anew {
                 record.begin_anew(&ledger);
             }

@@ -79,7 +79,7 @@ async fn a_store_that_hangs_for_long_costs_nothing() {
 }
 
 #[tokio::test]
-async fn a_store_that_forgets_everything_leaves_a_gap_and_nothing_else() {
+async fn a_store_that_forgets_everything_leaves_at_most_a_gap() {
     let mut redis = RedisServer::start();
     let upstream = Upstream::start().await;
     let gateway = quick(&redis.url(), &upstream).await;
@@ -87,14 +87,12 @@ async fn a_store_that_forgets_everything_leaves_a_gap_and_nothing_else() {
         redis.restart(Data::Lost);
     };
     let books = Books::of(&gateway, &upstream, trouble).await;
-    assert!(!books.gaps.is_empty(), "nobody was told");
-    assert!(
-        books
-            .gaps
-            .iter()
-            .all(|&reason| reason == GapReason::LogReset),
-        "{books:?}"
-    );
+    // The numbers go on, so one that had read all there was misses nothing, and hears of nothing.
+    let reset = |&reason: &GapReason| reason == GapReason::LogReset;
+    assert!(books.gaps.iter().all(reset), "{books:?}");
+    if books.gaps.is_empty() {
+        books.are_whole();
+    }
     books.are_in_order();
     books.miss_one_stretch();
     assert_undisturbed(&upstream);
