@@ -36,7 +36,7 @@
 //! | G4 | Kicked means yield: no login by itself, or one at most where the tenant asks for it | `src/session/transitions.rs` | `src/session/tests/stories.rs` `a_kick_is_taken_back_once_and_the_second_one_parks` |
 //! | G5 | Refused means stop: a permanent refusal parks the session with the reason, until a Login | `src/connectors/tencent/codes.rs` | `src/session/tests/stories.rs` `a_permanent_refusal_parks_until_the_next_login` |
 //! | G6 | Desired state is kept: what was logged in comes back, what was logged out stays out | `src/runtime/record.rs`, `src/runtime/registry.rs` | `src/session/tests/stories.rs` `what_was_logged_out_stays_out`; `tests/store_contract/embedded_faults.rs` `nothing_that_was_answered_is_lost_by_kill_nine` |
-//! | G7 | No event is lost, none is hidden: a push is acknowledged upstream after it is in the log; a reader gets everything after its cursor, or a `Gap` | `src/runtime/session_actor/outbox.rs`, `src/events/place.rs` | `src/runtime/session_actor/tests.rs` `a_push_is_acknowledged_only_after_it_is_stored`; `src/events/subscription/tests.rs` `what_is_not_retained_any_more_is_a_gap`; `tests/grpc_api/events.rs` `a_stalled_subscriber_delays_nobody_and_loses_nothing` |
+//! | G7 | No event is lost, none is hidden: a push is acknowledged upstream after it is in the log; a reader gets everything after its cursor, or a `Gap` | `src/runtime/session_actor/outbox.rs`, `src/events/place.rs` | `src/runtime/session_actor/tests.rs` `a_push_is_acknowledged_only_after_it_is_stored`; `src/events/subscription/tests/mod.rs` `a_resumed_subscription_misses_nothing`; `src/events/subscription/tests/crowd.rs` `one_that_stalls_holds_one_batch_and_delays_nobody`; `tests/grpc_api/events.rs` `a_stalled_subscriber_delays_nobody_and_loses_nothing` |
 //! | G8 | One owner: every write carries its lease's epoch, and the store refuses a stale one | `src/store/mod.rs`, `src/cluster/ownership.rs` | `tests/store_contract/leases.rs` `a_stale_owner_writes_nothing`; `src/runtime/session_actor/tests.rs` `a_lost_lease_closes_the_session_and_stores_nothing_more` |
 //! | G9 | A store that is away is no outage: sockets stay up, events wait in bounded queues, new logins say UNAVAILABLE | `src/events/log/writer.rs` | `src/events/log/tests.rs` `a_store_that_is_away_or_full_is_waited_for`; `tests/store_contract/redis_faults.rs` `a_server_that_stops_and_goes_on_loses_nothing` |
 //! | G10 | Tenants are walls: keys are scoped, tokens are a tenant's own, credentials are sealed and never shown | `src/tenants/directory.rs`, `src/store/seal.rs` | `tests/grpc_api/events.rs` `tenants_do_not_see_each_other`; `tests/grpc_api.rs` `nobody_gets_anywhere_without_a_key` |
@@ -95,9 +95,12 @@
 //! 3. The writer seals the events, if the tenant asks for that, and commits groups under the lease's epoch. While the
 //!    store is away it tries again and its queue fills; then pushes are left unacknowledged, and are fetched from the
 //!    upstream later.
-//! 4. When it is stored, the acknowledgement goes upstream, and the hub tells the subscriptions that the log has grown.
-//! 5. Each subscription reads the log at its own pace, one batch when its stream has room. What is gone from the log
-//!    is told as a `Gap`. The cursor of a batch stands behind its last event.
+//! 4. When it is stored, the acknowledgement goes upstream, and the hub wakes the subscriptions. On this replica they
+//!    find the event in the log's tail, a bounded memory that all of them share; another replica hears from the store
+//!    that the log has grown ([`events::follower`]), and reads it once into the tail of its own.
+//! 5. Each subscription goes on at its own pace, one batch when its stream has room. Who is behind the tail reads the
+//!    log alone until it has caught up. What is gone from the log is told as a `Gap`. The cursor of a batch stands
+//!    behind its last event.
 //!
 //! All the time an event of the replica's own goes this way, through a partition that is no tenant's
 //! ([`events::canary`]). While none comes through, the replica is not ready, whatever the store answers.

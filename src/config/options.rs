@@ -180,12 +180,14 @@ section! {
 }
 
 section! {
-    /// The keys that seal credentials in the store: AES-256 keys, 32 random bytes each, written in base64 or
-    /// hexadecimal (`openssl rand -base64 32`). Required for "redis". Default for "embedded": a key file that is
-    /// made beside the database file at the first start, imgate.key for imgate.redb, whose key has the name "file".
+    /// The keys that seal credentials in the store, and that cursors and page tokens are made under: AES-256 keys, 32
+    /// random bytes each, written in base64 or hexadecimal (`openssl rand -base64 32`). Required for "redis". Default
+    /// for "embedded": a key file that is made beside the database file at the first start, imgate.key for imgate.redb,
+    /// whose key has the name "file".
     pub(super) struct SealOptions {
         /// The name of the key that seals; the others only open. To rotate, add a key, make it active, and take
-        /// the old one out once every session has been written anew and no log keeps events that it has sealed.
+        /// the old one out once every session has been written anew and no log keeps events that it has sealed. A
+        /// cursor that was made under a key that was taken out is refused.
         pub(super) active: Option<String> = optional("k1".to_owned()),
         /// The keys by name: letters, digits and dashes, at most 32.
         pub(super) keys: Option<BTreeMap<String, SecretRef>> = optional(BTreeMap::from([

@@ -17,7 +17,7 @@ use crate::error::{Classified, ErrorKind};
 use crate::proto::v1;
 use crate::runtime::supervisor::Tasks;
 use crate::store::seal::Sealer;
-use crate::store::{LogBounds, Position, Store, StoreError};
+use crate::store::{LogBounds, LogRead, Position, Store, StoreError};
 use crate::tenants::token::{TokenError, Tokens};
 use crate::types::{AccountId, PartitionId, SessionKey, TenantId};
 
@@ -310,13 +310,22 @@ impl Events {
         Ok(logs.numbers().zip(bounds.into_iter().map(end)).collect())
     }
 
+    /// Before the oldest entries that there are. What was lost before them is not asked for.
     async fn earliest(&self, logs: &TenantLogs) -> Result<BTreeMap<u16, Position>, StoreError> {
-        let begin = |bounds: LogBounds| Position {
-            log: bounds.log,
-            sequence: bounds.first_sequence.saturating_sub(1),
+        let all = logs.numbers().map(|number| {
+            let partition = logs.partition(number);
+            async move { self.store.read(&partition, 0, 1).await }
+        });
+        let begin = |read: LogRead| {
+            let oldest = read.entries.first();
+            let before = oldest.map(|oldest| oldest.sequence.saturating_sub(1));
+            Position {
+                log: read.bounds.log,
+                sequence: before.unwrap_or(read.bounds.last_sequence),
+            }
         };
-        let bounds = self.bounds(logs).await?;
-        Ok(logs.numbers().zip(bounds.into_iter().map(begin)).collect())
+        let reads = try_join_all(all).await?;
+        Ok(logs.numbers().zip(reads.into_iter().map(begin)).collect())
     }
 
     /// A cursor that the tenant brings.

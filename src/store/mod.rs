@@ -46,7 +46,9 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
 
     /// Writes a batch as a whole or not at all: records and sends are saved and events appended, or nothing is.
     /// Refused with [`StoreError::Fenced`] unless `lease.epoch` is the latest given out for the partition. A batch
-    /// with the ID of the last one that was written is not written again: it answers as that one did.
+    /// with the ID of the last one that was written is not written again: it answers as that one did. One that comes
+    /// after a later one of its writer is refused as well: a first try that was held up on its way, and whose retry
+    /// was written, would undo what came since.
     async fn commit(&self, lease: &Lease, batch: &Batch) -> Result<Committed, StoreError>;
 
     /// One session's record.
@@ -194,8 +196,9 @@ pub enum Renewal {
 /// What one commit writes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Batch {
-    /// A random number that a retry of the same batch keeps: whatever became of the first try, it is written once.
-    pub id: u64,
+    /// Which of its writer's batches it is. A retry of the same batch keeps it: whatever became of the first try, it is
+    /// written once.
+    pub id: BatchId,
     /// The owner's clock, kept with each event.
     pub now: UnixMillis,
     /// Where the owner has seen the log end; the default if it does not know. A store that has lost the log, or its
@@ -208,6 +211,39 @@ pub struct Batch {
     pub sends: Vec<StoredSend>,
     /// Event payloads to append, in order.
     pub events: Vec<Vec<u8>>,
+}
+
+/// Which batch of which writer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BatchId {
+    /// A random number of the writer; 0 for a batch without an ID, which is written whenever it comes.
+    pub writer: u64,
+    /// Grows with each batch of the writer.
+    pub number: u64,
+}
+
+impl BatchId {
+    /// What a batch of this ID is after the `last` that was written.
+    fn after(self, last: Self) -> Arrival {
+        if self.writer == 0 || self.writer != last.writer || self.number > last.number {
+            Arrival::New
+        } else if self.number == last.number {
+            Arrival::Again
+        } else {
+            Arrival::Late
+        }
+    }
+}
+
+/// How a batch comes to a store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Arrival {
+    /// It is to be written.
+    New,
+    /// It is the last one that was written.
+    Again,
+    /// Its writer has had a later one written since.
+    Late,
 }
 
 /// One session's record as stored.

@@ -57,7 +57,7 @@ async fn everything_that_is_known_is_known_after_a_restart() {
     let store = open(&path);
     let lease = owned(&store, &here()).await;
     let batch = Batch {
-        id: 7,
+        id: batch_id(7),
         sends: vec![send("bot", "id", "record")],
         ..events(["12345", "123", "1"])
     };

@@ -9,8 +9,8 @@ use imgate::store::memory::MemoryStore;
 use imgate::store::metrics::{Backend, Measured};
 use imgate::store::redis::{RedisOptions, RedisStore};
 use imgate::store::{
-    Batch, Claim, Committed, Lease, LogEntry, LogId, Position, Retention, Store, StoreError,
-    StoredSend, StoredSession, Trimmed,
+    Batch, BatchId, Claim, Committed, Lease, LogEntry, LogId, Position, Retention, Store,
+    StoreError, StoredSend, StoredSession, Trimmed,
 };
 use imgate::types::{AccountId, Epoch, PartitionId, ReplicaId, TenantId, UnixMillis};
 
@@ -128,6 +128,15 @@ pub(crate) async fn trim(store: &Shared, lease: &Lease, retention: Retention) ->
     let Trimmed { dropped, more } = store.trim(lease, &retention).await.unwrap();
     assert!(!more, "not done after {dropped}");
     dropped
+}
+
+/// The batch of this number of one writer.
+pub(crate) fn batch_id(number: u64) -> BatchId {
+    BatchId {
+        // A neighbour of others that a floating point number cannot tell apart.
+        writer: u64::MAX - 1,
+        number,
+    }
 }
 
 pub(crate) fn events<const N: usize>(payloads: [&str; N]) -> Batch {

@@ -1,7 +1,7 @@
 //! The contract's part on the log: reads, what retention drops, batches that come twice, and logs that lost entries.
 
 use futures_util::future::join_all;
-use imgate::store::{Batch, LogBounds, LogId, Retention};
+use imgate::store::{Batch, BatchId, LogBounds, LogId, Retention};
 use imgate::types::UnixMillis;
 
 use crate::fixture::*;
@@ -313,7 +313,7 @@ pub(crate) async fn a_long_trim_goes_in_steps(store: Shared) {
 pub(crate) async fn a_batch_that_comes_again_is_written_once(store: Shared) {
     let lease = owned(&store, &here()).await;
     let first = Batch {
-        id: 7,
+        id: batch_id(7),
         records: vec![session("bot", "first")],
         sends: vec![send("bot", "id", "first")],
         ..events(["a", "b"])
@@ -339,24 +339,40 @@ pub(crate) async fn a_batch_that_comes_again_is_written_once(store: Shared) {
     let expected = [(1, "a".to_owned()), (2, "b".to_owned())];
     assert_eq!(log(&store, &here()).await, expected);
 
-    // It is the last one only that can come again.
     let second = Batch {
-        id: u64::MAX,
+        id: batch_id(8),
         records: vec![session("bot", "second")],
         ..Batch::default()
     };
     let quiet = store.commit(&again, &second).await.unwrap();
     assert_eq!(quiet, answer);
     assert_eq!(store.commit(&again, &second).await.unwrap(), answer);
-    // Neighbours that a floating point number cannot tell apart.
+    // A try that was held up for so long that its retry and another batch were written comes too late.
+    assert_eq!(
+        fenced(store.commit(&again, &first).await, &again),
+        Some(again.epoch)
+    );
     let third = Batch {
-        id: u64::MAX - 1,
+        id: batch_id(u64::MAX),
         ..events(["c"])
     };
     let answer = store.commit(&again, &third).await.unwrap();
     assert_eq!(answer.last_sequence, 3);
+    for late in [&first, &second] {
+        fenced(store.commit(&again, late).await, &again);
+    }
     let sessions = store.sessions(&here()).await.unwrap();
     assert_eq!(sessions, [session("bot", "second")]);
+    // Another writer counts for itself.
+    let id = BatchId {
+        writer: u64::MAX,
+        number: 1,
+    };
+    let other = Batch {
+        id,
+        ..events(["d"])
+    };
+    assert_eq!(store.commit(&again, &other).await.unwrap().last_sequence, 4);
 
     // A partition's batches are its own.
     let other = partition("tenant", 4);
@@ -372,7 +388,7 @@ pub(crate) async fn batches_without_an_id_are_all_written(store: Shared) {
         assert_eq!(committed.last_sequence, sequence);
     }
     let named = Batch {
-        id: 7,
+        id: batch_id(7),
         ..events(["y"])
     };
     assert_eq!(store.commit(&lease, &named).await.unwrap().last_sequence, 4);
@@ -384,7 +400,7 @@ pub(crate) async fn retries_of_many_at_once_are_written_once(store: Shared) {
     let lease = owned(&store, &here()).await;
     for id in 1..=20 {
         let batch = Batch {
-            id,
+            id: batch_id(id),
             ..events(["x", "y"])
         };
         let tries = (0..5).map(|_| store.commit(&lease, &batch));

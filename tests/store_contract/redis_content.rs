@@ -255,7 +255,7 @@ async fn what_an_earlier_version_wrote_is_read() {
     let read = store.read(&here(), 0, 10).await.unwrap();
     assert_eq!((read.entries.len(), read.bounds.first_sequence), (3, 5));
     let batch = Batch {
-        id: 1,
+        id: batch_id(1),
         ..events(["next"])
     };
     let committed = store.commit(&lease, &batch).await.unwrap();

@@ -54,7 +54,7 @@ async fn a_server_that_stops_and_goes_on_loses_nothing() {
     assert!(asked.elapsed() < Duration::from_secs(3));
     // A write without an answer may or may not have been done: it is tried again.
     let during = Batch {
-        id: 7,
+        id: batch_id(7),
         ..events(["during"])
     };
     is_away(store.commit(&lease, &during).await);
@@ -245,7 +245,7 @@ async fn a_full_server_lets_members_share_on() {
     let store = connect(&server).await;
     let lease = owned(&store, &here()).await;
     let batch = Batch {
-        id: 7,
+        id: batch_id(7),
         ..events(["x"])
     };
     let written = store.commit(&lease, &batch).await.unwrap();

@@ -56,7 +56,7 @@ async fn only_growth_is_told() {
     let stale = owned(&store, &here()).await;
     let lease = owned(&store, &here()).await;
     let first = Batch {
-        id: 1,
+        id: batch_id(1),
         ..events(["before"])
     };
     store.commit(&lease, &first).await.unwrap();

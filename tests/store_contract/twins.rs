@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use imgate::store::memory::MemoryStore;
-use imgate::store::{Batch, Claim, Lease, LogBounds, LogId, Position, Retention, StoreError};
+use imgate::store::{
+    Batch, BatchId, Claim, Lease, LogBounds, LogId, Position, Retention, StoreError,
+};
 use imgate::types::{AccountId, Epoch, MemberId, PartitionId, TenantId, UnixMillis};
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
@@ -254,7 +256,10 @@ fn random_batch(rng: &mut StdRng) -> Batch {
         .collect();
     Batch {
         // Few, so that some come twice in a row.
-        id: rng.random_range(0..4),
+        id: BatchId {
+            writer: rng.random_range(0..3),
+            number: rng.random_range(0..4),
+        },
         now: UnixMillis(rng.random_range(0..1000)),
         seen: at(LogId(0), rng.random_range(0..60)),
         records,

@@ -128,6 +128,12 @@ impl Books {
         assert_eq!(self.gaps, []);
     }
 
+    /// Whether an account misses anything.
+    pub(crate) fn miss_any(&self) -> bool {
+        let misses = |seen: &Vec<u64>| (0..self.sent).any(|one| !seen.contains(&one));
+        self.seen.values().any(misses)
+    }
+
     /// What an account misses, if anything, was sent at one time.
     pub(crate) fn miss_one_stretch(&self) {
         for (account, seen) in &self.seen {

@@ -13,9 +13,12 @@ use super::sync::{Position, fingerprint};
 /// what a further push had that cannot be fetched is given up.
 const TRACKED: usize = 8192;
 
-/// What was pushed on this connection and not passed on.
+/// What was pushed on this connection and not passed on. Seldom anything: then it is nothing.
 #[derive(Debug, Default)]
-pub(super) struct LeftOut {
+pub(super) struct LeftOut(Option<Box<Tracked>>);
+
+#[derive(Debug, Default)]
+struct Tracked {
     /// One-to-one messages, and whether they have been told: not again with their push.
     messages: BTreeMap<u64, bool>,
     /// How much of a push that will be repeated cannot be fetched, by the fingerprint of its body.
@@ -30,33 +33,35 @@ impl LeftOut {
             return lost;
         }
         self.keep_track(push, position);
-        if lost == 0 || self.owed.contains_key(&push.body) {
+        let owed = &mut self.0.get_or_insert_default().owed;
+        if lost == 0 || owed.contains_key(&push.body) {
             return 0;
         }
-        if self.owed.len() >= TRACKED {
+        if owed.len() >= TRACKED {
             return lost;
         }
-        self.owed.insert(push.body, lost);
+        owed.insert(push.body, lost);
         0
     }
 
     /// A push waits until what came before it is fetched, which may bring its messages too, or have them forgotten that
     /// were told already.
     pub(super) fn keep_track(&mut self, push: &Held, position: &Position) {
+        let messages = &mut self.0.get_or_insert_default().messages;
         for entry in &push.entries {
             if let Parsed::C2c { message, .. } = entry
-                && self.messages.len() < TRACKED
+                && messages.len() < TRACKED
             {
                 let hash = fingerprint(&message.id);
-                *self.messages.entry(hash).or_default() |= position.knows(hash);
+                *messages.entry(hash).or_default() |= position.knows(hash);
             }
         }
     }
 
     /// Catch-up has brought a message.
     pub(super) fn fetched(&mut self, message_id: &str) {
-        if !self.messages.is_empty()
-            && let Some(fetched) = self.messages.get_mut(&fingerprint(message_id))
+        if let Some(tracked) = &mut self.0
+            && let Some(fetched) = tracked.messages.get_mut(&fingerprint(message_id))
         {
             *fetched = true;
         }
@@ -64,22 +69,28 @@ impl LeftOut {
 
     /// A push is passed on: what catch-up has brought meanwhile is taken out of it.
     pub(super) fn take_up(&mut self, push: &mut Held) {
-        self.owed.remove(&push.body);
-        if !self.messages.is_empty() {
-            push.entries.retain(|entry| match entry {
-                Parsed::C2c { message, .. } => {
-                    self.messages.remove(&fingerprint(&message.id)) != Some(true)
-                }
-                Parsed::Group { .. } | Parsed::Kick(_) | Parsed::Notice(_) => true,
-            });
+        let Some(tracked) = &mut self.0 else {
+            return;
+        };
+        tracked.owed.remove(&push.body);
+        push.entries.retain(|entry| match entry {
+            Parsed::C2c { message, .. } => {
+                tracked.messages.remove(&fingerprint(&message.id)) != Some(true)
+            }
+            Parsed::Group { .. } | Parsed::Kick(_) | Parsed::Notice(_) => true,
+        });
+        if tracked.owed.is_empty() && tracked.messages.is_empty() {
+            self.0 = None;
         }
     }
 
     /// The connection is gone, with these pushes still waiting: nothing is repeated any more. Answers how much is gone
     /// for good.
     pub(super) fn disconnected(&mut self, held: impl IntoIterator<Item = Held>) -> u64 {
-        self.messages.clear();
-        let owed: u64 = std::mem::take(&mut self.owed).into_values().sum();
+        let owed: u64 = self
+            .0
+            .take()
+            .map_or(0, |tracked| tracked.owed.values().sum());
         owed + held.into_iter().map(|push| unfetchable(&push)).sum::<u64>()
     }
 }

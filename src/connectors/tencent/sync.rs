@@ -19,10 +19,10 @@ pub struct Position {
     /// The upstream's catch-up cookie; empty before the first catch-up.
     pub cookie: String,
     groups: BTreeMap<String, u64>,
-    /// Of messages that do not come again by catch-up, oldest first.
+    /// First of messages that do not come again by catch-up, then of those that do; each oldest first.
     recent: VecDeque<u64>,
-    /// Of messages that do, oldest first.
-    pushed: VecDeque<u64>,
+    /// How many are the latter.
+    pushed: usize,
 }
 
 /// How a group's message relates to what has been read of the group.
@@ -39,12 +39,14 @@ pub enum GroupOrder {
 impl Position {
     /// From the record; what cannot be read starts anew, which costs repeats at the most.
     pub fn from_record(record: TencentSync) -> Self {
+        let surplus = record.recent.len().saturating_sub(PUSHED);
+        let recent: VecDeque<u64> = record.recent.into_iter().skip(surplus).collect();
         Self {
             cookie: record.cookie,
             groups: record.groups.into_iter().collect(),
-            recent: VecDeque::new(),
             // Which of them come again the first catch-up shows.
-            pushed: record.recent.into_iter().rev().take(PUSHED).rev().collect(),
+            pushed: recent.len(),
+            recent,
         }
     }
 
@@ -57,7 +59,7 @@ impl Position {
                 .iter()
                 .map(|(group, seq)| (group.clone(), *seq))
                 .collect(),
-            recent: self.recent.iter().chain(&self.pushed).copied().collect(),
+            recent: self.recent.iter().copied().collect(),
         }
     }
 
@@ -67,10 +69,9 @@ impl Position {
         if self.knows(hash) {
             return false;
         }
-        self.pushed.push_back(hash);
-        if self.pushed.len() > PUSHED {
-            self.pushed.pop_front();
-        }
+        self.recent.push_back(hash);
+        // The oldest of too many counts as one that does not come again.
+        self.pushed = PUSHED.min(self.pushed + 1);
         self.trim();
         true
     }
@@ -81,27 +82,25 @@ impl Position {
         if self.knows(hash) {
             return false;
         }
-        self.recent.push_back(hash);
+        self.recent.insert(self.recent.len() - self.pushed, hash);
         self.trim();
         true
     }
 
     /// Catch-up has come to its end: the cookie is behind all that was pushed before.
     pub fn caught_up(&mut self) {
-        self.recent.append(&mut self.pushed);
+        self.pushed = 0;
         self.trim();
     }
 
     /// Whether an identity with this fingerprint is remembered.
     pub(super) fn knows(&self, hash: u64) -> bool {
-        self.pushed.contains(&hash) || self.recent.contains(&hash)
+        self.recent.contains(&hash)
     }
 
     fn trim(&mut self) {
-        let room = REMEMBERED
-            .saturating_sub(self.pushed.len())
-            .max(LEAST_RECENT);
-        let surplus = self.recent.len().saturating_sub(room);
+        let most = REMEMBERED.max(self.pushed + LEAST_RECENT);
+        let surplus = self.recent.len().saturating_sub(most);
         self.recent.drain(..surplus);
     }
 

@@ -15,7 +15,7 @@ use crate::events::payload;
 use crate::runtime::supervisor::Tasks;
 use crate::store::seal::SealError;
 use crate::store::{
-    Batch, Committed, Lease, Position, Store, StoreError, StoredSend, StoredSession,
+    Batch, BatchId, Committed, Lease, Position, Store, StoreError, StoredSend, StoredSession,
 };
 use crate::types::{Epoch, PartitionId, WallClock};
 
@@ -32,6 +32,8 @@ pub(super) struct Writer {
     /// How many events were appended, for the trimmer.
     appended: watch::Sender<u64>,
     meter: Meter,
+    /// The last batch.
+    batch: BatchId,
     /// The epoch that the store refused: nothing is written under it again.
     refused: Option<Epoch>,
     /// Where this writer has seen the log end in the present hold of the partition.
@@ -73,6 +75,10 @@ impl Writer {
             appends,
             stuck,
             appended,
+            batch: BatchId {
+                writer: rand::random_range(1..=u64::MAX),
+                number: 0,
+            },
             refused: None,
             seen: Position::default(),
             corrupt: false,
@@ -151,9 +157,10 @@ impl Writer {
     }
 
     /// What a group writes. Only the store gets sealed events: who reads with this replica gets them as they are.
-    fn batch(&self, group: &[Append]) -> Result<Batch, SealError> {
+    fn batch(&mut self, group: &[Append]) -> Result<Batch, SealError> {
+        self.batch.number += 1;
         let mut batch = Batch {
-            id: rand::random_range(1..=u64::MAX),
+            id: self.batch,
             ..Batch::default()
         };
         for append in group {

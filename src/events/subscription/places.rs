@@ -315,6 +315,8 @@ impl Places {
         let (number, position) = (place.number(), stand.mark.position);
         let share = self.share.as_ref();
         if !share.is_none_or(|share| share.confirm(number, position, !events.is_empty())) {
+            // It may be wanted again before it is looked at.
+            place.stirred = true;
             return Step::Moved;
         }
         place.stand = stand;

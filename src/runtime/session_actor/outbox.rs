@@ -47,7 +47,7 @@ pub(super) struct Outbox {
     /// Some of `sends` is waited for.
     prompt: bool,
     events: Vec<Gathered>,
-    given_up: Option<GivenUp>,
+    given_up: Option<Box<GivenUp>>,
     acks: Vec<PushAck>,
     sends: Vec<SendWrite>,
     deferred: Vec<Deferred>,
@@ -286,10 +286,13 @@ impl Outbox {
 
     /// Events that were before `place` of those that wait are not stored, and will not be.
     fn give_up(&mut self, place: usize, count: u64, now: UnixMillis) {
-        let given_up = self.given_up.get_or_insert(GivenUp {
-            place,
-            count: 0,
-            since: now,
+        let given_up = self.given_up.get_or_insert_with(|| {
+            let (count, since) = (0, now);
+            Box::new(GivenUp {
+                place,
+                count,
+                since,
+            })
         });
         given_up.place = given_up.place.min(place);
         given_up.count += count;

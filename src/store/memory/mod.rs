@@ -16,8 +16,8 @@ use tokio::time::Instant;
 use self::partition::{Held, Partition};
 use super::shares::Shares;
 use super::{
-    Batch, Claim, Committed, Lease, LogBounds, LogRead, Position, Renewal, Retention, Store,
-    StoreError, StoredSend, StoredSession, StoredSubscription, Trimmed,
+    Arrival, Batch, Claim, Committed, Lease, LogBounds, LogRead, Position, Renewal, Retention,
+    Store, StoreError, StoredSend, StoredSession, StoredSubscription, Trimmed,
 };
 use crate::types::{AccountId, Epoch, MemberId, PartitionId, ReplicaId, TenantId, UnixMillis};
 
@@ -247,9 +247,13 @@ impl Store for MemoryStore {
             state.check_fence(lease)?;
             state.check_space()?;
             let entry = state.partition(&lease.partition);
-            let written = entry.write(batch);
+            let arrival = entry.write(batch);
             let end = entry.end();
-            state.commits.extend(written.then_some(batch.events.len()));
+            match arrival {
+                Arrival::New => state.commits.push(batch.events.len()),
+                Arrival::Again => {}
+                Arrival::Late => return Err(StoreError::fenced(lease, Some(lease.epoch))),
+            }
             if state.lost_answers > 0 {
                 state.lost_answers -= 1;
                 return Err(StoreError::Unavailable("told to lose the answer".into()));

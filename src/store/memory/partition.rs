@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, VecDeque};
 use tokio::time::Instant;
 
 use crate::store::{
-    Batch, Lease, LogBounds, LogEntry, LogId, LogRead, Position, Retention, StoredSend,
-    StoredSession, StoredSubscription, TRIM_ENTRIES, Trimmed,
+    Arrival, Batch, BatchId, Lease, LogBounds, LogEntry, LogId, LogRead, Position, Retention,
+    StoredSend, StoredSession, StoredSubscription, TRIM_ENTRIES, Trimmed,
 };
 use crate::types::{AccountId, Epoch, UnixMillis};
 
@@ -17,7 +17,7 @@ pub(super) struct Partition {
     pub(super) epoch: Option<Epoch>,
     sessions: BTreeMap<AccountId, Vec<u8>>,
     sends: BTreeMap<(AccountId, String), Vec<u8>>,
-    last_batch: u64,
+    last_batch: BatchId,
     end: Position,
     /// The last sequence that trimming has left behind.
     trimmed: u64,
@@ -40,10 +40,11 @@ impl Partition {
         self.end
     }
 
-    /// Writes a batch, unless it is the last one that was written. Answers whether it did.
-    pub(super) fn write(&mut self, batch: &Batch) -> bool {
-        if batch.id != 0 && batch.id == self.last_batch {
-            return false;
+    /// Writes a batch if it is a new one.
+    pub(super) fn write(&mut self, batch: &Batch) -> Arrival {
+        let arrival = batch.id.after(self.last_batch);
+        if arrival != Arrival::New {
+            return arrival;
         }
         if !batch.events.is_empty() {
             self.end = batch.begins_after(self.end);
@@ -73,7 +74,7 @@ impl Partition {
             }
         }
         self.last_batch = batch.id;
-        true
+        Arrival::New
     }
 
     pub(super) fn session(&self, account: &AccountId) -> Option<Vec<u8>> {
@@ -158,7 +159,7 @@ impl Partition {
                 self.end.sequence = newest.map_or(self.trimmed, |newest| newest.sequence);
             }
         }
-        self.last_batch = 0;
+        self.last_batch = BatchId::default();
     }
 
     pub(super) fn subscription(&self, name: &str) -> Option<Position> {

@@ -3,6 +3,7 @@
 use std::slice;
 
 use super::*;
+use crate::store::BatchId;
 use crate::types::TenantId;
 
 const TTL: Duration = Duration::from_secs(10);
@@ -100,7 +101,10 @@ async fn lost_entries_are_the_newest_and_trimmed_ones_stay_trimmed() {
     };
     let append = async |seen, count| {
         let batch = Batch {
-            id: 7,
+            id: BatchId {
+                writer: 7,
+                number: 1,
+            },
             seen,
             events: vec![b"event".to_vec(); count],
             ..Batch::default()

@@ -21,7 +21,7 @@ pub(super) enum Part {
     /// Stream of events, with the IDs `<sequence>-0` and the fields `t` (the owner's time) and `p` (payload).
     Log,
     /// Hash: `log`, the log's identity; `last`, its last sequence; `first`, where the last trim left it beginning, 1 if
-    /// none did; `bytes`, the sum of its payloads; `batch`, the ID of the last batch.
+    /// none did; `bytes`, the sum of its payloads; `batch`, writer and number of the last batch.
     Meta,
     /// Hash of `<bytes of the account>:<account><client's message ID>` to what is remembered of the send.
     Sends,

@@ -30,7 +30,8 @@ pub(super) async fn commit(
     ];
     let mut call = invocation(&SCRIPTS.commit, place, parts);
     call.arg(lease.epoch.0)
-        .arg(batch.id)
+        .arg(batch.id.writer)
+        .arg(batch.id.number)
         .arg(batch.now.0)
         .arg(LogId::random().0)
         .arg(batch.seen.log.0)

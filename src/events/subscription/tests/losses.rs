@@ -126,7 +126,7 @@ async fn numbers_that_were_given_out_again_at_once_are_a_gap_for_live_ones() {
 async fn a_log_that_was_lost_whole_goes_on_for_who_had_seen_it() {
     let world = world(1);
     numbered(&world, 1..=5).await;
-    let at_5 = cursor_at(&world, 5).await;
+    let (at_3, at_5) = (cursor_at(&world, 3).await, cursor_at(&world, 5).await);
     let mut live = world.resume(&at_5).await;
     assert!(live.next().now_or_never().is_none());
     world.store.lose_data();
@@ -136,6 +136,11 @@ async fn a_log_that_was_lost_whole_goes_on_for_who_had_seen_it() {
     world.add(0, &["6"]).await;
     assert_eq!(all(&mut live).await, ["6"]);
     assert_eq!(all(&mut resumed).await, ["6"]);
+    // Who had not seen it is told; who begins with what there is does not ask for it.
+    let mut behind = world.resume(&at_3).await;
+    assert_eq!(all(&mut behind).await, ["gap LOG_RESET 4-5 2", "6"]);
+    let mut earliest = world.open(Start::Earliest).await;
+    assert_eq!(all(&mut earliest).await, ["6"]);
 }
 
 #[tokio::test(start_paused = true)]

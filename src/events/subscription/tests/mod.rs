@@ -480,8 +480,8 @@ async fn a_named_subscription_stands_where_it_was_acknowledged() {
 async fn a_dropped_subscription_leaves_nothing_behind() {
     let world = world(1);
     let mut live = world.open(Start::Latest).await;
-    world.add_elsewhere_later(0, &["a"]).await;
     world.store.set_hanging(true);
+    world.add_elsewhere_later(0, &["a"]).await;
     assert!(live.next().now_or_never().is_none());
     drop(live);
     assert_eq!(Arc::strong_count(&world.store), 2);

@@ -25,8 +25,8 @@ const PARTITIONS: TableDefinition<'_, Place<'static>, (u64, u64, u64)> =
 /// A file of a version that trimmed by sequences only does not have it until the next write.
 const EXTENTS: TableDefinition<'_, Place<'static>, (u64, u64, u64)> =
     TableDefinition::new("extents");
-/// Partition to the ID of the last batch.
-const BATCHES: TableDefinition<'_, Place<'static>, u64> = TableDefinition::new("batches");
+/// Partition to writer and number of the last batch.
+const BATCHES: TableDefinition<'_, Place<'static>, (u64, u64)> = TableDefinition::new("batches");
 /// Partition and account to the record.
 const SESSIONS: TableDefinition<'_, Named<'static>, &[u8]> = TableDefinition::new("sessions");
 /// Partition, account and client's message ID to what is remembered of the send.
@@ -52,7 +52,7 @@ struct Row {
 pub(super) struct Tables<'txn> {
     partitions: Table<'txn, Place<'static>, (u64, u64, u64)>,
     extents: Table<'txn, Place<'static>, (u64, u64, u64)>,
-    batches: Table<'txn, Place<'static>, u64>,
+    batches: Table<'txn, Place<'static>, (u64, u64)>,
     sessions: Table<'txn, Named<'static>, &'static [u8]>,
     sends: Table<'txn, Sent<'static>, &'static [u8]>,
     log: Table<'txn, Sequence<'static>, (u64, &'static [u8])>,

@@ -3,7 +3,9 @@
 use redb::{ReadTransaction, ReadableTable as _};
 
 use super::{SENDS, SESSIONS, Step, Tables, place, row, written};
-use crate::store::{Batch, Committed, Lease, StoreError, StoredSend, StoredSession};
+use crate::store::{
+    Arrival, Batch, BatchId, Committed, Lease, StoreError, StoredSend, StoredSession,
+};
 use crate::types::{AccountId, PartitionId};
 
 impl Tables<'_> {
@@ -20,10 +22,16 @@ impl Tables<'_> {
         }
         let place = place(partition);
         let last = self.batches.get(place)?.map(|id| id.value());
-        if batch.id == 0 || last != Some(batch.id) {
-            self.append(partition, &mut row, batch)?;
-            self.save(partition, batch)?;
-            self.batches.insert(place, batch.id)?;
+        let (writer, number) = last.unwrap_or_default();
+        match batch.id.after(BatchId { writer, number }) {
+            Arrival::New => {
+                self.append(partition, &mut row, batch)?;
+                self.save(partition, batch)?;
+                let id = (batch.id.writer, batch.id.number);
+                self.batches.insert(place, id)?;
+            }
+            Arrival::Again => {}
+            Arrival::Late => return Ok(Err(StoreError::fenced(lease, Some(lease.epoch)))),
         }
         Ok(Ok(Committed {
             log: row.log,
