@@ -34,17 +34,18 @@ impl Protocol {
 
     /// A frame cannot be read: it may have brought anything.
     pub(super) fn unreadable(&mut self, now: Now, bytes: &[u8], error: FrameError) {
-        if let FrameError::TooLarge { about, .. } = error {
-            if about.is_some_and(|about| self.is_answer_too_large(now, about)) {
-                return;
-            }
-            // It cannot be acknowledged, so the upstream may repeat it: told once.
-            let identity = format!("frame-{}-{:08x}", bytes.len(), crc32fast::hash(bytes));
-            if !self.position.pushed(&identity) {
-                return;
-            }
+        if let FrameError::TooLarge {
+            about: Some(about), ..
+        } = error
+            && self.is_answer_too_large(now, about)
+        {
+            return;
         }
-        self.miss(now);
+        // It cannot be acknowledged, so the upstream may repeat it: told once.
+        let identity = format!("frame-{}-{:08x}", bytes.len(), crc32fast::hash(bytes));
+        if self.position.pushed(&identity) {
+            self.miss(now);
+        }
     }
 
     /// Whether what is too large is an answer: whoever waits for it has to do without.
