@@ -30,6 +30,12 @@ pub struct Entry {
 pub struct Print(pub u32);
 
 impl Print {
+    /// The fingerprint of what the store has, without a word if that does not open.
+    pub(super) fn of_stored(partition: &PartitionId, sealer: &Sealer, stored: &LogEntry) -> Self {
+        let opened = payload::unwrap(sealer, &partition.tenant, &stored.payload);
+        opened.map_or_else(|_| Self::of(&stored.payload), |encoded| Self::of(&encoded))
+    }
+
     /// CRC-32 is stable over versions and machines, as cursors need it, and no store loses its entries on purpose.
     fn of(encoded: &[u8]) -> Self {
         Self(crc32fast::hash(encoded).max(1))

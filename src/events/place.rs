@@ -82,10 +82,14 @@ impl From<Mark> for Stand {
     }
 }
 
-/// Takes at most `max_events` events out of a read that began with the entry at the stand, if it is there, and moves
-/// the stand behind the last entry that was looked at. What cannot be had any more becomes a gap.
+/// Takes at most `max_events` events out of a read that began at the stand, and moves the stand behind the last entry
+/// that was looked at. What cannot be had any more becomes a gap.
 pub(super) fn take(stand: &mut Stand, read: Read, filter: &Filter, max_events: usize) -> Taken {
-    let Read { entries, bounds } = read;
+    let Read {
+        anchor,
+        entries,
+        bounds,
+    } = read;
     let position = stand.mark.position;
     if bounds.log != position.log {
         return other_log(stand, bounds);
@@ -93,24 +97,21 @@ pub(super) fn take(stand: &mut Stand, read: Read, filter: &Filter, max_events: u
     if position.sequence > bounds.last_sequence {
         return ends_short(stand, bounds.last_sequence);
     }
-    let anchor = entries.first();
-    if let Some(anchor) = anchor.filter(|entry| entry.sequence == position.sequence) {
+    if let Some(anchor) = anchor {
         // It was not there when the log ended short of it.
         let given_out_again = stand
             .mark
             .print
-            .map_or_else(|| stand.short.is_some(), |print| print != anchor.print);
+            .map_or_else(|| stand.short.is_some(), |print| print != anchor);
         if given_out_again {
-            return rewritten(stand, anchor, bounds);
+            let place = stand.short.unwrap_or(position.sequence);
+            return go_on(stand, place, bounds.last_sequence);
         }
-        stand.mark.print = Some(anchor.print);
+        stand.mark.print = Some(anchor);
     }
     stand.short = None;
     let mut batch = Batch::new(max_events);
-    let nothing_follows = entries
-        .last()
-        .is_none_or(|last| last.sequence <= position.sequence);
-    if nothing_follows {
+    if entries.is_empty() {
         batch.skip(stand, bounds.last_sequence, bounds.first_sequence);
     }
     batch.walk(stand, entries, bounds.first_sequence, filter);
@@ -240,14 +241,8 @@ fn ends_short(stand: &mut Stand, end: u64) -> Taken {
     }
 }
 
-/// The entry at the position is another than the one that the subscriber has read.
-fn rewritten(stand: &mut Stand, anchor: &Entry, bounds: LogBounds) -> Taken {
-    let from = stand.short.unwrap_or(anchor.sequence);
-    go_on(stand, from, bounds.last_sequence)
-}
-
-/// Goes on behind `place`, in a log that is not the one that was read. Since when it is not cannot be known, so what
-/// is missing before it cannot be known either.
+/// Goes on behind `place`, in a log that has given its numbers out again. Since which one cannot be known, and so what
+/// is missing before `place` cannot be known either.
 fn go_on(stand: &mut Stand, place: u64, end: u64) -> Taken {
     let position = Position {
         sequence: place,

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing::{debug, error};
 
-use super::entry::Entry;
+use super::entry::{Entry, Print};
 use super::metrics as names;
 use crate::store::seal::Sealer;
 use crate::store::{LogBounds, Store, StoreError};
@@ -25,24 +25,36 @@ pub(super) struct Source {
 /// What a read gave.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Read {
-    /// The entries, in order.
+    /// What the entry is at the place that the read began at, if there is one.
+    pub(super) anchor: Option<Print>,
+    /// The entries behind that place, in order.
     pub(super) entries: Vec<Arc<Entry>>,
     /// The log that they are of, at the same moment.
     pub(super) bounds: LogBounds,
 }
 
 impl Source {
-    /// At most `limit` entries behind `after`.
+    /// At most `limit` entries behind the one at `place`, and what that one is: who has read it sees whether it is
+    /// still the same.
     pub(super) async fn read(
         &self,
         partition: &PartitionId,
-        after: u64,
+        place: u64,
         limit: usize,
     ) -> Result<Read, StoreError> {
-        let read = self.store.read(partition, after, limit).await?;
+        let before = place.saturating_sub(1);
+        let read = self
+            .store
+            .read(partition, before, limit.saturating_add(1))
+            .await?;
+        let (anchor, following) = match read.entries.split_first() {
+            Some((first, rest)) if first.sequence == place => (Some(first), rest),
+            Some(_) | None => (None, read.entries.as_slice()),
+        };
         let open = |stored| Arc::new(Entry::open(partition, &self.sealer, stored));
         Ok(Read {
-            entries: read.entries.iter().map(open).collect(),
+            anchor: anchor.map(|stored| Print::of_stored(partition, &self.sealer, stored)),
+            entries: following.iter().map(open).collect(),
             bounds: read.bounds,
         })
     }

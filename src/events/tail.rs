@@ -225,9 +225,7 @@ impl Tail {
         let end = state.window.as_ref().map(Window::end);
         let reading = async move {
             let position = end.unwrap_or_default().position;
-            // The last entry is read again, to see whether it is still the same.
-            let after = position.sequence.saturating_sub(1);
-            let answer = source.read(&tail.partition, after, limit).await;
+            let answer = source.read(&tail.partition, position.sequence, limit).await;
             tail.fetched(end, stamp, answer);
         };
         let fetch = reading.boxed().shared();
@@ -316,9 +314,9 @@ impl State {
         self.window = window;
     }
 
-    /// As many entries as will probably make one batch, and the one before them.
+    /// As many entries as will probably make one batch.
     fn fetch_limit(&self) -> usize {
-        1 + (MAX_BATCH_BYTES / self.average_bytes.max(1)).clamp(1, MAX_FETCH)
+        (MAX_BATCH_BYTES / self.average_bytes.max(1)).clamp(1, MAX_FETCH)
     }
 }
 

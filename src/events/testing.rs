@@ -8,11 +8,12 @@ use prost::Message as _;
 use super::entry::Entry;
 use super::hub::Hub;
 use super::service::Events;
+use super::source::Read;
 use crate::proto::v1;
 use crate::runtime::supervisor::Tasks;
 use crate::store::memory::MemoryStore;
 use crate::store::seal::{KeyRing, Sealer};
-use crate::store::{Batch, Claim, Lease, Position, Store as _};
+use crate::store::{Batch, Claim, Lease, LogBounds, Position, Store as _};
 use crate::tenants::token::Tokens;
 use crate::types::{Epoch, PartitionId, ReplicaId, Secret, TenantId, UnixMillis};
 
@@ -78,6 +79,18 @@ pub(crate) fn entry(sequence: u64, text: &str) -> Arc<Entry> {
     let encoded = message("bot", text).encode_to_vec();
     let entry = Entry::decode(&partition(0), sequence, UnixMillis(0), &encoded);
     Arc::new(entry)
+}
+
+/// What a read that began at `place` gives of a log that has these entries.
+pub(crate) fn read(place: u64, mut entries: Vec<Arc<Entry>>, bounds: LogBounds) -> Read {
+    let anchor = entries.iter().find(|entry| entry.sequence == place);
+    let anchor = anchor.map(|entry| entry.print);
+    entries.retain(|entry| entry.sequence > place);
+    Read {
+        anchor,
+        entries,
+        bounds,
+    }
 }
 
 /// A sealer under a key of its own for each seed.

@@ -142,21 +142,21 @@ impl Window {
         }
     }
 
-    /// Adds what a read gave that began with the last entry, up to where something is missing in it. False if it does
-    /// not go on with the window at all: the log is another one, or has lost entries.
+    /// Adds what a read gave that began at the end, up to where something is missing in it. False if it does not go on
+    /// with the window at all: the log is another one, or has lost entries.
     pub(super) fn take_in(&mut self, read: Read) -> bool {
         let (end, bounds) = (self.end(), read.bounds);
-        if bounds.log != end.position.log {
+        let found = Mark {
+            print: read.anchor,
+            ..end
+        };
+        if bounds.log != end.position.log || end.differs(found) {
             return false;
         }
         let mut next = end.position.sequence;
         let mut following = Vec::new();
         for entry in read.entries {
-            if entry.sequence == end.position.sequence {
-                if end.print.is_some_and(|print| print != entry.print) {
-                    return false;
-                }
-            } else if entry.sequence == next + 1 {
+            if entry.sequence == next + 1 {
                 next = entry.sequence;
                 following.push(entry);
             }

@@ -200,6 +200,8 @@ impl Client {
     ) -> Result<Events, Status> {
         let request = v1::SubscribeRequest {
             start: Some(start),
+            // So long that no heartbeat's look at the store finds what the subscriber was to be woken for.
+            heartbeat: Some(Duration::from_secs(300).try_into().unwrap()),
             ..v1::SubscribeRequest::default()
         };
         let mut stream = self.events.clone().subscribe(request).await?.into_inner();

@@ -1,9 +1,11 @@
 //! Records that cannot be read, and a partition that another replica takes.
 
 use imgate::config::Seal;
+use imgate::proto::v1;
 use imgate::store::redis::RedisStore;
 use imgate::store::{Batch, Claim, Lease, Store, StoredSession};
 use imgate::types::{AccountId, Epoch, ReplicaId, WallClock};
+use prost::Message as _;
 use redis::Commands as _;
 
 use crate::fixture::*;
@@ -21,6 +23,27 @@ async fn seize(redis: &RedisServer, store: &RedisStore) -> Lease {
         if let Claim::Granted(lease) = claim.unwrap() {
             return lease;
         }
+    }
+}
+
+/// A batch with a message.
+fn one_event(text: &str) -> Batch {
+    let text = v1::TextElement { text: text.into() };
+    let element = v1::Element {
+        kind: Some(v1::element::Kind::Text(text)),
+    };
+    let event = v1::Event {
+        account: "theirs".into(),
+        kind: Some(v1::event::Kind::Message(v1::Message {
+            elements: vec![element],
+            ..v1::Message::default()
+        })),
+        ..v1::Event::default()
+    };
+    Batch {
+        now: WallClock.now(),
+        events: vec![event.encode_to_vec()],
+        ..Batch::default()
     }
 }
 
@@ -103,6 +126,11 @@ async fn a_partition_that_another_replica_takes_is_let_go_at_once() {
 
     let store = raw_store(&redis).await;
     let lease = seize(&redis, &store).await;
+    // What the other one appends is delivered here all the same.
+    for number in ["1", "2"] {
+        store.commit(&lease, &one_event(number)).await.unwrap();
+        assert_eq!(events.text("theirs").await, number);
+    }
     let noted = StoredSession {
         account: AccountId::new("mark"),
         record: b"the second replica's".to_vec(),

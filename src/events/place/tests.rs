@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::events::entry::Print;
-use crate::events::testing::{entry, gist, message};
+use crate::events::testing::{entry, gist, message, read};
 
 const LOG: LogId = LogId(7);
 
@@ -35,7 +35,7 @@ fn bounds(log: LogId, first_sequence: u64, last_sequence: u64) -> LogBounds {
 }
 
 fn run(stand: &mut Stand, entries: Vec<Arc<Entry>>, bounds: LogBounds) -> (String, bool) {
-    let read = Read { entries, bounds };
+    let read = read(stand.mark.position.sequence, entries, bounds);
     let taken = take(stand, read, &Filter::default(), 3);
     let gists: Vec<String> = taken.events.iter().map(gist).collect();
     (gists.join(", "), taken.more)
@@ -50,12 +50,12 @@ fn story(start: u64, states: &[(&str, u64, u64)]) -> Vec<String> {
     for &(texts, first, last) in states {
         let mut gists = Vec::new();
         loop {
-            let after = stand.mark.position.sequence.saturating_sub(1);
+            let place = stand.mark.position.sequence;
             let log = texts.split_whitespace().map(|text| {
                 let sequence = text.trim_end_matches('\'').parse().unwrap();
                 entry(sequence, text)
             });
-            let log = log.filter(|entry| entry.sequence > after).take(3);
+            let log = log.filter(|entry| entry.sequence >= place).take(3);
             let (got, more) = run(&mut stand, log.collect(), bounds(LOG, first, last));
             gists.push(got);
             if !more {
@@ -198,7 +198,7 @@ fn the_first_log_is_not_a_reset() {
 #[test]
 fn a_log_is_certain_unless_it_is_waited_for() {
     let certain = |sequence, entries, bounds| {
-        let read = Read { entries, bounds };
+        let read = read(sequence, entries, bounds);
         take(&mut behind(sequence), read, &Filter::default(), 3).certain
     };
     assert!(certain(2, entries(2..=3), bounds(LOG, 1, 3)));
@@ -229,10 +229,7 @@ fn a_gap_comes_whatever_the_filter() {
         event: None,
         ..(*entry(10, "")).clone()
     }));
-    let read = Read {
-        entries: log,
-        bounds: bounds(LOG, 5, 10),
-    };
+    let read = read(2, log, bounds(LOG, 5, 10));
     let mut stand = behind(2);
     let taken = take(&mut stand, read, &filter, 10);
     let gists: Vec<String> = taken.events.iter().map(gist).collect();
@@ -252,12 +249,8 @@ fn a_batch_is_bounded_in_count_gaps_included() {
     let mut stand = behind(0);
     let mut told = Vec::new();
     for _ in 0..5 {
-        let after = stand.mark.position.sequence;
-        let log = entries([3, 7]).into_iter();
-        let read = Read {
-            entries: log.filter(|entry| entry.sequence >= after).collect(),
-            bounds: bounds(LOG, 3, 7),
-        };
+        let place = stand.mark.position.sequence;
+        let read = read(place, entries([3, 7]), bounds(LOG, 3, 7));
         let taken = take(&mut stand, read, &Filter::default(), 1);
         assert!(taken.events.len() <= 1);
         told.extend(taken.events.iter().map(gist));
@@ -283,10 +276,8 @@ fn a_batch_is_bounded_in_bytes_but_takes_a_large_event() {
     }
     stand = behind(0);
     for expected in 1..=2 {
-        let read = Read {
-            entries: log(),
-            bounds: bounds(LOG, 1, 2),
-        };
+        let place = stand.mark.position.sequence;
+        let read = read(place, log(), bounds(LOG, 1, 2));
         let taken = take(&mut stand, read, &Filter::default(), 100);
         assert_eq!(
             (taken.events.len(), stand.mark.position),

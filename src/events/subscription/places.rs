@@ -240,9 +240,9 @@ impl Places {
         }
     }
 
-    /// Starts a read of the store, from the entry at the stand on.
+    /// Starts a read of the store behind the stand.
     fn read(&mut self, index: usize) {
-        let limit = 1 + self.read_limit();
+        let limit = self.read_limit();
         let Some(place) = self.places.get_mut(index) else {
             return;
         };

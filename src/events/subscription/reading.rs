@@ -22,7 +22,7 @@ pub(super) enum Reading {
 }
 
 impl Reading {
-    /// Reads at most `limit` entries of a partition, from the one at the stand on.
+    /// Reads at most `limit` entries of a partition behind the stand.
     pub(super) fn own(
         source: &Source,
         partition: &PartitionId,
@@ -32,8 +32,8 @@ impl Reading {
     ) -> Self {
         let number = partition.number;
         let (source, partition) = (source.clone(), partition.clone());
-        let after = stand.mark.position.sequence.saturating_sub(1);
-        let answer = async move { source.read(&partition, after, limit).await };
+        let place = stand.mark.position.sequence;
+        let answer = async move { source.read(&partition, place, limit).await };
         Self::Own {
             number,
             stamp,

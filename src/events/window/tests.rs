@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::events::entry::Print;
-use crate::events::testing::entry;
+use crate::events::testing::{self, entry};
 use crate::store::LogBounds;
 
 const LOG: LogId = LogId(7);
@@ -26,15 +26,20 @@ fn entries(sequences: impl IntoIterator<Item = u64>) -> Vec<Arc<Entry>> {
     sequences.into_iter().map(entry).collect()
 }
 
-fn read(sequences: impl IntoIterator<Item = u64>, log: LogId, last_sequence: u64) -> Read {
-    Read {
-        entries: entries(sequences),
-        bounds: LogBounds {
-            log,
-            first_sequence: 1,
-            last_sequence,
-        },
-    }
+/// What a read gives that began at the end of a window.
+fn read(
+    window: &Window,
+    sequences: impl IntoIterator<Item = u64>,
+    log: LogId,
+    last_sequence: u64,
+) -> Read {
+    let bounds = LogBounds {
+        log,
+        first_sequence: 1,
+        last_sequence,
+    };
+    let place = window.end().position.sequence;
+    testing::read(place, entries(sequences), bounds)
 }
 
 fn sequences(entries: &[Arc<Entry>]) -> Vec<u64> {
@@ -109,14 +114,15 @@ fn what_was_read_goes_on_with_it_or_not() {
     ] {
         let mut window = window(5);
         window.extend(entries(6..=8));
-        let read = read(sequences.iter().copied(), log, last);
+        let read = read(&window, sequences.iter().copied(), log, last);
         assert_eq!(window.take_in(read), goes_on, "{sequences:?}");
         assert_eq!(held(&window), held_then);
     }
     // Another entry in the place of the last one.
     let mut window = window(5);
     window.extend(vec![entry(6, "6'")]);
-    assert!(!window.take_in(read(6..=7, LOG, 7)));
+    let read = read(&window, 6..=7, LOG, 7);
+    assert!(!window.take_in(read));
 }
 
 #[test]
@@ -185,7 +191,8 @@ proptest! {
                         sequences.remove(sequences.len() / 2);
                     }
                     let before = window.end();
-                    let goes_on = window.take_in(read(sequences, LOG, last));
+                    let read = read(&window, sequences, LOG, last);
+                    let goes_on = window.take_in(read);
                     prop_assert!(goes_on || window.end() == before);
                 }
                 _ => {

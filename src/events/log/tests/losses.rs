@@ -45,6 +45,35 @@ async fn the_numbers_of_events_that_were_lost_are_not_given_out_again() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn records_that_are_saved_after_a_loss_do_not_make_the_log_forget_its_numbers() {
+    let world = world(LogOptions::default()).await;
+    let save = async || {
+        let (mut append, done) = one("a record");
+        append.events.clear();
+        world.writer.append(append).await;
+        done
+    };
+    for n in 1..=4 {
+        world.append(&n.to_string()).await;
+    }
+    let log = world.store.log_bounds(&partition(0)).await.unwrap().log;
+    world.store.lose_newest(&partition(0), 2);
+    save().await.await.unwrap().unwrap();
+    world.append("5").await;
+    assert_eq!(world.sequences().await, [1, 2, 5]);
+
+    world.store.lose_data();
+    let waiting = save().await;
+    tokio::task::yield_now().await;
+    world.claim_again().await;
+    waiting.await.unwrap().unwrap();
+    world.append("6").await;
+    assert_eq!(world.sequences().await, [6]);
+    let bounds = world.store.log_bounds(&partition(0)).await.unwrap();
+    assert_eq!(bounds.log, log);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_new_hold_of_the_partition_knows_nothing_of_the_log() {
     let world = world(LogOptions::default()).await;
     world.append("1").await;
