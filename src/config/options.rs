@@ -286,7 +286,7 @@ section! {
         pub retain_events: u32 = default(100_000),
         /// How many bytes of events each partition keeps.
         pub retain_bytes: ByteSize = default(ByteSize::mib(64)),
-        /// Whether events are sealed in the store, like credentials, by the keys of [seal].
+        /// Whether events are sealed in the store, like credentials, by the keys of the section `seal`.
         pub seal: bool = default(false),
         /// A named subscription that is not used for so long is forgotten.
         pub subscription_expiry: Duration = default(days(30)),
