@@ -47,23 +47,25 @@ async fn the_numbers_of_events_that_were_lost_are_not_given_out_again() {
 #[tokio::test(start_paused = true)]
 async fn records_that_are_saved_after_a_loss_do_not_make_the_log_forget_its_numbers() {
     let world = world(LogOptions::default()).await;
-    let save = async || {
+    let record = || {
         let (mut append, done) = one("a record");
         append.events.clear();
-        world.writer.append(append).await;
-        done
+        (append, done)
     };
     for n in 1..=4 {
         world.append(&n.to_string()).await;
     }
     let log = world.store.log_bounds(&partition(0)).await.unwrap().log;
     world.store.lose_newest(&partition(0), 2);
-    save().await.await.unwrap().unwrap();
+    let (append, done) = record();
+    world.writer.append(append).await;
+    done.await.unwrap().unwrap();
     world.append("5").await;
     assert_eq!(world.sequences().await, [1, 2, 5]);
 
     world.store.lose_data();
-    let waiting = save().await;
+    let (append, waiting) = record();
+    world.writer.append(append).await;
     tokio::task::yield_now().await;
     world.claim_again().await;
     waiting.await.unwrap().unwrap();
