@@ -29,7 +29,6 @@ use crate::connectors::tencent::protocol::Protocol;
 use crate::connectors::websocket::{Connection, DialError, Ended};
 use crate::events::log::LogWriter;
 use crate::proto::v1;
-use crate::runtime::handle::{CallError, Outcome};
 use crate::runtime::metrics as names;
 use crate::runtime::metrics::SessionGauge;
 use crate::runtime::record::{self, Restored};
@@ -41,7 +40,7 @@ use crate::runtime::session_actor::outbox::{Outbox, Progress};
 use crate::runtime::supervisor::Tasks;
 use crate::runtime::tenant::Tenant;
 use crate::session::Session;
-use crate::session::effect::{Durable, LoginAnswer};
+use crate::session::effect::Durable;
 use crate::session::input::{Input, Now};
 use crate::session::state::{Phase, State};
 use crate::types::{SessionKey, UnixMillis, WallClock};
@@ -383,23 +382,5 @@ fn now() -> Now {
     Now {
         at: Instant::now().into_std(),
         wall: WallClock.now(),
-    }
-}
-
-/// How a login's answer reads for its callers.
-fn login_result(
-    login: &LoginAnswer,
-    view: &v1::Session,
-) -> Result<(Outcome, v1::Session), CallError> {
-    match login {
-        LoginAnswer::Upstream { code, desc } => Ok((
-            Outcome {
-                code: *code,
-                desc: desc.clone(),
-            },
-            view.clone(),
-        )),
-        LoginAnswer::SignatureRequired => Err(CallError::SignatureRequired),
-        LoginAnswer::Ended => Err(CallError::Ended),
     }
 }

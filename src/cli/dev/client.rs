@@ -31,6 +31,8 @@ pub(super) struct Client {
     channel: Channel,
     ledger: watch::Sender<Ledger>,
     screen: Screen,
+    /// Part of the messages' IDs: a store that is kept remembers those of an earlier run.
+    run: u32,
 }
 
 impl Client {
@@ -44,6 +46,7 @@ impl Client {
             channel: endpoint.connect_timeout(CALL).connect_lazy(),
             ledger,
             screen,
+            run: rand::random(),
         })
     }
 
@@ -226,7 +229,7 @@ impl Client {
             elements: vec![v1::Element {
                 kind: Some(v1::element::Kind::Text(text)),
             }],
-            client_message_id: format!("dev-{number}"),
+            client_message_id: format!("dev-{:08x}-{number}", self.run),
             cloud_custom_data: format!("{NUMBERED}{number}"),
             online_only: false,
         };

@@ -3,10 +3,9 @@
 use crate::connectors::{PushAck, RequestId};
 use crate::events::log::AppendError;
 use crate::proto::v1;
-use crate::runtime::handle::CallError;
+use crate::runtime::handle::{CallError, Outcome};
 use crate::runtime::sends::answer;
 use crate::runtime::session_actor::commands::{LoginReply, ViewReply};
-use crate::runtime::session_actor::login_result;
 use crate::session::effect::LoginAnswer;
 use crate::store::StoreError;
 
@@ -75,5 +74,23 @@ pub(super) fn call_error(error: AppendError) -> CallError {
         AppendError::Full | AppendError::Fenced | AppendError::Corrupt | AppendError::Unsealed => {
             CallError::Store(StoreError::Unavailable(error.to_string()))
         }
+    }
+}
+
+/// How a login's answer reads for its callers.
+fn login_result(
+    login: &LoginAnswer,
+    view: &v1::Session,
+) -> Result<(Outcome, v1::Session), CallError> {
+    match login {
+        LoginAnswer::Upstream { code, desc } => Ok((
+            Outcome {
+                code: *code,
+                desc: desc.clone(),
+            },
+            view.clone(),
+        )),
+        LoginAnswer::SignatureRequired => Err(CallError::SignatureRequired),
+        LoginAnswer::Ended => Err(CallError::Ended),
     }
 }
