@@ -6,6 +6,7 @@ use std::time::Duration;
 use imgate::config::{Config, StoreKind, Tenant};
 use imgate::proto::v1;
 use imgate::proto::v1::event::Kind;
+use imgate::proto::v1::subscribe_request::Start;
 use imgate::store::Store as _;
 use imgate::store::redis::{RedisOptions, RedisStore};
 use imgate::types::{PartitionId, TenantId};
@@ -204,7 +205,7 @@ async fn more_messages_than_can_wait_for_the_store_are_fetched_when_it_is_back()
 }
 
 #[tokio::test]
-async fn a_store_that_comes_back_empty_is_filled_again_and_the_gap_is_told() {
+async fn a_store_that_comes_back_empty_is_filled_again_and_what_is_lost_is_told() {
     let mut redis = RedisServer::start();
     let upstream = Upstream::start().await;
     let gateway = Gateway::start(on_redis(&redis, &upstream))
@@ -213,6 +214,7 @@ async fn a_store_that_comes_back_empty_is_filled_again_and_the_gap_is_told() {
         .await;
     let client = gateway.client().await;
     let mut events = client.subscribe().await;
+    let beginning = Start::Cursor(events.cursor.clone());
     client.online("bot").await;
     client.online("quiet").await;
     upstream.texts("friend", "bot", ["before".into()]);
@@ -225,18 +227,19 @@ async fn a_store_that_comes_back_empty_is_filled_again_and_the_gap_is_told() {
     })
     .await;
     upstream.texts("friend", "bot", ["after".into()]);
-    let mut reset = false;
-    loop {
-        match events.next().await.kind {
-            Some(Kind::Gap(gap)) => {
-                assert_eq!(gap.reason(), v1::GapReason::LogReset);
-                reset = true;
-            }
-            Some(kind) if text_of(kind.clone()).as_deref() == Some("after") => break,
-            Some(_) | None => {}
+    // Who had read all that was lost misses nothing; who had not is told.
+    let next = events.next().await;
+    let sequence = next.sequence;
+    assert_eq!(next.kind.and_then(text_of).as_deref(), Some("after"));
+    let mut behind = client.subscribe_from(beginning).await.unwrap();
+    match behind.next().await.kind {
+        Some(Kind::Gap(gap)) => {
+            assert_eq!(gap.reason(), v1::GapReason::LogReset);
+            assert_eq!(gap.to_sequence + 1, sequence);
         }
+        other => panic!("not told: {other:?}"),
     }
-    assert!(reset, "nobody was told that the log began anew");
+    assert_eq!(behind.text("bot").await, "after");
 
     let gateway = gateway.restart().await;
     let client = gateway.client().await;
