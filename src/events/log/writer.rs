@@ -287,12 +287,14 @@ impl Writer {
         self.meter.appended(events);
         self.appended
             .send_modify(|appended| *appended = appended.saturating_add(events));
-        // A commit of records alone may show a log that has lost its end, which is to go on where it was.
-        if events > 0 {
+        // A commit of records alone may show a log that has lost its end, and is to go on where it was.
+        if events > 0 || self.seen == Position::default() {
             self.seen = Position {
                 log: committed.log,
                 sequence: committed.last_sequence,
             };
+        }
+        if events > 0 {
             self.hub.appended(&self.partition, self.seen, appended);
         }
         for append in group {
