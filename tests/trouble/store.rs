@@ -63,7 +63,7 @@ async fn a_gateway_that_starts_without_its_store_says_so_and_works_when_the_stor
     assert_store_away(client.list(0, "").await);
     assert_store_away(client.logout("bot").await);
     assert_store_away(client.renew("bot", &sig("bot")).await);
-    let earliest = v1::subscribe_request::Start::At(v1::StartAt::Earliest.into());
+    let earliest = Start::At(v1::StartAt::Earliest.into());
     assert_store_away(client.subscribe_from(earliest).await.map(|_| ()));
     assert_eq!(upstream.sim.stats().connections, 0);
 
@@ -340,7 +340,7 @@ async fn a_gateway_whose_store_is_away_still_stops_within_its_grace() {
     // What was not stored was not acknowledged either, and comes again.
     let gateway = Gateway::start(config).await.ready().await;
     let client = gateway.client().await;
-    let earliest = v1::subscribe_request::Start::At(v1::StartAt::Earliest.into());
+    let earliest = Start::At(v1::StartAt::Earliest.into());
     let mut events = client.subscribe_from(earliest).await.unwrap();
     let texts = events.texts_until("bot", "not stored").await;
     assert_eq!(texts, ["before", "not stored"]);
