@@ -178,6 +178,8 @@ impl Default for LogOptions {
 pub struct LogWriter {
     queue: mpsc::Sender<Append>,
     stuck: watch::Receiver<Option<Stuck>>,
+    lease: watch::Receiver<Option<Lease>>,
+    retain_age: Duration,
     meter: Meter,
 }
 
@@ -209,6 +211,7 @@ impl LogWriter {
         let (appended, to_trim) = watch::channel(0);
         let span = info_span!("log", %partition);
         let meter = Meter::of(&partition);
+        let (held, retain_age) = (lease.clone(), options.retain_age);
         let trimmer = trimmer::Trimmer {
             store: Arc::clone(&store),
             lease: lease.clone(),
@@ -226,8 +229,20 @@ impl LogWriter {
         Self {
             queue,
             stuck,
+            lease: held,
+            retain_age,
             meter,
         }
+    }
+
+    /// The lease that it writes under now, if there is one.
+    pub fn lease(&self) -> Option<Lease> {
+        self.lease.borrow().clone()
+    }
+
+    /// How old an event of the log becomes at the most.
+    pub const fn retain_age(&self) -> Duration {
+        self.retain_age
     }
 
     /// Whether what is handed over now is written soon: an error while the writer waits for the store.

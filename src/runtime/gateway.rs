@@ -10,9 +10,10 @@ use crate::connectors::tencent::usersig::UserSig;
 use crate::error::Classified as _;
 use crate::events::log::LogWriter;
 use crate::proto::v1;
-use crate::runtime::handle::{CallError, Invoked, Outcome, Sent};
+use crate::runtime::handle::{CallError, HeldPartition, Invoked, Outcome, Sent};
 use crate::runtime::record;
 use crate::runtime::registry::{Registry, TenantSessions};
+use crate::runtime::reseal::{Resealing, RotationWatch};
 use crate::runtime::session_actor::Command;
 use crate::runtime::supervisor::Tasks;
 use crate::runtime::tenant::Tenant;
@@ -29,6 +30,7 @@ pub struct Gateway {
     registry: Arc<Registry>,
     store: Arc<dyn Store>,
     sessions: Tasks,
+    resealing: Resealing,
 }
 
 impl Gateway {
@@ -47,11 +49,14 @@ impl Gateway {
                 )
             })
             .collect();
-        Self {
+        let gateway = Self {
             registry: Arc::new(registry),
             store,
             sessions: tasks.child(),
-        }
+            resealing: Resealing::new(),
+        };
+        gateway.resealing.start(gateway.clone(), &gateway.sessions);
+        gateway
     }
 
     /// Keeps an account logged in; answers when the login in flight, or the present state, has an outcome.
@@ -165,7 +170,10 @@ impl Gateway {
         sends: Vec<StoredSend>,
     ) {
         if let Ok(sessions) = self.tenant(&partition.tenant) {
-            sessions.adopt(partition.number, stored, sends, &self.sessions);
+            let old_seals = sessions.adopt(partition.number, stored, sends, &self.sessions);
+            if old_seals {
+                self.resealing.request();
+            }
         }
     }
 
@@ -198,6 +206,33 @@ impl Gateway {
                 sessions.let_go(number, false).await;
             }
         }
+    }
+
+    /// Seals anew, in the background, what other keys than the active one have sealed. It goes on when nobody watches.
+    pub fn reseal(&self) -> RotationWatch {
+        self.resealing.watch()
+    }
+
+    /// The partitions that are held here, of one tenant or of all, in order.
+    pub async fn partitions(
+        &self,
+        tenant: Option<&TenantId>,
+    ) -> Result<Vec<HeldPartition>, CallError> {
+        let mut tenants = match tenant {
+            Some(tenant) => vec![Arc::clone(self.tenant(tenant)?)],
+            None => self.tenants(),
+        };
+        tenants.sort_by(|one, other| one.tenant.id.cmp(&other.tenant.id));
+        let leases = tenants.iter().flat_map(|tenant| tenant.leases());
+        let mut held = Vec::new();
+        for lease in leases {
+            let bounds = self.store.log_bounds(&lease.partition).await?;
+            held.push(HeldPartition {
+                lease,
+                last_sequence: bounds.last_sequence,
+            });
+        }
+        Ok(held)
     }
 
     /// The mailbox of a session that is to be logged in, brought to life if need be.
@@ -271,6 +306,15 @@ impl Gateway {
             }
         }
         Err(CallError::Stopping)
+    }
+
+    /// The sessions of every tenant.
+    pub(super) fn tenants(&self) -> Vec<Arc<TenantSessions>> {
+        self.registry.values().cloned().collect()
+    }
+
+    pub(super) fn store(&self) -> &dyn Store {
+        &*self.store
     }
 
     fn tenant(&self, tenant: &TenantId) -> Result<&Arc<TenantSessions>, CallError> {

@@ -1,6 +1,7 @@
 //! The sessions of this replica, by tenant and account.
 
 mod adoption;
+mod reseal;
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;
@@ -64,6 +65,8 @@ struct Term {
 struct Slot {
     view: View,
     mailbox: Option<mpsc::Sender<Command>>,
+    /// The mailbox is no task's: it keeps logins away while the record is being sealed anew.
+    resealing: bool,
     /// Until when the store remembers sends of an account without a task; 0 for none.
     sends_until: UnixMillis,
 }
@@ -199,7 +202,7 @@ impl TenantSessions {
             .by_account
             .retain(|account, _| self.tenant.key(account).partition(partitions).number != number);
         let running = slots.by_account.values();
-        slots.running = running.filter(|slot| slot.mailbox.is_some()).count();
+        slots.running = running.filter(|slot| slot.is_running()).count();
     }
 
     fn spawn(
@@ -239,10 +242,11 @@ impl TenantSessions {
         let slot = Slot {
             view,
             mailbox: Some(mailbox.clone()),
+            resealing: false,
             sends_until: UnixMillis::default(),
         };
         let before = slots.by_account.insert(account.clone(), slot);
-        if before.is_none_or(|before| before.mailbox.is_none()) {
+        if before.is_none_or(|before| !before.is_running()) {
             slots.running += 1;
         }
         drop(slots);
@@ -315,6 +319,10 @@ impl Partition {
 }
 
 impl Slot {
+    const fn is_running(&self) -> bool {
+        self.mailbox.is_some() && !self.resealing
+    }
+
     fn view(&self) -> v1::Session {
         self.view
             .lock()

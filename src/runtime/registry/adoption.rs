@@ -19,17 +19,19 @@ use crate::store::{StoredSend, StoredSession};
 use crate::types::{AccountId, UnixMillis, WallClock};
 
 impl TenantSessions {
-    /// Begins to hold a partition: brings back what is stored of it.
+    /// Begins to hold a partition: brings back what is stored of it. True if some of that is sealed under another key
+    /// than the active one.
     pub(in crate::runtime) fn adopt(
         self: &Arc<Self>,
         number: u16,
         stored: Vec<StoredSession>,
         sends: Vec<StoredSend>,
         tasks: &Tasks,
-    ) {
+    ) -> bool {
         let Some(partition) = self.partitions.get(usize::from(number)) else {
-            return;
+            return false;
         };
+        let mut old_seals = false;
         let term = Term {
             lost: CancellationToken::new(),
             tasks: tasks.child(),
@@ -43,6 +45,7 @@ impl TenantSessions {
         }
         for StoredSession { account, record } in stored {
             let key = self.tenant.key(&account);
+            old_seals |= record::needs_reseal(&self.tenant.sealer, &record);
             match record::decode(&self.tenant.sealer, &key, &record) {
                 Ok(mut restored) if restored.durable.desired => {
                     restored.sends = sends_of.remove(&account).unwrap_or_default();
@@ -64,12 +67,14 @@ impl TenantSessions {
         if let Some(term) = partition.hold().as_mut() {
             term.adopted = true;
         }
+        old_seals
     }
 
     fn rest(&self, account: &AccountId, session: v1::Session) {
         let slot = Slot {
             view: Arc::new(Mutex::new(session)),
             mailbox: None,
+            resealing: false,
             sends_until: UnixMillis::default(),
         };
         self.slots().by_account.insert(account.clone(), slot);
