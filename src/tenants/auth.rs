@@ -109,6 +109,13 @@ impl Principal {
     }
 }
 
+/// An operator who calls.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Operator {
+    /// The key's ID, for logs.
+    pub id: Arc<str>,
+}
+
 /// What a caller says of itself.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Credentials<'a> {

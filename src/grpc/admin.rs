@@ -1,0 +1,159 @@
+//! `imgate.v1.AdminService`: the operator's view across tenants.
+
+use std::pin::Pin;
+
+use futures_util::{Stream, stream};
+use tonic::{Request, Response, Status};
+
+use super::convert::{self, Invalid};
+use super::status::Unserved;
+use super::{audit, operators};
+use crate::proto::v1;
+use crate::proto::v1::admin_service_server::AdminService;
+use crate::runtime::handle::{CallError, Gateway, RotationReport, RotationWatch};
+use crate::tenants::audit::{Action, Event, Outcome};
+use crate::tenants::token::Tokens;
+use crate::types::TenantId;
+
+/// Serves the operator.
+#[derive(Clone, Debug)]
+pub(super) struct Admin {
+    pub(super) gateway: Gateway,
+    pub(super) tokens: Tokens,
+}
+
+type Report = Result<v1::RotateKeysResponse, Status>;
+
+/// A rotation that somebody watches.
+struct Watched {
+    rotation: RotationWatch,
+    event: Option<Event>,
+    ended: bool,
+}
+
+#[tonic::async_trait]
+impl AdminService for Admin {
+    type RotateKeysStream = Pin<Box<dyn Stream<Item = Report> + Send>>;
+
+    async fn list_replicas(
+        &self,
+        request: Request<v1::ListReplicasRequest>,
+    ) -> Result<Response<v1::ListReplicasResponse>, Status> {
+        operators(request)?;
+        Err(Unserved("read `/metrics` of each replica").into())
+    }
+
+    async fn list_partitions(
+        &self,
+        request: Request<v1::ListPartitionsRequest>,
+    ) -> Result<Response<v1::ListPartitionsResponse>, Status> {
+        let request = operators(request)?;
+        let tenant = (!request.tenant.is_empty()).then(|| TenantId::new(&request.tenant));
+        let held = self.gateway.partitions(tenant.as_ref()).await;
+        let partitions = held.map_err(of_tenant)?.into_iter();
+        Ok(Response::new(v1::ListPartitionsResponse {
+            partitions: partitions.map(convert::partition).collect(),
+        }))
+    }
+
+    async fn list_tenant_sessions(
+        &self,
+        request: Request<v1::ListTenantSessionsRequest>,
+    ) -> Result<Response<v1::ListTenantSessionsResponse>, Status> {
+        let request = operators(request)?;
+        let tenant = TenantId::new(&request.tenant);
+        let page = convert::page(
+            &self.tokens,
+            &tenant,
+            request.page_size,
+            &request.page_token,
+        )?;
+        let (sessions, next_page_token) =
+            convert::sessions_page(&self.gateway, &self.tokens, &tenant, &page).map_err(of_tenant)?;
+        Ok(Response::new(v1::ListTenantSessionsResponse {
+            sessions,
+            next_page_token,
+        }))
+    }
+
+    async fn rotate_keys(
+        &self,
+        request: Request<v1::RotateKeysRequest>,
+    ) -> Result<Response<Self::RotateKeysStream>, Status> {
+        let event = audit::begin_as_operator(Action::RotateKeys, &request);
+        operators(request)?;
+        let watched = Watched {
+            rotation: self.gateway.reseal(),
+            event,
+            ended: false,
+        };
+        let reports = stream::unfold(watched, |mut watched| async move {
+            let report = watched.next().await?;
+            Some((report, watched))
+        });
+        Ok(Response::new(Box::pin(reports)))
+    }
+
+    async fn drain(
+        &self,
+        request: Request<v1::DrainRequest>,
+    ) -> Result<Response<v1::DrainResponse>, Status> {
+        operators(request)?;
+        Err(Unserved("send the replica SIGTERM").into())
+    }
+
+    async fn relogin(
+        &self,
+        request: Request<v1::ReloginRequest>,
+    ) -> Result<Response<v1::ReloginResponse>, Status> {
+        operators(request)?;
+        Err(Unserved("have the tenant call Logout and Login").into())
+    }
+}
+
+impl Watched {
+    /// The next report; an error or the summary is the last.
+    async fn next(&mut self) -> Option<Report> {
+        if self.ended {
+            return None;
+        }
+        let Some(report) = self.rotation.next().await else {
+            self.ended = true;
+            let event = self.event.take();
+            let status = Status::from(CallError::Stopping);
+            let stopping: Result<Response<()>, _> = Err(status.clone());
+            audit::answered(event, &stopping, |()| None);
+            return Some(Err(status));
+        };
+        if let RotationReport::Summary(summary) = &report {
+            self.ended = true;
+            if let Some(event) = self.event.take() {
+                let reason = (!summary.is_complete()).then_some("INCOMPLETE");
+                event.ended(Outcome {
+                    reason,
+                    ..Outcome::OK
+                });
+            }
+        }
+        Some(Ok(convert::rotation(report)))
+    }
+}
+
+/// The gateway's refusal, where it is the tenant that there is not.
+fn of_tenant(error: CallError) -> Status {
+    match error {
+        CallError::UnknownAccount => {
+            Invalid::new("tenant", "must be the ID of a tenant in the configuration").into()
+        }
+        error @ (CallError::Invalid { .. }
+        | CallError::SignatureRequired
+        | CallError::NotLoggedIn(_)
+        | CallError::SendsPending
+        | CallError::UpstreamUnanswered
+        | CallError::SendOutcomeUnknown
+        | CallError::Store(_)
+        | CallError::Ended
+        | CallError::TooManySessions(_)
+        | CallError::Stopping) => error.into(),
+    }
+}
