@@ -16,7 +16,7 @@ use tracing::{info, warn};
 
 use self::partitions::Partitions;
 use self::watches::Watches;
-use crate::config::{self, Config};
+use crate::config::{self, Config, SealKeys};
 use crate::connectors::websocket::DialError;
 use crate::error::{Classified, ErrorKind};
 use crate::events::canary::Canary;
@@ -29,9 +29,10 @@ use crate::observability::ops_server;
 use crate::observability::readiness::{Condition, Readiness};
 use crate::runtime::handle::Gateway;
 use crate::runtime::supervisor::Tasks;
-use crate::store::seal::KeyRingError;
+use crate::store::seal::{KeyRingError, Sealer};
 use crate::store::{Store, StoreError};
 use crate::tenants::directory::{Directory, DirectoryError};
+use crate::tenants::token::Tokens;
 
 /// How often the canary is sent, unless readiness is to know sooner.
 const CANARY_EVERY: Duration = Duration::from_secs(2);
@@ -103,6 +104,8 @@ pub struct App {
     ops_address: SocketAddr,
     readiness: Readiness,
     gateway: Gateway,
+    sealer: Arc<Sealer>,
+    tokens: Tokens,
     grace: Duration,
     /// In the order in which they stop.
     api: Tasks,
@@ -188,7 +191,7 @@ impl App {
             gateway: gateway.clone(),
             events,
             directory,
-            tokens,
+            tokens: tokens.clone(),
         };
         let health = server::start(grpc_listener, served, options, &api).await?;
         watches.tell_health(health);
@@ -200,6 +203,8 @@ impl App {
             ops_address,
             readiness,
             gateway,
+            sealer,
+            tokens,
             grace,
             api,
             ownership,
@@ -216,6 +221,17 @@ impl App {
     /// Where the operations port listens.
     pub const fn ops_address(&self) -> SocketAddr {
         self.ops_address
+    }
+
+    /// Goes on with other sealing keys, and begins to seal anew, in the background, what is not under the active one. The
+    /// keys are those of the configuration: the ones that a store gets by itself are not to be made again.
+    ///
+    /// # Errors
+    /// When they are no ring, or a key has kept its name and is another. Then everything stays as it was.
+    pub fn replace_seal_keys(&self, keys: &SealKeys) -> Result<(), AppError> {
+        parts::replace_secrets(&self.sealer, &self.tokens, keys)?;
+        self.gateway.reseal_soon();
+        Ok(())
     }
 
     /// Waits until the gateway can take calls.

@@ -70,7 +70,8 @@ mod tests {
         let wrap = |sealer: &Sealer| payload::wrap(sealer, &tenant(), b"event").unwrap();
         let old = vec![wrap(&sealer); PAGE + 3];
         let end = append_after(&store, &partition, Position::default(), &old).await;
-        let keys = [("k1", "01"), ("k2", "02")].map(|(id, byte)| (id, Secret::new(byte.repeat(32))));
+        let keys =
+            [("k1", "01"), ("k2", "02")].map(|(id, byte)| (id, Secret::new(byte.repeat(32))));
         let ring = KeyRing::parse("k2", keys.iter().map(|(id, key)| (*id, key)));
         sealer.replace(ring.unwrap()).unwrap();
         // Neither what the new key has sealed nor what nobody has is old.

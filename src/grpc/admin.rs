@@ -69,7 +69,8 @@ impl AdminService for Admin {
             &request.page_token,
         )?;
         let (sessions, next_page_token) =
-            convert::sessions_page(&self.gateway, &self.tokens, &tenant, &page).map_err(of_tenant)?;
+            convert::sessions_page(&self.gateway, &self.tokens, &tenant, &page)
+                .map_err(of_tenant)?;
         Ok(Response::new(v1::ListTenantSessionsResponse {
             sessions,
             next_page_token,

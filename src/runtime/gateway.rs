@@ -213,6 +213,11 @@ impl Gateway {
         self.resealing.watch()
     }
 
+    /// The same, and nobody watches.
+    pub fn reseal_soon(&self) {
+        self.resealing.request();
+    }
+
     /// The partitions that are held here, of one tenant or of all, in order.
     pub async fn partitions(
         &self,

@@ -219,7 +219,8 @@ impl RotationWatch {
         };
         let progress = self.progress.wait_for(moved).await.ok()?;
         if progress.finished {
-            self.waiting.push(RotationReport::Summary(progress.summary()));
+            self.waiting
+                .push(RotationReport::Summary(progress.summary()));
             self.ended = true;
         }
         let moved = progress.partitions.iter().rev();
@@ -286,7 +287,9 @@ impl Resealer {
         self.progress.send_replace(Progress {
             number,
             active_key: sealer.active_key(),
-            partitions: all.map(|place| (place, PartitionRotation::default())).collect(),
+            partitions: all
+                .map(|place| (place, PartitionRotation::default()))
+                .collect(),
             finished: false,
         });
         for tenant in &tenants {
@@ -294,7 +297,8 @@ impl Resealer {
                 self.partition(tenant, number).await;
             }
         }
-        self.progress.send_modify(|progress| progress.finished = true);
+        self.progress
+            .send_modify(|progress| progress.finished = true);
         let RotationSummary {
             active_key, sums, ..
         } = self.progress.borrow().summary();

@@ -507,7 +507,9 @@ mod tests {
 
             // The old one is taken out while it is in use.
             used.replace(ring("2026", &[("2026", 2)])).unwrap();
-            assert!(matches!(used.open(belongs, &old), Err(SealError::UnknownKey(id)) if id == "2025"));
+            assert!(
+                matches!(used.open(belongs, &old), Err(SealError::UnknownKey(id)) if id == "2025")
+            );
             assert_eq!(used.open(belongs, &new).unwrap().expose(), b"text");
         });
     }

@@ -1,13 +1,13 @@
 //! What the operator is shown.
 
-use super::{Page, next_page_token};
+use super::{Page, next_page_token, timestamp};
 use crate::proto::v1;
 use crate::proto::v1::rotate_keys_response::Report;
 use crate::runtime::handle::{
     CallError, Gateway, HeldPartition, PartitionRotation, RotationReport, RotationState,
 };
 use crate::tenants::token::Tokens;
-use crate::types::{PartitionId, TenantId, UnixMillis};
+use crate::types::{PartitionId, TenantId};
 
 /// A page of a tenant's sessions, and the token of the next one; empty on the last.
 pub(in crate::grpc) fn sessions_page(
@@ -84,8 +84,4 @@ fn of_partition(partition: &PartitionId, rotation: &PartitionRotation) -> v1::Pa
         old_events: rotation.old_events,
         old_events_until: rotation.old_events_until.map(timestamp),
     }
-}
-
-fn timestamp(at: UnixMillis) -> prost_types::Timestamp {
-    super::timestamp(at)
 }

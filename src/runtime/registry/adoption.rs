@@ -14,7 +14,9 @@ use crate::proto::v1;
 use crate::runtime::metrics as names;
 use crate::runtime::record;
 use crate::runtime::sends::remembered::Remembered;
+use crate::runtime::session_actor::audit;
 use crate::runtime::supervisor::Tasks;
+use crate::session::state::ParkReason;
 use crate::store::{StoredSend, StoredSession};
 use crate::types::{AccountId, UnixMillis, WallClock};
 
@@ -57,6 +59,7 @@ impl TenantSessions {
                 Err(error) => {
                     counter!(names::CORRUPT_RECORDS).increment(1);
                     error!(%account, %error, "a stored session cannot be read; it is parked");
+                    audit::parked(&key, ParkReason::CorruptRecord, 0);
                     self.rest(&account, record::corrupt_view(&key, &error));
                 }
             }

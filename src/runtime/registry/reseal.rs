@@ -113,10 +113,7 @@ impl TenantSessions {
     }
 
     /// Keeps an account at rest; `None` if it has a task.
-    fn keep_at_rest<'a>(
-        &'a self,
-        account: &'a AccountId,
-    ) -> Result<Option<AtRest<'a>>, CallError> {
+    fn keep_at_rest<'a>(&'a self, account: &'a AccountId) -> Result<Option<AtRest<'a>>, CallError> {
         let mut slots = self.slots();
         if slots.mailbox(account).is_some() {
             return Ok(None);

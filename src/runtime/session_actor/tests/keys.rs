@@ -132,7 +132,10 @@ async fn all_records_are_sealed_anew_and_else_as_they_were() {
     };
     assert_eq!(rotation, expected);
     assert!(summary.is_complete());
-    assert_eq!((summary.active_key.as_str(), summary.partitions), ("new", 1));
+    assert_eq!(
+        (summary.active_key.as_str(), summary.partitions),
+        ("new", 1)
+    );
     assert_eq!(summary.sums, expected);
     assert_eq!(world.old().await, [""; 0]);
     world.take_out();
