@@ -197,7 +197,6 @@ impl App {
         watches.tell_health(health);
         readiness.met(Condition::Listener);
         info!(%grpc_address, %ops_address, replica = %config.replica_id, "imgate has started");
-        let grace = config.shutdown.grace;
         Ok(Self {
             grpc_address,
             ops_address,
@@ -205,7 +204,7 @@ impl App {
             gateway,
             sealer,
             tokens,
-            grace,
+            grace: config.shutdown.grace,
             api,
             ownership,
             writers,

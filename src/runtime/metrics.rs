@@ -79,20 +79,7 @@ pub fn describe_metrics() {
         Unit::Count,
         "Stored sessions that cannot be read"
     );
-    describe_counter!(
-        RESEALS,
-        Unit::Count,
-        "Records sealed anew under the active key, by outcome"
-    );
-    describe_gauge!(
-        RESEALS_PENDING,
-        Unit::Count,
-        "Records here that are still under another key than the active one"
-    );
-    for outcome in ["ok", "failed"] {
-        counter!(RESEALS, "outcome" => outcome).absolute(0);
-    }
-    gauge!(RESEALS_PENDING).set(0.0);
+    describe_reseals();
     for phase in Phase::ALL {
         gauge!(SESSIONS, "state" => phase.label()).set(0.0);
     }
@@ -122,6 +109,23 @@ pub fn describe_metrics() {
     for name in plain {
         counter!(name).absolute(0);
     }
+}
+
+fn describe_reseals() {
+    describe_counter!(
+        RESEALS,
+        Unit::Count,
+        "Records sealed anew under the active key, by outcome"
+    );
+    describe_gauge!(
+        RESEALS_PENDING,
+        Unit::Count,
+        "Records here that are still under another key than the active one"
+    );
+    for outcome in ["ok", "failed"] {
+        counter!(RESEALS, "outcome" => outcome).absolute(0);
+    }
+    gauge!(RESEALS_PENDING).set(0.0);
 }
 
 /// Counts one session in its present state; gone when dropped.

@@ -47,6 +47,7 @@ impl SessionActor {
             | Input::Lost(_)
             | Input::Expired(_)
             | Input::Kicked { .. }
+            | Input::Policy(_)
             | Input::Timeout
             | Input::Stop
             | Input::LeaseLost => {}

@@ -36,6 +36,8 @@ pub(in crate::runtime) enum Command {
     Save,
     /// Store the record again, which seals it under the present key; answered when that is done.
     Reseal(ViewReply),
+    /// The tenant's settings are others now.
+    Settings,
 }
 
 impl SessionActor {
@@ -93,6 +95,8 @@ impl SessionActor {
                 self.outbox.save();
                 self.outbox.defer(Deferred::View(vec![reply]));
             }
+            // They are looked at whenever anything happens.
+            Command::Settings => {}
         }
     }
 
