@@ -3,7 +3,10 @@
 use std::io::IsTerminal as _;
 use std::time::Duration;
 
+use tracing::Level;
+use tracing::Metadata;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::{SubscriberInitExt as _, TryInitError};
@@ -56,13 +59,23 @@ where
     let lines = tracing_subscriber::fmt::layer()
         .with_ansi(colour)
         .with_writer(writer);
-    let registry = tracing_subscriber::registry().with(filter);
+    let registry = tracing_subscriber::registry()
+        .with(filter)
+        .with(filter_fn(may_be_logged));
     Ok(match log.format {
         LogFormat::Text => Box::new(registry.with(lines)),
         LogFormat::Json => {
             Box::new(registry.with(lines.json().flatten_event(true).with_span_list(false)))
         }
     })
+}
+
+/// What a library says at the finest level is left out, whatever `log.level` says: one writes down whole frames of the
+/// upstream's, with the credentials in them.
+fn may_be_logged(metadata: &Metadata<'_>) -> bool {
+    let target = metadata.target();
+    let own = target == "imgate" || target.starts_with("imgate::");
+    own || *metadata.level() <= Level::DEBUG
 }
 
 #[cfg(test)]
@@ -114,6 +127,26 @@ mod tests {
         assert_eq!(line["level"], "INFO");
         assert_eq!(line["attempt"], 2);
         assert_eq!(line["span"]["tenant"], "acme");
+    }
+
+    #[test]
+    fn libraries_are_not_heard_at_the_finest_level() {
+        let log = Log {
+            format: LogFormat::Text,
+            level: "trace".to_owned(),
+        };
+        let lines = Lines::default();
+        let writer = lines.clone();
+        let subscriber = subscriber(&log, false, move || writer.clone()).unwrap();
+        tracing::subscriber::with_default(subscriber, || {
+            tracing::trace!("ours");
+            tracing::debug!(target: "tungstenite", "theirs");
+            tracing::trace!(target: "tungstenite::protocol", "the frame");
+            tracing::trace!(target: "imgatelike", "no namesake");
+        });
+        let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+        assert!(text.contains("ours") && text.contains("theirs"), "{text}");
+        assert_eq!(text.lines().count(), 2, "{text}");
     }
 
     #[test]
