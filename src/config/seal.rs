@@ -16,7 +16,7 @@ use crate::error::{Classified, ErrorKind};
 use crate::types::Secret;
 
 /// AES-256 keys by name.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SealKeys {
     /// The name of the key that seals; `keys` has it.
     pub active: String,
@@ -25,7 +25,7 @@ pub struct SealKeys {
 }
 
 /// Where the keys come from.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Seal {
     /// They are given.
     Keys(SealKeys),
@@ -103,6 +103,15 @@ impl Seal {
                 database: path.clone(),
             },
             StoreKind::Redis { .. } | StoreKind::Memory => Self::Ephemeral,
+        }
+    }
+
+    /// Whether what is sealed by these can be gone on with by the next while imgate runs: given keys can become others, and
+    /// a store's own stay.
+    pub(super) fn can_become(&self, next: &Self) -> bool {
+        match (self, next) {
+            (Self::Keys(_), Self::Keys(_)) => true,
+            (Self::Keys(_) | Self::KeyFile { .. } | Self::Ephemeral, _) => self == next,
         }
     }
 

@@ -177,9 +177,9 @@ impl Default for LogOptions {
 #[derive(Clone, Debug)]
 pub struct LogWriter {
     queue: mpsc::Sender<Append>,
+    options: watch::Sender<LogOptions>,
     stuck: watch::Receiver<Option<Stuck>>,
     lease: watch::Receiver<Option<Lease>>,
-    retain_age: Duration,
     meter: Meter,
 }
 
@@ -209,9 +209,10 @@ impl LogWriter {
         let (queue, appends) = mpsc::channel(options.queue.max(1));
         let (is_stuck, stuck) = watch::channel(None);
         let (appended, to_trim) = watch::channel(0);
+        let (set_options, options) = watch::channel(options);
         let span = info_span!("log", %partition);
         let meter = Meter::of(&partition);
-        let (held, retain_age) = (lease.clone(), options.retain_age);
+        let held = lease.clone();
         let trimmer = trimmer::Trimmer {
             store: Arc::clone(&store),
             lease: lease.clone(),
@@ -228,9 +229,9 @@ impl LogWriter {
         tasks.spawn("log writer", TaskKind::Vital, writing);
         Self {
             queue,
+            options: set_options,
             stuck,
             lease: held,
-            retain_age,
             meter,
         }
     }
@@ -241,8 +242,14 @@ impl LogWriter {
     }
 
     /// How old an event of the log becomes at the most.
-    pub const fn retain_age(&self) -> Duration {
-        self.retain_age
+    pub fn retain_age(&self) -> Duration {
+        self.options.borrow().retain_age
+    }
+
+    /// Sets other options from now on: the length of the queue alone stays. What is in the log is trimmed by them with the
+    /// next trim.
+    pub fn set(&self, options: LogOptions) {
+        self.options.send_replace(options);
     }
 
     /// Whether what is handed over now is written soon: an error while the writer waits for the store.
