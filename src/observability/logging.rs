@@ -149,6 +149,78 @@ mod tests {
         assert_eq!(text.lines().count(), 2, "{text}");
     }
 
+    /// What is logged by `work`, at this level, as JSON.
+    fn audited(level: &str, work: impl FnOnce()) -> Vec<serde_json::Value> {
+        let log = Log {
+            format: LogFormat::Json,
+            level: level.to_owned(),
+        };
+        let lines = Lines::default();
+        let writer = lines.clone();
+        let subscriber = subscriber(&log, false, move || writer.clone()).unwrap();
+        tracing::subscriber::with_default(subscriber, work);
+        let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+        let mut lines: Vec<serde_json::Value> = text
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect();
+        for line in &mut lines {
+            let time = line.as_object_mut().unwrap().remove("timestamp");
+            assert!(time.unwrap().as_str().unwrap().ends_with('Z'));
+        }
+        lines
+    }
+
+    #[test]
+    fn the_audit_has_a_form_that_stays() {
+        use crate::tenants::audit::{Action, By, Event, Outcome, configuration_reloaded};
+        use crate::types::{AccountId, TenantId};
+
+        let everything = || {
+            let (tenant, account) = (TenantId::new("acme"), AccountId::new("bot1"));
+            let event = Event::new(Action::Invoke, By::ApiKey("bot-fleet".into()));
+            let event = event.tenant(&tenant).account(Some(&account));
+            let event = event
+                .object("openim.x")
+                .peer(Some("10.0.0.7:50312".parse().unwrap()));
+            event.ended(Outcome {
+                code: "OK",
+                upstream_code: Some(-1),
+                reason: Some("WHY"),
+            });
+            // Nobody waited for its end.
+            drop(Event::new(Action::Login, By::Open).tenant(&tenant));
+            Event::new(Action::RotateKeys, By::Operator("ops".into())).ended(Outcome::OK);
+            configuration_reloaded(false);
+        };
+        let expected = serde_json::json!([
+            {
+                "level": "INFO", "target": "imgate::audit", "message": "audit",
+                "action": "invoke", "tenant": "acme", "account": "bot1", "object": "openim.x",
+                "caller_kind": "api_key", "caller_id": "bot-fleet", "peer": "10.0.0.7:50312",
+                "outcome": "OK", "upstream_code": -1, "reason": "WHY",
+            },
+            {
+                "level": "INFO", "target": "imgate::audit", "message": "audit",
+                "action": "login", "tenant": "acme", "caller_kind": "open", "outcome": "CANCELLED",
+            },
+            {
+                "level": "INFO", "target": "imgate::audit", "message": "audit",
+                "action": "rotate_keys", "caller_kind": "operator", "caller_id": "ops", "outcome": "OK",
+            },
+            {
+                "level": "INFO", "target": "imgate::audit", "message": "audit",
+                "action": "reload_configuration", "caller_kind": "gateway", "outcome": "INVALID_ARGUMENT",
+            },
+        ]);
+        assert_eq!(
+            serde_json::Value::from(audited("info", everything)),
+            expected
+        );
+        assert_eq!(audited("warn,imgate::audit=info", everything).len(), 4);
+        assert!(audited("info,imgate::audit=off", everything).is_empty());
+    }
+
     #[test]
     fn text_lines_are_for_people() {
         let text = logged(LogFormat::Text);
