@@ -1,8 +1,10 @@
 //! How far a session has read, and what it has seen lately: what makes catch-up complete and without repeats.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::proto::record::TencentSync;
+use crate::proto::v1;
 
 /// How many message identities are remembered, beside those that are sure to come again.
 const REMEMBERED: usize = 256;
@@ -18,11 +20,34 @@ const PUSHED: usize = 8192;
 pub struct Position {
     /// The upstream's catch-up cookie; empty before the first catch-up.
     pub cookie: String,
-    groups: BTreeMap<String, u64>,
+    groups: BTreeMap<String, Group>,
     /// First of messages that do not come again by catch-up, then of those that do; each oldest first.
     recent: VecDeque<u64>,
     /// How many are the latter.
     pushed: usize,
+}
+
+/// How far a group has been read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Group {
+    /// The last sequence.
+    last: u64,
+    /// When the group was made, in Unix seconds; 0 if that is not known.
+    created: u64,
+    /// When the newest message was sent that was read or passed by, in Unix seconds; 0 if that is not known. Not kept over
+    /// a restart.
+    newest: u64,
+}
+
+/// How a group that was read before stands to what the upstream says of the one that has its name now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Generation {
+    /// It is this one.
+    Same,
+    /// It was made anew: nothing of it has been read.
+    New,
+    /// The upstream speaks of the one before it.
+    Old,
 }
 
 /// How a group's message relates to what has been read of the group.
@@ -43,7 +68,20 @@ impl Position {
         let recent: VecDeque<u64> = record.recent.into_iter().skip(surplus).collect();
         Self {
             cookie: record.cookie,
-            groups: record.groups.into_iter().collect(),
+            groups: record
+                .groups
+                .into_iter()
+                .map(|(group, last)| {
+                    let created = record.group_created.get(&group).copied().unwrap_or(0);
+                    let newest = 0;
+                    let read = Group {
+                        last,
+                        created,
+                        newest,
+                    };
+                    (group, read)
+                })
+                .collect(),
             // Which of them come again the first catch-up shows.
             pushed: recent.len(),
             recent,
@@ -57,7 +95,13 @@ impl Position {
             groups: self
                 .groups
                 .iter()
-                .map(|(group, seq)| (group.clone(), *seq))
+                .map(|(group, read)| (group.clone(), read.last))
+                .collect(),
+            group_created: self
+                .groups
+                .iter()
+                .filter(|(_, read)| read.created > 0)
+                .map(|(group, read)| (group.clone(), read.created))
                 .collect(),
             recent: self.recent.iter().copied().collect(),
         }
@@ -106,7 +150,7 @@ impl Position {
 
     /// The last sequence read of a group.
     pub fn group(&self, group: &str) -> Option<u64> {
-        self.groups.get(group).copied()
+        self.groups.get(group).map(|read| read.last)
     }
 
     /// Where a group's message stands.
@@ -118,20 +162,80 @@ impl Position {
         }
     }
 
-    /// A group is to be read from after `sequence` on, whatever has been read of it before.
+    /// Whether the group that the upstream names now is the one that has been read. It was made at `created`, in Unix
+    /// seconds or 0 where that is not said, and has come to the sequence `upto`.
+    pub fn generation(&self, group: &str, created: u64, upto: u64) -> Generation {
+        let Some(read) = self.groups.get(group) else {
+            return Generation::New;
+        };
+        // Answers lag behind what is pushed: a lower count alone says nothing.
+        if created == 0 {
+            Generation::Same
+        } else if read.created > 0 {
+            match created.cmp(&read.created) {
+                Ordering::Less => Generation::Old,
+                Ordering::Equal => Generation::Same,
+                Ordering::Greater => Generation::New,
+            }
+        } else if read.newest > 0 {
+            // It was there before its messages.
+            if created > read.newest {
+                Generation::New
+            } else {
+                Generation::Same
+            }
+        } else if upto < read.last {
+            // Repeats rather than a loss; from now on the time is known.
+            Generation::New
+        } else {
+            Generation::Same
+        }
+    }
+
+    /// A group is to be read from after `sequence` on, whatever has been read under its name before.
     pub fn begin_group(&mut self, group: &str, sequence: u64) {
-        self.groups.insert(group.to_owned(), sequence);
+        let read = Group {
+            last: sequence,
+            ..Group::default()
+        };
+        self.groups.insert(group.to_owned(), read);
+    }
+
+    /// When a group was made, in Unix seconds; 0 where that is not said.
+    pub fn group_was_made(&mut self, group: &str, created: u64) {
+        if let Some(read) = self.groups.get_mut(group)
+            && created > 0
+        {
+            read.created = created;
+        }
+    }
+
+    /// A message of a group that has been read or passed by was sent then, in Unix seconds.
+    pub fn group_message_sent(&mut self, group: &str, at: u64) {
+        if let Some(read) = self.groups.get_mut(group) {
+            read.newest = read.newest.max(at);
+        }
+    }
+
+    /// A group's message with a sequence has been read, and all before it.
+    pub fn read_group_message(&mut self, group: &str, sequence: u64, message: &v1::Message) {
+        self.advance_group(group, sequence);
+        self.group_message_sent(group, sent_at(message));
     }
 
     /// A group has been read up to and with `sequence`.
     pub fn advance_group(&mut self, group: &str, sequence: u64) {
         match self.groups.get_mut(group) {
-            Some(last) => *last = sequence.max(*last),
-            None => {
-                self.groups.insert(group.to_owned(), sequence);
-            }
+            Some(read) => read.last = sequence.max(read.last),
+            None => self.begin_group(group, sequence),
         }
     }
+}
+
+/// When a message was sent, in Unix seconds; 0 where that is not said.
+fn sent_at(message: &v1::Message) -> u64 {
+    let seconds = message.sent_at.map_or(0, |at| at.seconds);
+    u64::try_from(seconds).unwrap_or(0)
 }
 
 /// FNV-1a, 64 bits: stable over versions, which a stored fingerprint has to be. With 8192 remembered the odds
@@ -209,6 +313,8 @@ mod tests {
             ..Position::default()
         };
         position.advance_group("g", 7);
+        position.group_was_made("g", 5);
+        position.advance_group("h", 8);
         position.pushed("id");
         assert_eq!(Position::from_record(position.to_record()), position);
     }

@@ -63,6 +63,10 @@ impl Step {
         sync_flag: 0,
         online: false,
     };
+
+    fn is_of(&self, name: &str) -> bool {
+        matches!(self, Self::Group { group, .. } if group == name)
+    }
 }
 
 /// A push that has been read but not passed on.

@@ -214,7 +214,7 @@ impl Protocol {
                     };
                     if new {
                         if sequence > 0 {
-                            self.position.advance_group(&group, sequence);
+                            self.position.read_group_message(&group, sequence, &message);
                         }
                         delivery.events.push(v1::event::Kind::Message(message));
                     }
