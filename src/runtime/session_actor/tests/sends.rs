@@ -396,3 +396,30 @@ async fn a_logout_ends_a_message_that_is_not_out() {
     assert_eq!(world.log_in().await, 0);
     assert_eq!(world.stored_sends().await, [], "nothing is known of it");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_session_with_a_full_mailbox_is_stored_again_too() {
+    let world = World::online().await;
+    // Another record than the session's shows when that is stored again.
+    let record = crate::store::StoredSession {
+        account: World::key().account,
+        record: Vec::new(),
+    };
+    let batch = Batch {
+        records: vec![record],
+        ..Batch::default()
+    };
+    world.store.commit(&world.lease, &batch).await.unwrap();
+    let key = World::key();
+    let mut calls: Vec<_> = (0..20)
+        .map(|_| Box::pin(world.gateway.invoke(&key, "any.thing".into(), "{}".into())))
+        .collect();
+    assert!(calls.iter_mut().all(|call| call.now_or_never().is_none()));
+    world.gateway.save_all(&world.lease.partition);
+    for call in calls {
+        let _answered_or_refused = call.await;
+    }
+    tokio::time::sleep(SECOND).await;
+    let stored = world.store.sessions(&world.lease.partition).await.unwrap();
+    assert!(!stored[0].record.is_empty());
+}
