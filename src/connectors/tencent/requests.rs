@@ -103,6 +103,13 @@ impl Requests {
         None
     }
 
+    /// Whether a login that the upstream asked for, or a logout, waits for its answer.
+    pub(super) fn has_reassert_or_logout(&self) -> bool {
+        self.0
+            .values()
+            .any(|pending| matches!(pending.purpose, Purpose::Reassert | Purpose::Logout))
+    }
+
     /// The session ends: no message goes out any more. Answers which ones there were, and whether each went out.
     pub(super) fn end_sends(&mut self) -> Vec<(RequestId, bool)> {
         let mut ended = Vec::new();

@@ -18,6 +18,8 @@ use crate::session::input::Now;
 
 /// An announced overload is believed for this long at the most.
 const MAX_OVERLOAD: Duration = Duration::from_secs(60);
+/// The least time between two logins that the upstream asks for. Policy: what comes too early waits.
+const REASSERT_SPACING: Duration = Duration::from_secs(15);
 /// Pushes that concern only what a user interface shows.
 const IRRELEVANT_PUSHES: [&str; 1] = ["im_sdk_config_mgr.push_imsdk_purchase_bitsv2"];
 
@@ -99,15 +101,30 @@ impl Protocol {
                         .insert(overload.over_load_serv_cmd, now.at + delay);
                 }
             }
-            "StatSvc.KickOther" if self.is_online() => {
-                self.request(
-                    now,
-                    "im_open_status.wslogin",
-                    outgoing::LOGIN.into(),
-                    Purpose::Reassert,
-                );
+            // A login in flight answers this too, and after a logout there is nothing to assert.
+            "StatSvc.KickOther" if self.is_online() && !self.requests.has_reassert_or_logout() => {
+                let at = self.reassert_not_before.unwrap_or(now.at).max(now.at);
+                self.reassert_at = Some(at);
+                self.reassert_if_due(now);
             }
             _ => {}
+        }
+    }
+
+    /// Logs in once more on this connection, if the upstream asked for that and it is time.
+    pub(super) fn reassert_if_due(&mut self, now: Now) {
+        if self.reassert_at.is_none_or(|at| at > now.at) {
+            return;
+        }
+        self.reassert_at = None;
+        if self.is_online() && !self.requests.has_reassert_or_logout() {
+            self.reassert_not_before = Some(now.at + REASSERT_SPACING);
+            self.request(
+                now,
+                "im_open_status.wslogin",
+                outgoing::LOGIN.into(),
+                Purpose::Reassert,
+            );
         }
     }
 
