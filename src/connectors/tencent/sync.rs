@@ -15,12 +15,20 @@ const LEAST_RECENT: usize = 128;
 /// full: the oldest is forgotten, and may come twice.
 const PUSHED: usize = 8192;
 
+/// How many groups are remembered. Policy when full: the one that has not moved for longest is forgotten, and begins anew
+/// with its next message.
+const GROUPS: usize = 16_384;
+
 /// A session's reading position.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Position {
     /// The upstream's catch-up cookie; empty before the first catch-up.
     pub cookie: String,
     groups: BTreeMap<String, Group>,
+    /// Counts what was heard of groups, which gives it an order in time.
+    heard: u64,
+    /// How much that was when the last whole list of groups began, if there was one in this process.
+    last_list: Option<u64>,
     /// First of messages that do not come again by catch-up, then of those that do; each oldest first.
     recent: VecDeque<u64>,
     /// How many are the latter.
@@ -37,6 +45,8 @@ struct Group {
     /// When the newest message was sent that was read or passed by, in Unix seconds; 0 if that is not known. Not kept over
     /// a restart.
     newest: u64,
+    /// When it was last heard of, as counted by [`Position::heard`].
+    heard: u64,
 }
 
 /// How a group that was read before stands to what the upstream says of the one that has its name now.
@@ -71,13 +81,12 @@ impl Position {
             groups: record
                 .groups
                 .into_iter()
+                .take(GROUPS)
                 .map(|(group, last)| {
-                    let created = record.group_created.get(&group).copied().unwrap_or(0);
-                    let newest = 0;
                     let read = Group {
                         last,
-                        created,
-                        newest,
+                        created: record.group_created.get(&group).copied().unwrap_or(0),
+                        ..Group::default()
                     };
                     (group, read)
                 })
@@ -85,6 +94,7 @@ impl Position {
             // Which of them come again the first catch-up shows.
             pushed: recent.len(),
             recent,
+            ..Self::default()
         }
     }
 
@@ -194,11 +204,42 @@ impl Position {
 
     /// A group is to be read from after `sequence` on, whatever has been read under its name before.
     pub fn begin_group(&mut self, group: &str, sequence: u64) {
+        if self.groups.len() >= GROUPS && !self.groups.contains_key(group) {
+            let stalest = self.groups.iter().min_by_key(|(_, read)| read.heard);
+            if let Some(stalest) = stalest.map(|(group, _)| group.clone()) {
+                self.groups.remove(&stalest);
+            }
+        }
+        self.heard += 1;
         let read = Group {
             last: sequence,
+            heard: self.heard,
             ..Group::default()
         };
         self.groups.insert(group.to_owned(), read);
+    }
+
+    /// A list of groups begins. Answers what [`Position::listed`] is to be told at its end.
+    pub const fn list_begins(&self) -> u64 {
+        self.heard
+    }
+
+    /// A list of groups names this one.
+    pub fn names_group(&mut self, group: &str) {
+        if let Some(read) = self.groups.get_mut(group) {
+            self.heard += 1;
+            read.heard = self.heard;
+        }
+    }
+
+    /// A list of groups has come to its end. A group that a list named once, that this one does not name nor did the whole
+    /// one before it, and that has not moved since, has been left. One list is not enough: while groups come and go its
+    /// pages may pass one over. Some kinds of groups no list names.
+    pub fn listed(&mut self, began: u64) {
+        if let Some(last) = self.last_list.replace(began) {
+            self.groups
+                .retain(|_, read| read.created == 0 || read.heard > last);
+        }
     }
 
     /// When a group was made, in Unix seconds; 0 where that is not said.
@@ -219,15 +260,23 @@ impl Position {
 
     /// A group's message with a sequence has been read, and all before it.
     pub fn read_group_message(&mut self, group: &str, sequence: u64, message: &v1::Message) {
-        self.advance_group(group, sequence);
-        self.group_message_sent(group, sent_at(message));
+        self.move_group(group, sequence, sent_at(message));
     }
 
     /// A group has been read up to and with `sequence`.
     pub fn advance_group(&mut self, group: &str, sequence: u64) {
-        match self.groups.get_mut(group) {
-            Some(read) => read.last = sequence.max(read.last),
-            None => self.begin_group(group, sequence),
+        self.move_group(group, sequence, 0);
+    }
+
+    fn move_group(&mut self, group: &str, sequence: u64, newest: u64) {
+        if let Some(read) = self.groups.get_mut(group) {
+            self.heard += 1;
+            read.heard = self.heard;
+            read.last = sequence.max(read.last);
+            read.newest = newest.max(read.newest);
+        } else {
+            self.begin_group(group, sequence);
+            self.group_message_sent(group, newest);
         }
     }
 }
@@ -307,6 +356,27 @@ mod tests {
     }
 
     #[test]
+    fn of_too_many_groups_the_one_that_has_not_moved_for_longest_is_forgotten() {
+        let mut position = Position::default();
+        for n in 0..16_384 {
+            position.advance_group(&format!("g{n}"), 7);
+        }
+        position.advance_group("g0", 8);
+        for n in 0..10 {
+            position.advance_group(&format!("new{n}"), 7);
+        }
+        assert_eq!(position.to_record().groups.len(), 16_384);
+        for n in 0..10 {
+            assert_eq!(position.group(&format!("new{n}")), Some(7));
+            assert_eq!(position.group(&format!("g{}", n + 1)), None);
+        }
+        assert_eq!(
+            (position.group("g0"), position.group("g11")),
+            (Some(8), Some(7))
+        );
+    }
+
+    #[test]
     fn survives_its_record() {
         let mut position = Position {
             cookie: "MTA=".into(),
@@ -316,6 +386,8 @@ mod tests {
         position.group_was_made("g", 5);
         position.advance_group("h", 8);
         position.pushed("id");
-        assert_eq!(Position::from_record(position.to_record()), position);
+        let record = position.to_record();
+        assert_eq!(Position::from_record(record.clone()).to_record(), record);
+        assert_eq!((record.groups["h"], record.group_created["g"]), (8, 5));
     }
 }

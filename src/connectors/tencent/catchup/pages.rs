@@ -33,8 +33,7 @@ struct C2cPage<'a> {
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct GroupList {
-    #[serde(default)]
-    group_id_list: Vec<JoinedGroup>,
+    group_id_list: Option<Vec<JoinedGroup>>,
 }
 
 #[derive(Deserialize)]
@@ -135,11 +134,19 @@ impl CatchUp {
     ) -> Result<Fetched, serde_json::Error> {
         let list: GroupList = serde_json::from_str(body.get())?;
         let mut fetched = Fetched::default();
-        if list.group_id_list.len() == outgoing::JOINED_GROUPS_PAGE {
+        let Some(list) = list.group_id_list else {
+            return Ok(fetched);
+        };
+        if offset == 0 {
+            self.list_began = Some(position.list_begins());
+        }
+        let goes_on = list.len() == outgoing::JOINED_GROUPS_PAGE;
+        if goes_on {
             let offset = offset + outgoing::JOINED_GROUPS_PAGE;
             self.steps.push_back(Step::JoinedGroups { offset });
         }
-        for group in list.group_id_list {
+        for group in list {
+            position.names_group(&group.group_id);
             let Some(upto) = group.next_msg_seq.map(|next| next.saturating_sub(1)) else {
                 continue;
             };
@@ -167,6 +174,9 @@ impl CatchUp {
             if position.group(&id).is_none_or(|last| upto > last) {
                 self.steps.push_back(Step::Group { group: id, upto });
             }
+        }
+        if !goes_on && let Some(began) = self.list_began.take() {
+            position.listed(began);
         }
         Ok(fetched)
     }

@@ -378,6 +378,56 @@ fn a_lower_count_of_a_group_of_unknown_age_is_taken_for_a_new_one_once() {
 }
 
 #[test]
+fn a_group_that_two_lists_do_not_name_any_more_is_forgotten() {
+    let mut talk = Talk::new();
+    let list = |names: &[&str]| {
+        let list = names.iter();
+        let list = list.map(|name| json!({"GroupId": name, "NextMsgSeq": 8, "CreateTime": 100}));
+        json!({"GroupIdList": list.collect::<Vec<_>>()})
+    };
+    let hear = |talk: &mut Talk, list: &Value| {
+        talk.reconnect();
+        talk.answer_page(&json!({}));
+        let asked = talk.asked(GROUPS);
+        talk.answer(&asked, list);
+        talk.store();
+        talk.says();
+        assert_eq!(talk.asks(), [""; 0]);
+    };
+    hear(&mut talk, &list(&["G", "H", "I"]));
+    // Of a kind that lists do not name.
+    talk.push_group("J", 1);
+    talk.says();
+    talk.unstored.clear();
+    hear(&mut talk, &list(&["G"]));
+    talk.push_group("I", 8);
+    talk.says();
+    talk.unstored.clear();
+    let kept = |talk: &Talk| {
+        let record = talk.protocol.position().to_record();
+        let groups: std::collections::BTreeSet<_> = record.groups.into_keys().collect();
+        groups.into_iter().collect::<String>()
+    };
+    assert_eq!(kept(&talk), "GHIJ", "a list may have left one out");
+    hear(&mut talk, &list(&["G"]));
+    assert_eq!(kept(&talk), "GIJ");
+    hear(&mut talk, &list(&["G"]));
+    assert_eq!(kept(&talk), "GJ");
+    // A list that is not whole says nothing of what it does not name.
+    for _ in 0..3 {
+        talk.reconnect();
+        talk.answer_page(&json!({}));
+        let asked = talk.asked(GROUPS);
+        let names: Vec<String> = (0..200).map(|n| format!("g{n}")).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        talk.answer(&asked, &list(&names));
+        talk.store();
+        talk.asked(GROUPS);
+    }
+    assert_eq!(talk.protocol.position().group("G"), Some(7));
+}
+
+#[test]
 fn a_page_of_one_to_one_messages_does_not_hide_a_gap_in_a_group() {
     let mut talk = Talk::online(&[("G", 7)]);
     talk.reconnect();
