@@ -19,6 +19,9 @@ const PUSHED: usize = 8192;
 /// with its next message.
 const GROUPS: usize = 16_384;
 
+/// A message that was read cannot have been sent so long after the newest, in seconds: it is another group's.
+const CLEARLY_NEWER: u64 = 5;
+
 /// A session's reading position.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Position {
@@ -45,6 +48,8 @@ struct Group {
     /// When the newest message was sent that was read or passed by, in Unix seconds; 0 if that is not known. Not kept over
     /// a restart.
     newest: u64,
+    /// The time of the message that last made it doubtful whether the group is still this one.
+    doubted: u64,
     /// When it was last heard of, as counted by [`Position::heard`].
     heard: u64,
 }
@@ -217,6 +222,20 @@ impl Position {
             ..Group::default()
         };
         self.groups.insert(group.to_owned(), read);
+    }
+
+    /// Whether a message that by its sequence has been read is so much newer than it could be that the group must have been
+    /// made again under its old name. True once for messages of one time.
+    pub fn doubts_group(&mut self, group: &str, message: &v1::Message) -> bool {
+        let Some(read) = self.groups.get_mut(group) else {
+            return false;
+        };
+        let sent = sent_at(message);
+        let doubtful = read.newest > 0 && sent > read.newest.max(read.doubted) + CLEARLY_NEWER;
+        if doubtful {
+            read.doubted = sent;
+        }
+        doubtful
     }
 
     /// A list of groups begins. Answers what [`Position::listed`] is to be told at its end.

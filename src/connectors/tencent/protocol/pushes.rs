@@ -171,7 +171,7 @@ impl Protocol {
         self.give_up(gone);
     }
 
-    /// Reports pushes as one delivery, up to the first that shows a gap in a group.
+    /// Reports pushes as one delivery, up to the first that shows a gap in a group, or that the group was made again.
     pub(super) fn deliver(&mut self, now: Now, mut pushes: VecDeque<Held>) {
         let mut delivery = Delivery::default();
         let mut gap = None;
@@ -212,7 +212,18 @@ impl Protocol {
                 } => {
                     let new = match (sequence, self.position.group_order(&group, sequence)) {
                         (0, _) => self.position.pushed(&message.id),
-                        (_, GroupOrder::Seen) => false,
+                        (_, GroupOrder::Seen) => {
+                            if self.position.doubts_group(&group, &message) {
+                                push.entries.push_front(Parsed::Group {
+                                    group,
+                                    sequence,
+                                    message,
+                                });
+                                // The list says when the group was made.
+                                return Some(Step::JoinedGroups { offset: 0 });
+                            }
+                            false
+                        }
                         (_, GroupOrder::Next) => true,
                         (_, GroupOrder::GapAfter(_)) => {
                             let given_up = bound_backfill(&mut self.position, &group, sequence - 1);

@@ -378,6 +378,47 @@ fn a_lower_count_of_a_group_of_unknown_age_is_taken_for_a_new_one_once() {
 }
 
 #[test]
+fn a_group_that_was_made_again_while_online_is_found_by_the_time_of_its_messages() {
+    let mut talk = Talk::in_group(0);
+    talk.push_all_of_group(1..=8, 1_795_000_000);
+    talk.says();
+    talk.unstored.clear();
+    // Repetitions, and what is about as old, are nothing new.
+    talk.push_all_of_group(3..=8, 1_795_000_000);
+    talk.push_all_of_group(8..=8, 1_795_000_005);
+    assert_eq!(talk.says(), ["events []", "events []"]);
+    talk.unstored.clear();
+    assert_eq!(talk.asks(), [""; 0]);
+    // The group was made again, and has come to its second message.
+    talk.push_all_of_group(2..=2, 1_795_000_100);
+    assert_eq!(talk.says(), [""; 0], "it waits");
+    talk.is_told(&mut json!({
+        "NextMsgSeq": 3, "CreateTime": 1_795_000_050, "LastMsgTime": 1_795_000_100,
+    }));
+    assert_eq!(fill(&mut talk), (1, 2));
+    assert_eq!(talk.says(), ["events []", &told(1, 2), "events []"]);
+    talk.store();
+    assert_eq!(talk.acked(), ["s2"]);
+    talk.push_all_of_group(3..=3, 1_795_000_100);
+    assert_eq!(talk.says(), ["events [G3]"]);
+}
+
+#[test]
+fn an_odd_time_of_a_message_that_was_read_costs_one_question() {
+    let mut talk = Talk::in_group(0);
+    talk.push_all_of_group(1..=8, 1_795_000_000);
+    talk.says();
+    talk.unstored.clear();
+    talk.push_all_of_group(2..=2, 1_795_000_100);
+    talk.is_told(&mut json!({"NextMsgSeq": 9, "CreateTime": 100}));
+    assert_eq!(talk.says(), ["events []", "events []"]);
+    assert_eq!(talk.acked(), ["s2"]);
+    talk.push_all_of_group(2..=2, 1_795_000_100);
+    assert_eq!(talk.says(), ["events []"]);
+    assert_eq!(talk.asks(), [""; 0]);
+}
+
+#[test]
 fn a_group_that_two_lists_do_not_name_any_more_is_forgotten() {
     let mut talk = Talk::new();
     let list = |names: &[&str]| {
