@@ -407,10 +407,10 @@ mod tests {
     fn group_messages_without_a_sequence_are_told_apart() {
         let id = |fields: &str| {
             let json = format!(r#"{{"GroupId":"g",{fields},"MsgBody":[]}}"#);
-            match parse_group("bot1", "push", &raw(&json)) {
-                Parsed::Group { message, .. } => message.id,
-                other => panic!("{other:?}"),
-            }
+            let Parsed::Group { message, .. } = parse_group("bot1", "push", &raw(&json)) else {
+                panic!("no message")
+            };
+            message.id
         };
         let fields = [
             r#""From_Account":"a","MsgTimeStamp":1"#,

@@ -42,11 +42,9 @@ struct JoinedGroup {
     group_id: String,
     next_msg_seq: Option<u64>,
     /// In Unix seconds.
-    #[serde(default)]
-    create_time: u64,
+    create_time: Option<u64>,
     /// In Unix seconds.
-    #[serde(default)]
-    last_msg_time: u64,
+    last_msg_time: Option<u64>,
     #[serde(default)]
     self_info: SelfInfo,
 }
@@ -151,10 +149,8 @@ impl CatchUp {
                 continue;
             };
             let id = group.group_id;
-            match (
-                position.group(&id),
-                position.generation(&id, group.create_time, upto),
-            ) {
+            let created = group.create_time.unwrap_or(0);
+            match (position.group(&id), position.generation(&id, created, upto)) {
                 (_, Generation::Old) => continue,
                 (Some(_), Generation::Same) => {}
                 // It was made again under its old name, and counts from the beginning. What was to be fetched of the one
@@ -168,8 +164,8 @@ impl CatchUp {
                     position.begin_group(&id, group.self_info.msg_seq.unwrap_or(upto).min(upto));
                 }
             }
-            position.group_was_made(&id, group.create_time);
-            position.group_message_sent(&id, group.last_msg_time);
+            position.group_was_made(&id, created);
+            position.group_message_sent(&id, group.last_msg_time.unwrap_or(0));
             fetched.events.extend(bound_backfill(position, &id, upto));
             if position.group(&id).is_none_or(|last| upto > last) {
                 self.steps.push_back(Step::Group { group: id, upto });
