@@ -50,6 +50,9 @@ struct Key {
 #[derive(Debug)]
 pub struct Sealer {
     ring: ArcSwap<KeyRing>,
+    /// Seals nothing while it is set.
+    #[cfg(test)]
+    pub(crate) broken: std::sync::atomic::AtomicBool,
 }
 
 /// What a sealed value belongs to. It opens only for the same.
@@ -173,6 +176,8 @@ impl Sealer {
     pub fn new(ring: KeyRing) -> Self {
         Self {
             ring: ArcSwap::from_pointee(ring),
+            #[cfg(test)]
+            broken: std::sync::atomic::AtomicBool::new(false),
         }
     }
 
@@ -203,6 +208,10 @@ impl Sealer {
         let ring = self.ring.load();
         let id = &ring.active;
         let failed = || SealError::Cipher(id.clone());
+        #[cfg(test)]
+        if self.broken.load(std::sync::atomic::Ordering::SeqCst) {
+            return Err(failed());
+        }
         let key = ring.keys.get(id).ok_or_else(failed)?;
         let id_len = u8::try_from(id.len()).map_err(|_| failed())?;
 
