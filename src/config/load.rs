@@ -169,6 +169,15 @@ impl Sources<'_> {
         .map(Secret::new)
     }
 
+    /// A file that is read again whenever it is needed; the path, seen from where imgate runs.
+    pub(super) fn readable(&mut self, key: &str, path: &Path) -> PathBuf {
+        if let Err(remedy) = self.read(path) {
+            let shown = path.to_path_buf().to_toml();
+            self.problems.report(&[key], Some(shown), remedy);
+        }
+        self.path(path)
+    }
+
     fn pem(
         &mut self,
         key: &str,
