@@ -1,12 +1,15 @@
 //! Who may call, as the configuration has it: the directory, and the issuers whose keys are kept fresh for it.
 
+use std::sync::Arc;
+
 use crate::config::{self, Config, JwtKeys};
 use crate::runtime::supervisor::Tasks;
 use crate::tenants::auth::Scope;
 use crate::tenants::directory::{
-    self, ApiKey, ClientCertificate, Contents, Directory, DirectoryError, JwtSubject, Tenant,
+    self, ApiKey, Checked, ClientCertificate, Contents, Directory, DirectoryError, JwtSubject,
+    Tenant,
 };
-use crate::tenants::jwt::{IssuerOptions, Issuers, Source};
+use crate::tenants::jwt::{Issuer, IssuerOptions, Issuers, Source};
 use crate::tenants::keys::{Key, KeyDigest, Validity};
 
 /// The callers of the gateway.
@@ -23,27 +26,43 @@ impl Callers {
             directory: Directory::new(Contents::default())?,
             issuers: Issuers::new(tasks),
         };
-        callers.replace(config)?;
+        let first = callers.prepare(config)?;
+        callers.put(first);
         Ok(callers)
     }
 
-    /// Makes them those of another configuration, as a whole or not at all. Issuers that stay keep their keys.
-    pub(super) fn replace(&mut self, config: &Config) -> Result<(), DirectoryError> {
+    /// Those of another configuration, for [`Callers::put`]. Issuers that stay are the same, with their keys.
+    pub(super) fn prepare(&self, config: &Config) -> Result<Next, DirectoryError> {
         let issuers = config.jwt_issuers.iter().map(issuer).collect();
         let issuers = self.issuers.prepare(issuers);
-        self.directory.replace(Contents {
+        let contents = Contents {
             tenants: config.tenants.iter().map(tenant).collect(),
             operators: config.operators.iter().filter_map(key).collect(),
             issuers: issuers.clone(),
-        })?;
-        self.issuers.run(&issuers);
-        Ok(())
+        };
+        Ok(Next {
+            directory: contents.check()?,
+            issuers,
+        })
+    }
+
+    /// Makes these the callers from now on.
+    pub(super) fn put(&mut self, next: Next) {
+        self.issuers.run(&next.issuers);
+        self.directory.put(next.directory);
     }
 
     /// A handle on the directory.
     pub(super) fn directory(&self) -> Directory {
         self.directory.clone()
     }
+}
+
+/// Callers that are to take the place of others.
+#[derive(Debug)]
+pub(super) struct Next {
+    directory: Checked,
+    issuers: Vec<Arc<Issuer>>,
 }
 
 fn tenant(tenant: &config::Tenant) -> Tenant {

@@ -119,8 +119,8 @@ mod tests {
         let line = ["api-key"].iter().chain(arguments);
         let line = Line::try_parse_from(line).map_err(|error| error.to_string())?;
         let mut out = Vec::new();
-        run(&line.args, &mut out).unwrap();
-        Ok(String::from_utf8(out).unwrap())
+        run(&line.args, &mut out).map_err(|error| error.to_string())?;
+        String::from_utf8(out).map_err(|error| error.to_string())
     }
 
     /// The key that is shown, and the configuration with what is to be pasted.

@@ -100,6 +100,17 @@ impl From<Vec<Tenant>> for Contents {
     }
 }
 
+impl Contents {
+    /// Checks the contents and makes them findable.
+    pub fn check(self) -> Result<Checked, DirectoryError> {
+        Inner::new(self).map(Checked)
+    }
+}
+
+/// Contents that are without contradiction.
+#[derive(Debug)]
+pub struct Checked(Inner);
+
 /// All who may call the gateway. A handle, cheap to clone: what is behind it can be replaced as a whole while calls are
 /// being authenticated.
 #[derive(Clone, Debug)]
@@ -171,7 +182,7 @@ pub enum DirectoryError {
 impl Directory {
     /// Checks the contents and makes them findable.
     pub fn new(contents: impl Into<Contents>) -> Result<Self, DirectoryError> {
-        let inner = Inner::new(contents.into())?;
+        let Checked(inner) = contents.into().check()?;
         Ok(Self {
             inner: Arc::new(ArcSwap::from_pointee(inner)),
         })
@@ -179,8 +190,13 @@ impl Directory {
 
     /// Puts other contents in the place of these, for every handle. If they are refused, these stay.
     pub fn replace(&self, contents: impl Into<Contents>) -> Result<(), DirectoryError> {
-        self.inner.store(Arc::new(Inner::new(contents.into())?));
+        self.put(contents.into().check()?);
         Ok(())
+    }
+
+    /// Puts contents that were checked before in the place of these, for every handle.
+    pub fn put(&self, Checked(inner): Checked) {
+        self.inner.store(Arc::new(inner));
     }
 
     /// Finds out who calls. Waits for nothing, whatever else goes on.

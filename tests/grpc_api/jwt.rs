@@ -17,7 +17,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
 use imgate::grpc::server::ServerOptions;
 use imgate::proto::v1;
-use imgate::runtime::supervisor::Tasks;
+use imgate::runtime::supervisor::{TaskKind, Tasks};
 use imgate::tenants::auth::Scope;
 use imgate::tenants::directory::{Contents, JwtSubject};
 use imgate::tenants::jwt::{IssuerOptions, Issuers, Source};
@@ -175,21 +175,26 @@ impl KeyServer {
             answer: Mutex::new((StatusCode::OK, answer)),
             ..Self::default()
         });
+        let answering = async |State(server): State<Arc<Self>>, headers: HeaderMap| -> Response {
+            server.jwks(&headers)
+        };
         let router = Router::new()
-            .route("/jwks", get(Self::jwks))
+            .route("/jwks", get(answering))
             .with_state(Arc::clone(&server));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        tokio::spawn(async move { axum::serve(listener, router).await });
+        Tasks::new().spawn("key server", TaskKind::Work, async move {
+            let _ended = axum::serve(listener, router).await;
+        });
         (server, address)
     }
 
-    async fn jwks(State(server): State<Arc<Self>>, headers: HeaderMap) -> Response {
-        server.asked.fetch_add(1, Ordering::SeqCst);
+    fn jwks(&self, headers: &HeaderMap) -> Response {
+        self.asked.fetch_add(1, Ordering::SeqCst);
         let shown = headers.get("authorization");
         let shown = shown.map(|value| value.to_str().unwrap().to_owned());
-        *server.shown.lock().unwrap() = shown;
-        server.answer.lock().unwrap().clone().into_response()
+        *self.shown.lock().unwrap() = shown;
+        self.answer.lock().unwrap().clone().into_response()
     }
 
     fn answer(&self, status: StatusCode, body: &str) {

@@ -309,11 +309,10 @@ fn jwt_keys(name: &str, options: &JwtIssuerOptions, sources: &mut Sources<'_>) -
                 let shown = (!url.contains('@')).then(|| url.to_toml());
                 sources.problems.report(&[&url_key], shown, remedy);
             }
-            let ca_file = options.jwks_ca_file.as_ref().map(|path| {
-                // It is read again at each fetch; here it is only looked at.
-                sources.certificates(&key("jwks_ca_file"), path);
-                sources.path(path)
-            });
+            let ca_file = options
+                .jwks_ca_file
+                .as_ref()
+                .map(|path| sources.readable_certificates(&key("jwks_ca_file"), path));
             let token_file = options
                 .jwks_token_file
                 .as_ref()

@@ -24,11 +24,13 @@ const ISSUER: &str = "https://kubernetes.default.svc";
 const AUDIENCE: &str = "imgate";
 const SUBJECT: &str = "system:serviceaccount:bots:echo";
 
+type Sign = Box<dyn Fn(&[u8]) -> Vec<u8>>;
+
 /// A key pair that signs as an issuer does.
 struct Signer {
     algorithm: &'static str,
     jwk: Value,
-    sign: Box<dyn Fn(&[u8]) -> Vec<u8>>,
+    sign: Sign,
 }
 
 fn b64(bytes: impl AsRef<[u8]>) -> String {
