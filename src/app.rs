@@ -2,6 +2,7 @@
 //! that knows every part.
 
 mod callers;
+mod enrolment;
 mod partitions;
 mod parts;
 mod reload;
@@ -36,6 +37,7 @@ use crate::runtime::supervisor::Tasks;
 use crate::store::seal::KeyRingError;
 use crate::store::{Store, StoreError};
 use crate::tenants::directory::DirectoryError;
+use crate::types::TenantId;
 
 /// How often the canary is sent, unless readiness is to know sooner.
 const CANARY_EVERY: Duration = Duration::from_secs(2);
@@ -70,6 +72,20 @@ pub enum AppError {
         /// Why.
         error: DialError,
     },
+    /// A tenant's data is laid out otherwise than its configuration says.
+    #[error(
+        "tenants[{tenant}].{key} = {configured}: its data in the store was made with {stored}; put that back, declare another          tenant, or purge this one"
+    )]
+    Layout {
+        /// Whose.
+        tenant: TenantId,
+        /// The key of the configuration.
+        key: &'static str,
+        /// Its value.
+        configured: u32,
+        /// What the data was made with.
+        stored: u32,
+    },
     /// The tenants contradict each other.
     #[error("tenants: {0}")]
     Directory(#[from] DirectoryError),
@@ -86,6 +102,7 @@ impl Classified for AppError {
             | Self::Seal(_)
             | Self::KeyRing(_)
             | Self::Upstream { .. }
+            | Self::Layout { .. }
             | Self::Directory(_)
             | Self::Server(_) => ErrorKind::InvalidInput,
         }
@@ -158,6 +175,7 @@ impl App {
         ops_server::serve(&services, ops_listener, metrics, readiness.clone());
 
         let store = opened.await?;
+        enrolment::at_start(&store, &config.tenants, &services).await?;
 
         let hub = Hub::new();
         let events = Events::new(
@@ -203,6 +221,7 @@ impl App {
         let grace = config.shutdown.grace;
         let live = Live {
             config,
+            store,
             partitions,
             callers,
             sealer,
