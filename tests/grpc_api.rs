@@ -7,10 +7,14 @@
     reason = "helpers outside of test functions; a test ends at the first thing that is not as it should be"
 )]
 
+#[path = "grpc_api/callers.rs"]
+mod callers;
 #[path = "grpc_api/events.rs"]
 mod events;
 #[path = "grpc_api/fixture.rs"]
 mod fixture;
+#[path = "grpc_api/jwt.rs"]
+mod jwt;
 #[path = "grpc_api/server.rs"]
 mod server;
 #[path = "grpc_api/subscriptions.rs"]
@@ -29,6 +33,7 @@ async fn call_all(clients: &mut Clients) -> Vec<(Code, String, String)> {
         sessions,
         events,
         messages,
+        admin: _,
     } = clients;
     vec![
         refusal(sessions.login(v1::LoginRequest::default()).await),

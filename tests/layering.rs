@@ -32,7 +32,10 @@ const ROOMS: &[(&str, &[&str])] = &[
     ),
     ("store", &[]),
     ("config", &["session", "store::redis_url"]),
-    ("tenants", &["session::policy", "proto"]),
+    (
+        "tenants",
+        &["session::policy", "proto", "runtime::supervisor"],
+    ),
     (
         "events/cursor",
         &["store", "tenants::token", "tenants::directory"],
@@ -74,7 +77,9 @@ const ROOMS: &[(&str, &[&str])] = &[
     (
         "observability",
         // It has every room declare its metrics.
-        &["config", "runtime", "cluster", "events", "grpc", "store"],
+        &[
+            "config", "runtime", "cluster", "events", "grpc", "store", "tenants",
+        ],
     ),
     (
         "sim",
@@ -113,6 +118,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "sim",
             "connectors",
             "runtime",
+            "tenants::keys",
             "observability",
             "proto",
         ],

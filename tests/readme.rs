@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use imgate::app::App;
-use imgate::config::{Config, StoreKind, Tenant, reference};
+use imgate::config::{Config, JwtIssuer, JwtKeys, StoreKind, Tenant, reference};
 use imgate::connectors::tencent::codes;
 use imgate::observability::metrics as recorder;
 use imgate::proto::v1::LoginRequest;
@@ -32,7 +32,7 @@ use tokio::time::Instant;
 const MEASURED_WITHIN: Duration = Duration::from_secs(20);
 
 /// Keys that may be left out and have no value of their own then: the table says in words what happens.
-const WITHOUT_DEFAULT: [&str; 11] = [
+const WITHOUT_DEFAULT: [&str; 33] = [
     "replica_id",
     "grpc.tls.cert_file",
     "grpc.tls.key_file",
@@ -41,18 +41,41 @@ const WITHOUT_DEFAULT: [&str; 11] = [
     "store.url",
     "seal.active",
     "seal.keys",
+    "jwt_issuers.id",
+    "jwt_issuers.issuer",
+    "jwt_issuers.audience",
+    "jwt_issuers.jwks_file",
+    "jwt_issuers.jwks_url",
+    "jwt_issuers.jwks_ca_file",
+    "jwt_issuers.jwks_token_file",
+    "operators.id",
+    "operators.sha256",
+    "operators.prefix",
+    "operators.not_before",
+    "operators.not_after",
+    "tenants.api_keys.prefix",
+    "tenants.api_keys.not_before",
+    "tenants.api_keys.not_after",
+    "tenants.client_certificates.id",
+    "tenants.client_certificates.name",
+    "tenants.client_certificates.scopes",
+    "tenants.jwt_subjects.id",
+    "tenants.jwt_subjects.issuer",
+    "tenants.jwt_subjects.subject",
+    "tenants.jwt_subjects.scopes",
     "tenants.upstream_ca_file",
     "tenants.secret_key",
     "tenants.issuers",
 ];
 
 /// Labels whose values the table leaves to the gateway: names of its methods, tasks and so on.
-const OPEN_LABELS: [&str; 7] = [
+const OPEN_LABELS: [&str; 8] = [
     "method",
     "code",
     "operation",
     "task",
     "version",
+    "issuer",
     "tenant",
     "subscription",
 ];
@@ -225,6 +248,14 @@ async fn measure_everything(noting: &Noting) {
     )
     .with_secret_key(Secret::new("key".to_owned()));
     let mut config = Config::new(StoreKind::Memory, vec![tenant]);
+    config.jwt_issuers = vec![JwtIssuer {
+        id: "readme".to_owned(),
+        issuer: "https://readme".to_owned(),
+        audience: "imgate".to_owned(),
+        keys: JwtKeys::File(checkout("tests/config_files/secrets/jwks.json")),
+        refresh: Duration::from_secs(300),
+        clock_skew: Duration::ZERO,
+    }];
     config.grpc.listen = ([127, 0, 0, 1], 0).into();
     config.ops.listen = ([127, 0, 0, 1], 0).into();
     let app = App::start(config, handle).await.unwrap();

@@ -5,6 +5,7 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
+    clippy::print_stderr,
     reason = "helpers outside of test functions; a test ends at the first thing that is not as it should be"
 )]
 

@@ -8,7 +8,7 @@ use crate::config::{self, Config, Issuer, SealKeys, StoreKind};
 use crate::connectors::greatest_frame;
 use crate::connectors::websocket::Dialer;
 use crate::events::log::LogOptions;
-use crate::grpc::server::{ServerOptions, Tls};
+use crate::grpc::server::{ClientCertificates, ServerOptions, Tls};
 use crate::runtime::pacer::Pacer;
 use crate::runtime::tenant::{LocalIssuer, Settings, Tenant};
 use crate::session::backoff::Backoff;
@@ -20,8 +20,6 @@ use crate::store::memory::MemoryStore;
 use crate::store::metrics::{Backend, Measured};
 use crate::store::redis::{RedisOptions, RedisStore};
 use crate::store::seal::{KeyRing, KeyRingError, Sealer};
-use crate::tenants::auth::{KeyDigest, Scope};
-use crate::tenants::directory;
 use crate::tenants::token::Tokens;
 use crate::types::Secret;
 
@@ -71,31 +69,6 @@ fn key_ring(keys: &SealKeys) -> Result<(KeyRing, &Secret<[u8; 32]>), KeyRingErro
     let active = keys.keys.get(&keys.active);
     let active = active.ok_or_else(|| KeyRingError::NoActive(keys.active.clone()))?;
     Ok((KeyRing::of(&keys.active, &keys.keys)?, active))
-}
-
-pub(super) fn directory_entry(tenant: &config::Tenant) -> directory::Tenant {
-    directory::Tenant {
-        id: tenant.id.clone(),
-        partitions: tenant.partitions,
-        max_subscriptions: usize::try_from(tenant.limits.subscriptions).unwrap_or(usize::MAX),
-        keys: tenant
-            .api_keys
-            .iter()
-            .filter_map(|key| {
-                Some(directory::ApiKey {
-                    id: key.id.clone(),
-                    // Checked where the configuration was read.
-                    digest: KeyDigest::from_hex(&key.sha256)?,
-                    scopes: key
-                        .scopes
-                        .iter()
-                        .filter_map(|scope| Scope::parse(scope.as_str()))
-                        .collect(),
-                })
-            })
-            .collect(),
-        open: tenant.api_keys.is_empty(),
-    }
 }
 
 pub(super) fn runtime_tenant(
@@ -159,7 +132,13 @@ pub(super) fn server_options(config: &Config) -> ServerOptions {
         tls: config.grpc.tls.as_ref().map(|tls| Tls {
             certificate: tls.cert_pem.clone(),
             key: tls.key_pem.clone(),
-            client_ca: tls.client_ca_pem.clone(),
+            clients: tls
+                .client_ca_pem
+                .as_ref()
+                .map(|authority| ClientCertificates {
+                    authority: authority.clone(),
+                    optional: tls.clients_optional,
+                }),
         }),
         drain_within: config.shutdown.grace / 3,
         max_message_bytes: config.grpc.max_message_bytes,

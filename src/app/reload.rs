@@ -8,6 +8,7 @@ use metrics::{counter, gauge};
 use tokio::sync::{mpsc, oneshot};
 use tracing::{error, info, warn};
 
+use super::callers::Callers;
 use super::partitions::Partitions;
 use super::{AppError, enrolment, parts};
 use crate::config::metrics as names;
@@ -17,7 +18,6 @@ use crate::runtime::supervisor::{TaskKind, Tasks};
 use crate::store::Store;
 use crate::store::seal::Sealer;
 use crate::tenants::audit;
-use crate::tenants::directory::Directory;
 use crate::tenants::token::Tokens;
 
 /// How often the files are looked at.
@@ -101,7 +101,7 @@ pub(super) struct Live {
     pub(super) config: Config,
     pub(super) store: Arc<dyn Store>,
     pub(super) partitions: Partitions,
-    pub(super) directory: Directory,
+    pub(super) callers: Callers,
     pub(super) sealer: Arc<Sealer>,
     pub(super) tokens: Tokens,
 }
@@ -199,10 +199,10 @@ impl Live {
             changed,
             removed,
             seal,
+            callers: _,
         } = change;
         // Everything that can fail comes first.
-        let directory: Vec<_> = next.tenants.iter().map(parts::directory_entry).collect();
-        Directory::new(directory.clone()).map_err(AppError::from)?;
+        let callers = self.callers.prepare(&next).map_err(AppError::from)?;
         let mut newcomers = Vec::new();
         for tenant in added {
             enrolment::enrol(&self.store, &tenant).await?;
@@ -236,7 +236,7 @@ impl Live {
                 .set_expiry(&tenant.id, tenant.log.subscription_expiry);
         }
         // Nobody may call for a tenant any more that goes.
-        self.directory.replace(directory).map_err(AppError::from)?;
+        self.callers.put(callers);
         for tenant in removed {
             warn!(%tenant, "a tenant is removed: its sessions are logged out, its data is kept");
             self.partitions.remove(&tenant).await;

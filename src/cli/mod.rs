@@ -1,5 +1,6 @@
 //! The command line: one file per subcommand. The only place that writes to the terminal.
 
+mod api_key;
 mod dev;
 mod keys;
 mod serve;
@@ -39,6 +40,8 @@ enum Command {
     CheckConfig(serve::ConfigArgs),
     /// Print every key of the configuration with its meaning and default.
     ConfigReference,
+    /// Make an API key: prints it once, and the lines of the configuration for it.
+    ApiKey(api_key::ApiKeyArgs),
     /// Make and read login signatures (UserSig).
     #[command(subcommand)]
     Sig(sig::SigCommand),
@@ -145,6 +148,7 @@ pub fn run() -> ExitCode {
         Command::Serve(args) => serve::serve(&args),
         Command::CheckConfig(args) => serve::check_config(&args, &mut std::io::stdout().lock()),
         Command::ConfigReference => serve::config_reference(&mut std::io::stdout().lock()),
+        Command::ApiKey(args) => api_key::run(&args, &mut std::io::stdout().lock()),
         Command::Sig(command) => sig::run(command, &mut std::io::stdout().lock()),
         Command::Keys(command) => keys::run(command, &mut std::io::stdout().lock()),
         Command::Dev(args) => dev::run(&args),

@@ -16,6 +16,8 @@ pub struct Change {
     pub removed: Vec<TenantId>,
     /// The sealing keys, if they are others now.
     pub seal: Option<SealKeys>,
+    /// Whether the operators, or the issuers of JWTs, are others now.
+    pub callers: bool,
 }
 
 impl Change {
@@ -32,7 +34,10 @@ impl Config {
     /// Everything that cannot change while the gateway runs, each with the reason.
     pub fn change_to(&self, next: &Self) -> Result<Change, ConfigErrors> {
         let mut problems = self.fixed(next);
-        let mut change = Change::default();
+        let mut change = Change {
+            callers: self.operators != next.operators || self.jwt_issuers != next.jwt_issuers,
+            ..Change::default()
+        };
         // How every tenant's sessions behave is set for all of them at once.
         let for_all = self.pacing == next.pacing
             && self.backoff == next.backoff
@@ -121,7 +126,7 @@ impl Tenant {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::StoreKind;
+    use crate::config::{Key, StoreKind};
     use crate::types::Secret;
     use std::time::Duration;
 
@@ -147,6 +152,22 @@ mod tests {
         assert_eq!(ids(&change.added), ["d"]);
         assert_eq!(ids(&change.changed), ["b"]);
         assert_eq!(change.removed, [TenantId::new("a")]);
+        // Operators are no tenant's, and change none.
+        let mut next = before.clone();
+        next.operators = vec![Key {
+            id: "ops".to_owned(),
+            sha256: "0".repeat(64),
+            prefix: None,
+            not_before: None,
+            not_after: None,
+        }];
+        let change = before.change_to(&next).unwrap();
+        let only = Change {
+            callers: true,
+            ..Change::default()
+        };
+        assert_eq!(change, only);
+        assert!(!change.is_empty());
         // What holds for all changes all.
         let mut next = before.clone();
         next.backoff.max = Duration::from_secs(5);

@@ -3,10 +3,12 @@
 use std::pin::Pin;
 
 use futures_util::{Stream, stream};
-use tonic::{Request, Response, Status};
+use tonic::{Code, Request, Response, Status};
 
 use super::convert::{self, Invalid};
-use super::status::Unserved;
+use super::deadline::Deadline;
+use super::metrics::Call;
+use super::status::{DeadlinePassed, Unserved};
 use super::{audit, operators};
 use crate::proto::v1;
 use crate::proto::v1::admin_service_server::AdminService;
@@ -28,6 +30,8 @@ type Report = Result<v1::RotateKeysResponse, Status>;
 struct Watched {
     rotation: RotationWatch,
     event: Option<Event>,
+    deadline: Deadline,
+    call: Option<Call>,
     ended: bool,
 }
 
@@ -82,10 +86,15 @@ impl AdminService for Admin {
         request: Request<v1::RotateKeysRequest>,
     ) -> Result<Response<Self::RotateKeysStream>, Status> {
         let event = audit::begin_as_operator(Action::RotateKeys, &request);
+        let extensions = request.extensions();
+        let deadline = extensions.get::<Deadline>().copied();
+        let call = extensions.get::<Call>().cloned();
         operators(request)?;
         let watched = Watched {
             rotation: self.gateway.reseal(),
             event,
+            deadline: deadline.unwrap_or(Deadline(None)),
+            call,
             ended: false,
         };
         let reports = stream::unfold(watched, |mut watched| async move {
@@ -118,16 +127,17 @@ impl Watched {
         if self.ended {
             return None;
         }
-        let Some(report) = self.rotation.next().await else {
-            self.ended = true;
-            let event = self.event.take();
-            let status = Status::from(CallError::Stopping);
-            let stopping: Result<Response<()>, _> = Err(status.clone());
-            audit::answered(event, &stopping, |()| None);
-            return Some(Err(status));
+        let report = tokio::select! {
+            biased;
+            () = self.deadline.passed() => return Some(self.end(DeadlinePassed::GivenUp.into())),
+            report = self.rotation.next() => report,
+        };
+        let Some(report) = report else {
+            return Some(self.end(CallError::Stopping.into()));
         };
         if let RotationReport::Summary(summary) = &report {
             self.ended = true;
+            self.answered(Code::Ok);
             if let Some(event) = self.event.take() {
                 let reason = (!summary.is_complete()).then_some("INCOMPLETE");
                 event.ended(Outcome {
@@ -137,6 +147,20 @@ impl Watched {
             }
         }
         Some(Ok(convert::rotation(report)))
+    }
+
+    fn end(&mut self, status: Status) -> Report {
+        self.ended = true;
+        self.answered(status.code());
+        let refused: Result<Response<()>, _> = Err(status.clone());
+        audit::answered(self.event.take(), &refused, |()| None);
+        Err(status)
+    }
+
+    fn answered(&self, code: Code) {
+        if let Some(call) = &self.call {
+            call.answered(code);
+        }
     }
 }
 

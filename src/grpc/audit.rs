@@ -3,7 +3,7 @@
 use tonic::{Request, Response, Status};
 use tonic_types::StatusExt as _;
 
-use super::metrics;
+use super::{metrics, peer};
 use crate::tenants::audit::{Action, By, Event, Outcome};
 use crate::tenants::auth::{Operator, Principal};
 use crate::types::AccountId;
@@ -17,14 +17,14 @@ pub(super) fn begin<T>(action: Action, request: &Request<T>, account: &str) -> O
     let event = Event::new(action, By::from(caller));
     let account = AccountId::parse(account).ok();
     let event = event.tenant(&caller.tenant).account(account.as_ref());
-    Some(event.peer(request.remote_addr()))
+    Some(event.peer(peer::address(request.extensions())))
 }
 
 /// A call of an operator's begins.
 pub(super) fn begin_as_operator<T>(action: Action, request: &Request<T>) -> Option<Event> {
     let operator = request.extensions().get::<Operator>()?;
     let event = Event::new(action, By::from(operator));
-    Some(event.peer(request.remote_addr()))
+    Some(event.peer(peer::address(request.extensions())))
 }
 
 /// Names what else it is done to. What is no name is left out.

@@ -10,7 +10,7 @@ use tonic::{Code, Request, Response, Status};
 use super::deadline::Deadline;
 use super::metrics::Call;
 use super::status::DeadlinePassed;
-use super::{audit, caller, convert};
+use super::{audit, caller, convert, peer};
 use crate::events::service::{Events, TenantLogs};
 use crate::events::subscription::Subscription;
 use crate::proto::v1;
@@ -139,7 +139,7 @@ impl Maker {
             Some(v1::subscribe_request::Start::Subscription(name)) => Some(Self {
                 caller: request.extensions().get::<Principal>()?.clone(),
                 name: name.clone(),
-                peer: request.remote_addr(),
+                peer: peer::address(request.extensions()),
             }),
             Some(v1::subscribe_request::Start::Cursor(_) | v1::subscribe_request::Start::At(_))
             | None => None,

@@ -10,6 +10,8 @@ mod events;
 mod messages;
 mod method;
 pub mod metrics;
+mod peer;
+mod refusals;
 pub mod server;
 mod sessions;
 mod status;

@@ -15,10 +15,11 @@ use tonic_health::server::{HealthReporter, HealthService};
 use tracing::{info, warn};
 
 use super::admin::Admin;
-use super::auth_layer::guard;
+use super::auth_layer::{Door, guard};
 use super::events::EventsApi;
 use super::messages::Messages;
 use super::metrics as names;
+use super::refusals::Refusals;
 use super::sessions::Sessions;
 use crate::events::service::Events;
 use crate::proto;
@@ -46,7 +47,7 @@ pub struct Api {
     pub gateway: Gateway,
     /// The events.
     pub events: Events,
-    /// The tenants.
+    /// Who may call.
     pub directory: Directory,
     /// What makes page tokens.
     pub tokens: Tokens,
@@ -86,8 +87,17 @@ pub struct Tls {
     pub certificate: Vec<u8>,
     /// Its private key.
     pub key: Secret<Vec<u8>>,
-    /// The authority that signs clients' certificates. When given, a client without one is refused.
-    pub client_ca: Option<Vec<u8>>,
+    /// Who signs clients' certificates, if anybody.
+    pub clients: Option<ClientCertificates>,
+}
+
+/// How clients' certificates are checked.
+#[derive(Clone, Debug)]
+pub struct ClientCertificates {
+    /// The authority that signs them.
+    pub authority: Vec<u8>,
+    /// Whether a client may come without one. One that is shown must be good.
+    pub optional: bool,
 }
 
 /// Why the API cannot be served. The texts name the remedy, for the operator.
@@ -95,7 +105,8 @@ pub struct Tls {
 pub enum ServerError {
     /// A tenant is open and the address is not a loopback one.
     #[error(
-        "a tenant is open and {0} can be reached from elsewhere; listen on 127.0.0.1 or give the tenant a key"
+        "a tenant is open and {0} can be reached from elsewhere; listen on 127.0.0.1 or give the tenant a key, certificate or \
+         JWT subject"
     )]
     OpenToTheWorld(SocketAddr),
     /// The listener has no address.
@@ -165,7 +176,7 @@ pub async fn start(
     };
     // Whoever put the parts together knows when they can serve.
     health.set_serving(false).await;
-    let routes = routes(api, options.max_message_bytes, &health)?;
+    let routes = routes(api, options.max_message_bytes, &health, tasks)?;
     let serving = serve(
         server,
         routes,
@@ -216,7 +227,12 @@ async fn serve(
     }
 }
 
-fn routes(api: Api, max_message_bytes: usize, health: &Health) -> Result<Routes, ServerError> {
+fn routes(
+    api: Api,
+    max_message_bytes: usize,
+    health: &Health,
+    tasks: &Tasks,
+) -> Result<Routes, ServerError> {
     let Api {
         gateway,
         events,
@@ -249,17 +265,23 @@ fn routes(api: Api, max_message_bytes: usize, health: &Health) -> Result<Routes,
         .add_service(health)
         .add_service(reflection().build_v1().map_err(broken)?)
         .add_service(reflection().build_v1alpha().map_err(broken)?);
+    let door = Door {
+        directory,
+        refusals: Refusals::start(tasks),
+    };
     let guarded = routes
         .into_axum_router()
-        .layer(middleware::from_fn_with_state(directory, guard));
+        .layer(middleware::from_fn_with_state(door, guard));
     Ok(Routes::from(guarded).prepare())
 }
 
 fn tls_config(tls: &Tls) -> ServerTlsConfig {
     let identity = Identity::from_pem(&tls.certificate, tls.key.expose());
     let config = ServerTlsConfig::new().identity(identity);
-    match &tls.client_ca {
-        Some(client_ca) => config.client_ca_root(Certificate::from_pem(client_ca)),
+    match &tls.clients {
+        Some(clients) => config
+            .client_ca_root(Certificate::from_pem(&clients.authority))
+            .client_auth_optional(clients.optional),
         None => config,
     }
 }

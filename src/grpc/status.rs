@@ -140,8 +140,19 @@ impl From<AuthError> for Status {
             AuthError::KeyMissing
             | AuthError::NotBearer
             | AuthError::KeyUnknown
+            | AuthError::KeyNotYetValid
+            | AuthError::KeyExpired
+            | AuthError::CertificateUnknown
+            | AuthError::JwtInvalid(_)
+            | AuthError::JwtKeyUnknown
+            | AuthError::JwtNotYetValid
+            | AuthError::JwtExpired
+            | AuthError::JwtSubjectUnknown
+            | AuthError::JwtKeysUnavailable
             | AuthError::OtherTenant
-            | AuthError::TenantNotNamed => {}
+            | AuthError::TenantNotNamed
+            | AuthError::OperatorRequired
+            | AuthError::TenantRequired => {}
         }
         status(&error, extra)
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use tracing::info;
 
-use super::auth::{Operator, Principal};
+use super::auth::{Means, Operator, Principal};
 use crate::types::{AccountId, TenantId};
 
 /// The log target. `imgate::audit=off` in `log.level` turns it off.
@@ -66,6 +66,10 @@ impl Action {
 pub enum By {
     /// A caller of a tenant, by an API key of this ID.
     ApiKey(Arc<str>),
+    /// One by a name of its client certificate, of this ID.
+    Certificate(Arc<str>),
+    /// One by the subject of a JWT, of this ID.
+    Jwt(Arc<str>),
     /// A caller of an open tenant.
     Open,
     /// An operator, by a key of this ID.
@@ -78,6 +82,8 @@ impl By {
     fn parts(&self) -> (&'static str, Option<&str>) {
         match self {
             Self::ApiKey(id) => ("api_key", Some(id)),
+            Self::Certificate(id) => ("certificate", Some(id)),
+            Self::Jwt(id) => ("jwt", Some(id)),
             Self::Open => ("open", None),
             Self::Operator(id) => ("operator", Some(id)),
             Self::Gateway => ("gateway", None),
@@ -87,10 +93,12 @@ impl By {
 
 impl From<&Principal> for By {
     fn from(caller: &Principal) -> Self {
-        if caller.key_id.is_empty() {
-            Self::Open
-        } else {
-            Self::ApiKey(Arc::clone(&caller.key_id))
+        let id = Arc::clone(&caller.key_id);
+        match caller.means {
+            Means::ApiKey => Self::ApiKey(id),
+            Means::Certificate => Self::Certificate(id),
+            Means::Jwt => Self::Jwt(id),
+            Means::Nothing => Self::Open,
         }
     }
 }

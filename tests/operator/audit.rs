@@ -50,8 +50,8 @@ async fn renew_signature(world: &World) {
         account: "alice".into(),
         signature: signature.expose().clone(),
     };
-    let answer = world.sessions().await.renew_signature(as_tenant(request));
-    answer.await.unwrap();
+    let mut sessions = world.sessions().await;
+    sessions.renew_signature(as_tenant(request)).await.unwrap();
 }
 
 /// A subscription is made, used, and deleted twice.
@@ -74,6 +74,43 @@ async fn subscriptions(world: &World) {
     events.delete_subscription(delete()).await.unwrap();
     let gone = events.delete_subscription(delete()).await.unwrap_err();
     assert_eq!(gone.code(), Code::NotFound);
+}
+
+/// What is to be written down, if the upstream answers the raw command with this code.
+fn expected(invoked: i32) -> Vec<Value> {
+    let by_gateway = |mut line: Value| {
+        line["caller_kind"] = "gateway".into();
+        line
+    };
+    vec![
+        json!({ "action": "login", "account": "alice", "outcome": "OK", "upstream_code": 0 }),
+        by_gateway(json!({ "action": "renew", "account": "alice", "outcome": "OK" })),
+        json!({ "action": "renew_signature", "account": "alice", "outcome": "OK" }),
+        json!({
+            "action": "invoke", "account": "alice", "object": "openim.unheard_of", "outcome": "OK",
+            "upstream_code": invoked,
+        }),
+        json!({ "action": "make_subscription", "object": "workers", "outcome": "OK" }),
+        json!({ "action": "delete_subscription", "object": "workers", "outcome": "OK" }),
+        json!({
+            "action": "delete_subscription", "object": "workers", "outcome": "NOT_FOUND",
+            "reason": "UNKNOWN_SUBSCRIPTION",
+        }),
+        by_gateway(json!({
+            "action": "park", "account": "alice", "outcome": "OK", "upstream_code": 6208, "reason": "KICKED",
+        })),
+        by_gateway(
+            json!({ "action": "retake", "account": "alice", "outcome": "OK", "upstream_code": 0 }),
+        ),
+        json!({ "action": "logout", "account": "alice", "outcome": "OK" }),
+        json!({ "action": "login", "outcome": "INVALID_ARGUMENT", "reason": "INVALID_FIELD" }),
+        by_gateway(json!({
+            "action": "park", "account": "bob", "outcome": "OK", "upstream_code": 70009, "reason": "REFUSED",
+        })),
+        json!({ "action": "login", "account": "bob", "outcome": "OK", "upstream_code": 70009 }),
+        by_gateway(json!({ "action": "reload_configuration", "outcome": "INVALID_ARGUMENT" })),
+        by_gateway(json!({ "action": "reload_configuration", "outcome": "OK" })),
+    ]
 }
 
 #[tokio::test]
@@ -130,39 +167,7 @@ async fn who_did_what_is_written_down_with_how_it_ended() {
     world.configure("k1", &["k1"], "renew_at = 0.7");
     world.reload("applied", 1.0).await;
 
-    let by_gateway = |mut line: Value| {
-        line["caller_kind"] = "gateway".into();
-        line
-    };
-    let expected = [
-        json!({ "action": "login", "account": "alice", "outcome": "OK", "upstream_code": 0 }),
-        by_gateway(json!({ "action": "renew", "account": "alice", "outcome": "OK" })),
-        json!({ "action": "renew_signature", "account": "alice", "outcome": "OK" }),
-        json!({
-            "action": "invoke", "account": "alice", "object": "openim.unheard_of", "outcome": "OK",
-            "upstream_code": invoked.code,
-        }),
-        json!({ "action": "make_subscription", "object": "workers", "outcome": "OK" }),
-        json!({ "action": "delete_subscription", "object": "workers", "outcome": "OK" }),
-        json!({
-            "action": "delete_subscription", "object": "workers", "outcome": "NOT_FOUND",
-            "reason": "UNKNOWN_SUBSCRIPTION",
-        }),
-        by_gateway(json!({
-            "action": "park", "account": "alice", "outcome": "OK", "upstream_code": 6208, "reason": "KICKED",
-        })),
-        by_gateway(
-            json!({ "action": "retake", "account": "alice", "outcome": "OK", "upstream_code": 0 }),
-        ),
-        json!({ "action": "logout", "account": "alice", "outcome": "OK" }),
-        json!({ "action": "login", "outcome": "INVALID_ARGUMENT", "reason": "INVALID_FIELD" }),
-        by_gateway(json!({
-            "action": "park", "account": "bob", "outcome": "OK", "upstream_code": 70009, "reason": "REFUSED",
-        })),
-        json!({ "action": "login", "account": "bob", "outcome": "OK", "upstream_code": 70009 }),
-        by_gateway(json!({ "action": "reload_configuration", "outcome": "INVALID_ARGUMENT" })),
-        by_gateway(json!({ "action": "reload_configuration", "outcome": "OK" })),
-    ];
+    let expected = expected(invoked.code);
     let written = lines(&world);
     assert_eq!(written.len(), expected.len(), "{written:#?}");
     for (written, expected) in written.into_iter().zip(expected) {

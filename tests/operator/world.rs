@@ -32,9 +32,10 @@ pub(crate) struct World {
     grpc: SocketAddr,
     ops: SocketAddr,
     upstream: SocketAddr,
-    folder: TempDir,
     log_level: &'static str,
     _sim: Program,
+    /// Dropped last: the processes that end before it log there.
+    folder: TempDir,
 }
 
 impl World {
@@ -87,7 +88,7 @@ impl World {
              log = {{ format = \"json\", level = \"{level}\" }}\n\
              store = {{ kind = \"embedded\", path = \"data/imgate.redb\" }}\n\
              seal = {{ active = \"{active}\", keys = {{ {keys} }} }}\n\
-             keepalive = {{ heartbeat = \"500ms\", answer_timeout = \"400ms\" }}\n",
+             keepalive = {{ heartbeat = \"1s\", answer_timeout = \"900ms\" }}\n",
             level = self.log_level,
             keys = keys.join(", "),
         );
@@ -96,7 +97,7 @@ impl World {
             "[[operators]]\nid = \"ops-1\"\nsha256 = \"{}\"\n\
              [[tenants]]\nid = \"acme\"\nsdk_app_id = {APP}\nupstream_url = \"ws://{}\"\n\
              secret_key = {{ file = \"app.key\" }}\npartitions = 2\nlogin_spacing = \"0s\"\n\
-             kick_policy = \"retake\"\nretake_delay = \"200ms\"\nlog.seal = true\n{tenant}\n\
+             kick_policy = \"retake\"\nretake_delay = \"1s\"\nlog.seal = true\n{tenant}\n\
              [[tenants.api_keys]]\nid = \"all\"\nsha256 = \"{}\"\n\
              scopes = [\"sessions\", \"events\", \"messages\"]",
             digest(OPERATOR_KEY),

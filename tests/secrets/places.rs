@@ -63,7 +63,7 @@ pub(crate) fn redis(connection: &mut Connection) -> Vec<Place> {
         };
         flatten(&value, &mut dump);
     }
-    let _: () = ask(connection, &mut redis::cmd("SAVE"));
+    let _: () = ask(connection, &redis::cmd("SAVE"));
     let folder: Vec<String> = ask(connection, redis::cmd("CONFIG").arg("GET").arg("dir"));
     let mut places = files(Path::new(&folder[1]));
     for file in ["dump.rdb", ".aof"] {
@@ -81,18 +81,17 @@ fn ask<T: FromRedisValue>(connection: &mut Connection, command: &redis::Cmd) -> 
 }
 
 fn flatten(value: &Value, into: &mut Vec<u8>) {
-    match value {
-        Value::Array(values) | Value::Set(values) => {
-            values.iter().for_each(|value| flatten(value, into));
+    if let Value::Array(values) | Value::Set(values) = value {
+        values.iter().for_each(|value| flatten(value, into));
+    } else if let Value::Map(entries) = value {
+        for (key, value) in entries {
+            flatten(key, into);
+            flatten(value, into);
         }
-        Value::Map(entries) => {
-            for (key, value) in entries {
-                flatten(key, into);
-                flatten(value, into);
-            }
-        }
-        Value::BulkString(bytes) => into.extend(bytes),
-        other => into.extend(format!("{other:?}").bytes()),
+    } else if let Value::BulkString(bytes) = value {
+        into.extend(bytes);
+    } else {
+        into.extend(format!("{value:?}").bytes());
     }
     into.push(b'\n');
 }

@@ -19,19 +19,15 @@ fn key_of(account: &str) -> SessionKey {
 }
 
 impl World {
-    fn sealer(&self) -> Arc<Sealer> {
-        Arc::clone(&self.gateway.tenants()[0].tenant.sealer)
-    }
-
     /// Seals by another key from now on, the first one kept.
     fn rotate(&self) {
         let both = ring("new", &[("k", 0), ("new", 1)]);
-        self.sealer().replace(both).unwrap();
+        self.sealer.replace(both).unwrap();
     }
 
     /// Seals and opens by another key alone.
     fn take_out(&self) {
-        self.sealer().replace(ring("new", &[("new", 1)])).unwrap();
+        self.sealer.replace(ring("new", &[("new", 1)])).unwrap();
     }
 
     async fn logged_in(&self, account: &str) {
@@ -53,10 +49,10 @@ impl World {
     /// Which accounts' records are under another key than the active one.
     async fn old(&self) -> Vec<String> {
         let stored = self.store.sessions(&self.lease.partition).await.unwrap();
-        let sealer = self.sealer();
+        let sealer = &self.sealer;
         let old = stored
             .iter()
-            .filter(|stored| record::needs_reseal(&sealer, &stored.record));
+            .filter(|stored| record::needs_reseal(sealer, &stored.record));
         old.map(|stored| stored.account.to_string()).collect()
     }
 
@@ -85,7 +81,7 @@ async fn a_session_goes_on_when_the_key_of_its_record_is_taken_out() {
     world.log_in().await;
     let before = world.record("bot1").await;
     world.take_out();
-    let sealer = world.sealer();
+    let sealer = Arc::clone(&world.sealer);
     assert!(record::decode(&sealer, &World::key(), &before).is_err());
 
     // It does not read its record, and its next save is under the key that is there.
@@ -115,7 +111,7 @@ async fn all_records_are_sealed_anew_and_else_as_they_were() {
     world.rotate();
     assert_eq!(world.old().await, ["online", "parked", "resting"]);
     let durable = |record: &[u8], account| {
-        let restored = record::decode(&world.sealer(), &key_of(account), record).unwrap();
+        let restored = record::decode(&world.sealer, &key_of(account), record).unwrap();
         (restored.durable, restored.ticket)
     };
     let mut before = Vec::new();
@@ -169,8 +165,8 @@ async fn a_restart_goes_on_where_it_was_by_itself() {
     let mut world = World::new().await;
     world.at_rest("resting").await;
     world.gateway.stop().await;
-    let (gateway, lease, keeper) = gateway(&world.upstream, &world.store, &world.tasks).await;
-    (world.gateway, world.lease, world.keeper) = (gateway, lease, keeper);
+    let again = gateway(&world.upstream, &world.store, &world.sealer, &world.tasks).await;
+    (world.gateway, world.lease, world.keeper) = again;
     world.rotate();
     let stored = world.store.sessions(&world.lease.partition).await.unwrap();
     assert_eq!(world.old().await, ["resting"]);
