@@ -8,13 +8,16 @@
 //! cursors and page tokens, which callers hold, and which are good for as long as their key is there. What is remembered
 //! of sends is not sealed and has no secrets.
 
-use std::collections::BTreeMap;
+mod progress;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use metrics::{counter, gauge};
 use tokio::sync::watch;
 use tracing::{Instrument as _, info, info_span, warn};
+
+use progress::Progress;
 
 use crate::events::sealed::{self, OldEvents};
 use crate::runtime::gateway::Gateway;
@@ -24,7 +27,11 @@ use crate::runtime::record;
 use crate::runtime::registry::TenantSessions;
 use crate::runtime::supervisor::{TaskKind, Tasks};
 use crate::store::StoreError;
-use crate::types::{AccountId, PartitionId, UnixMillis};
+use crate::types::{AccountId, PartitionId};
+
+pub use progress::{
+    PartitionRotation, RotationReport, RotationState, RotationSummary, RotationWatch,
+};
 
 /// How many records are sealed anew per second at the most.
 const PER_SECOND: u32 = 200;
@@ -34,100 +41,12 @@ const ROUNDS: usize = 3;
 const PAUSE: Duration = Duration::from_secs(1);
 /// How long one record may take. A session that does not answer does not hold up the others.
 const RECORD_WITHIN: Duration = Duration::from_secs(60);
-/// How soon after one report the next may follow.
-const REPORT_EVERY: Duration = Duration::from_millis(200);
-
-/// How far the rotation of a partition is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum RotationState {
-    /// Not begun.
-    #[default]
-    Waiting,
-    /// Being gone through.
-    UnderWay,
-    /// All its records are under the active key.
-    Done,
-    /// Another replica, or nobody, holds it, and some of its records are under other keys: it is for its owner to do.
-    Elsewhere,
-    /// Some of its records could not be sealed anew, or could not be read.
-    Failed,
-}
-
-/// The rotation of one partition.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct PartitionRotation {
-    /// How far it is.
-    pub state: RotationState,
-    /// How many records it has.
-    pub records: u64,
-    /// How many of them were under other keys at the beginning.
-    pub total: u64,
-    /// How many of these are sealed anew so far.
-    pub done: u64,
-    /// How many could not be.
-    pub failed: u64,
-    /// Events of its log under other keys.
-    pub old_events: u64,
-    /// When the last of these is gone by its age.
-    pub old_events_until: Option<UnixMillis>,
-}
-
-/// The rotation as a whole.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct RotationSummary {
-    /// The ID of the active key.
-    pub active_key: String,
-    /// How many partitions there are.
-    pub partitions: u64,
-    /// How many of them are left to other replicas.
-    pub elsewhere: u64,
-    /// How many of them failed.
-    pub partitions_failed: u64,
-    /// The sums over all of them.
-    pub sums: PartitionRotation,
-}
-
-impl RotationSummary {
-    /// Whether every record there is, is under the active key.
-    pub const fn is_complete(&self) -> bool {
-        self.elsewhere == 0 && self.partitions_failed == 0
-    }
-}
-
-/// What a watcher of a rotation is told.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum RotationReport {
-    /// A partition has moved.
-    Partition(PartitionId, PartitionRotation),
-    /// The end.
-    Summary(RotationSummary),
-}
-
-/// One pass through everything.
-#[derive(Debug, Default)]
-struct Progress {
-    /// Which request it answers, and all before.
-    number: u64,
-    active_key: String,
-    partitions: BTreeMap<PartitionId, PartitionRotation>,
-    finished: bool,
-}
 
 /// The handle of the background task. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(super) struct Resealing {
     requests: watch::Sender<u64>,
     progress: watch::Sender<Progress>,
-}
-
-/// Watches one rotation until it is finished.
-#[derive(Debug)]
-pub struct RotationWatch {
-    request: u64,
-    progress: watch::Receiver<Progress>,
-    told: BTreeMap<PartitionId, PartitionRotation>,
-    waiting: Vec<RotationReport>,
-    ended: bool,
 }
 
 struct Resealer {
@@ -183,87 +102,7 @@ impl Resealing {
     /// Asks for one and watches it. The one that is under way began before, maybe with other keys.
     pub(super) fn watch(&self) -> RotationWatch {
         let progress = self.progress.subscribe();
-        RotationWatch {
-            request: self.request(),
-            progress,
-            told: BTreeMap::new(),
-            waiting: Vec::new(),
-            ended: false,
-        }
-    }
-}
-
-impl RotationWatch {
-    /// What comes next; the summary is the last. `None` before that if the gateway stops.
-    pub async fn next(&mut self) -> Option<RotationReport> {
-        loop {
-            if let Some(report) = self.waiting.pop() {
-                return Some(report);
-            }
-            if self.ended {
-                return None;
-            }
-            if !self.told.is_empty() {
-                // What moves meanwhile is told together.
-                tokio::time::sleep(REPORT_EVERY).await;
-            }
-            self.look().await?;
-        }
-    }
-
-    /// Waits until something has moved, and notes what.
-    async fn look(&mut self) -> Option<()> {
-        let (request, told) = (self.request, &mut self.told);
-        let moved = |progress: &Progress| {
-            progress.number >= request && (progress.finished || progress.partitions != *told)
-        };
-        let progress = self.progress.wait_for(moved).await.ok()?;
-        if progress.finished {
-            self.waiting
-                .push(RotationReport::Summary(progress.summary()));
-            self.ended = true;
-        }
-        let moved = progress.partitions.iter().rev();
-        for (partition, rotation) in moved {
-            if told.get(partition) != Some(rotation) {
-                let report = RotationReport::Partition(partition.clone(), rotation.clone());
-                self.waiting.push(report);
-            }
-        }
-        told.clone_from(&progress.partitions);
-        Some(())
-    }
-}
-
-impl Progress {
-    fn summary(&self) -> RotationSummary {
-        let mut summary = RotationSummary {
-            active_key: self.active_key.clone(),
-            ..RotationSummary::default()
-        };
-        for rotation in self.partitions.values() {
-            summary.partitions += 1;
-            match rotation.state {
-                RotationState::Elsewhere => summary.elsewhere += 1,
-                RotationState::Waiting | RotationState::UnderWay | RotationState::Failed => {
-                    summary.partitions_failed += 1;
-                }
-                RotationState::Done => {}
-            }
-            let sums = &mut summary.sums;
-            sums.records += rotation.records;
-            sums.total += rotation.total;
-            sums.done += rotation.done;
-            sums.failed += rotation.failed;
-            sums.old_events += rotation.old_events;
-            sums.old_events_until = sums.old_events_until.max(rotation.old_events_until);
-        }
-        summary.sums.state = if summary.is_complete() {
-            RotationState::Done
-        } else {
-            RotationState::Failed
-        };
-        summary
+        RotationWatch::new(self.request(), progress)
     }
 }
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use imgate::proto::v1;
 use imgate::proto::v1::SessionState;
+use imgate::proto::v1::admin_service_client::AdminServiceClient;
 use imgate::proto::v1::event_service_client::EventServiceClient;
 use imgate::proto::v1::message_service_client::MessageServiceClient;
 use imgate::proto::v1::session_service_client::SessionServiceClient;
@@ -12,7 +13,9 @@ use tokio::time::Instant;
 use tonic::transport::Channel;
 use tonic::{Code, Streaming};
 
-use crate::world::{API_KEY, OTHER_API_KEY, PATIENCE, WRONG_API_KEY, World, with_key};
+use crate::world::{
+    API_KEY, OPERATOR_KEY, OTHER_API_KEY, PATIENCE, WRONG_API_KEY, World, with_key,
+};
 
 /// A tenant's clients.
 struct Clients {
@@ -224,6 +227,28 @@ pub(crate) async fn first_half(world: &mut World) {
     assert_eq!(acme.log_in(world, "bob", String::new()).await, 0);
 }
 
+/// The operator has a look, too.
+async fn rotate(world: &mut World) {
+    let mut admin = AdminServiceClient::new(world.channel().await);
+    let rotate = with_key(OPERATOR_KEY, v1::RotateKeysRequest {});
+    let mut reports = admin.rotate_keys(rotate).await.unwrap().into_inner();
+    while let Some(report) = reports.message().await.unwrap() {
+        world.note_event(&report);
+    }
+    let list = v1::ListTenantSessionsRequest {
+        tenant: "bring".into(),
+        ..v1::ListTenantSessionsRequest::default()
+    };
+    let answer = admin
+        .list_tenant_sessions(with_key(OPERATOR_KEY, list))
+        .await;
+    assert_eq!(world.note(answer).unwrap().sessions.len(), 1);
+    let wrong = with_key(API_KEY, v1::ListPartitionsRequest::default());
+    let answer = admin.list_partitions(wrong).await;
+    let refused = world.note(answer).unwrap_err();
+    assert_eq!(refused.code(), Code::PermissionDenied);
+}
+
 pub(crate) async fn second_half(world: &mut World) {
     let mut acme = Clients::connect(world, API_KEY).await;
     let mut bring = Clients::connect(world, OTHER_API_KEY).await;
@@ -245,6 +270,7 @@ pub(crate) async fn second_half(world: &mut World) {
     let list = with_key(API_KEY, v1::ListSessionsRequest::default());
     let answer = acme.sessions.list_sessions(list).await;
     assert!(world.note(answer).unwrap().sessions.len() >= 2);
+    rotate(world).await;
     let logout = v1::LogoutRequest {
         account: "mallory".into(),
     };

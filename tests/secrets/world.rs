@@ -37,6 +37,7 @@ pub(crate) const APP: u32 = 1_400_000_001;
 pub(crate) const APP_KEY: &str = "the-secret/key+of=the&app?0123456789";
 pub(crate) const API_KEY: &str = "the-api-key/of+acme=5f0d8b1e6ac24a77";
 pub(crate) const OTHER_API_KEY: &str = "the-api-key/of+bring=93d1c08e24be7f5a";
+pub(crate) const OPERATOR_KEY: &str = "the-operator-key/of+ops=08e24be7f5a1b669";
 /// Nobody's.
 pub(crate) const WRONG_API_KEY: &str = "an-api-key/that+nobody=has-1b6690c2d7";
 const REDIS_PASSWORD: &str = "the-password-of-redis-7e3f84415a9e0637";
@@ -258,6 +259,7 @@ impl World {
             Known::new("app key", APP_KEY),
             Known::new("API key", API_KEY),
             Known::new("other API key", OTHER_API_KEY),
+            Known::new("operator's key", OPERATOR_KEY),
             Known::new("wrong API key", WRONG_API_KEY),
             Known::new("Redis password", REDIS_PASSWORD),
             Known::new("sealing key 1", self.seal_keys[0]),
@@ -381,6 +383,8 @@ fn config(redis: bool, upstream: SocketAddr) -> String {
         "store = { kind = \"embedded\", path = \"data/imgate.redb\" }\n"
     };
     text.push_str(store);
+    let operator = digest(OPERATOR_KEY);
+    writeln!(text, "[[operators]]\nid = \"ops\"\nsha256 = \"{operator}\"").unwrap();
     for (tenant, key, more) in [
         (
             "acme",
