@@ -10,7 +10,7 @@ use crate::connectors::websocket::Dialer;
 use crate::events::log::LogOptions;
 use crate::grpc::server::{ServerOptions, Tls};
 use crate::runtime::pacer::Pacer;
-use crate::runtime::tenant::{LocalIssuer, Tenant};
+use crate::runtime::tenant::{LocalIssuer, Settings, Tenant};
 use crate::session::backoff::Backoff;
 use crate::session::keepalive::KeepalivePolicy;
 use crate::session::policy::{KickPolicy, Policy};
@@ -101,6 +101,17 @@ pub(super) fn runtime_tenant(
     tenant: &config::Tenant,
     sealer: &Arc<Sealer>,
 ) -> Result<Arc<Tenant>, AppError> {
+    Ok(Arc::new(Tenant::new(
+        tenant.id.clone(),
+        tenant.partitions,
+        tenant.sdk_app_id.into(),
+        Arc::clone(sealer),
+        settings(config, tenant)?,
+    )))
+}
+
+/// What of a tenant's configuration may be set anew while its sessions live.
+pub(super) fn settings(config: &Config, tenant: &config::Tenant) -> Result<Settings, AppError> {
     let max_frame_bytes = tenant.limits.upstream_frame_bytes.0;
     let roots = tenant.upstream_ca_pem.as_deref();
     let greatest = greatest_frame(max_frame_bytes);
@@ -118,21 +129,17 @@ pub(super) fn runtime_tenant(
         }),
         (Some(_) | None, _) => None,
     };
-    Ok(Arc::new(Tenant {
-        id: tenant.id.clone(),
-        partitions: tenant.partitions,
-        sdk_app_id: tenant.sdk_app_id.into(),
+    Ok(Settings {
         dialer: Arc::new(dialer),
         policy: Arc::new(policy(config, tenant, issuer.is_some())),
         issuer,
-        pacer: Pacer::new(config.pacing.connects_per_second),
+        pacer: Arc::new(Pacer::new(config.pacing.connects_per_second)),
         start_jitter: config.pacing.start_jitter,
-        sealer: Arc::clone(sealer),
         max_sessions: usize::try_from(tenant.limits.sessions).unwrap_or(usize::MAX),
         max_pending_sends: usize::try_from(tenant.limits.pending_sends_per_session)
             .unwrap_or(usize::MAX),
         max_frame_bytes,
-    }))
+    })
 }
 
 pub(super) fn log_options(log: &config::TenantLog, sealer: &Arc<Sealer>) -> LogOptions {
