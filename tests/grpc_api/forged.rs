@@ -200,6 +200,19 @@ async fn markers_give_a_key_neither_scopes_nor_another_tenant() {
     );
 }
 
+/// What the gateway does read arrives in the same way, so that the silence about the others says something.
+#[tokio::test]
+async fn the_one_name_that_is_read_is_checked_against_the_key() {
+    let served = served().await;
+    let channel = served.channel().await;
+    for (name, refused) in [("acme", false), ("other", true), ("nobody", true)] {
+        let forger = Forger::new(Some("acme-key"), &["imgate-tenant"], name);
+        for answer in call(&channel, &forger).await {
+            assert_eq!(answer.0 == Code::PermissionDenied, refused, "{answer:?}");
+        }
+    }
+}
+
 /// A subscription of one tenant brings its own events alone, whatever the caller says besides.
 #[tokio::test]
 async fn markers_open_no_other_tenants_events() {

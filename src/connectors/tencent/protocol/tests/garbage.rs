@@ -214,9 +214,12 @@ fn reasons_do_not_repeat_what_was_said() {
     let reports = std::mem::take(&mut talk.protocol.out.reports);
     let reasons: Vec<String> = reports
         .into_iter()
-        .filter_map(|report| match report {
-            Report::BadFrame(reason) => Some(reason),
-            _ => None,
+        .filter_map(|report| {
+            if let Report::BadFrame(reason) = report {
+                Some(reason)
+            } else {
+                None
+            }
         })
         .collect();
     assert_eq!(reasons.len(), 1, "{reasons:?}");
