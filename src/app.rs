@@ -28,6 +28,7 @@ use crate::grpc::server::{self, Api, ServerError};
 use crate::observability::ops_server;
 use crate::observability::readiness::{Condition, Readiness};
 use crate::runtime::handle::Gateway;
+use crate::runtime::issuer::IssuerError;
 use crate::runtime::supervisor::Tasks;
 use crate::store::seal::KeyRingError;
 use crate::store::{Store, StoreError};
@@ -66,6 +67,14 @@ pub enum AppError {
         /// Why.
         error: DialError,
     },
+    /// A tenant's issuer cannot be called.
+    #[error("tenants[{tenant}].{error}")]
+    Issuer {
+        /// Whose.
+        tenant: String,
+        /// Why.
+        error: IssuerError,
+    },
     /// The tenants contradict each other.
     #[error("tenants: {0}")]
     Directory(#[from] DirectoryError),
@@ -82,6 +91,7 @@ impl Classified for AppError {
             | Self::Seal(_)
             | Self::KeyRing(_)
             | Self::Upstream { .. }
+            | Self::Issuer { .. }
             | Self::Directory(_)
             | Self::Server(_) => ErrorKind::InvalidInput,
         }

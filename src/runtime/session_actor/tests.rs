@@ -24,9 +24,10 @@ use crate::events::log::{LogOptions, LogWriter};
 use crate::proto::record::SessionRecord;
 use crate::proto::v1;
 use crate::runtime::handle::Gateway;
+use crate::runtime::issuer::{IssuedFor, IssuerOptions, Issuers};
 use crate::runtime::pacer::Pacer;
 use crate::runtime::supervisor::{TaskKind, Tasks};
-use crate::runtime::tenant::{LocalIssuer, Tenant};
+use crate::runtime::tenant::Tenant;
 use crate::session::policy::Policy;
 use crate::store::memory::MemoryStore;
 use crate::store::seal::{KeyRing, Sealer};
@@ -298,10 +299,15 @@ async fn gateway(
             can_issue: true,
             ..Policy::default()
         }),
-        issuer: Some(LocalIssuer {
-            key: Secret::new("key".into()),
-            lifetime: DAY,
-        }),
+        issuers: Issuers::new(
+            vec![IssuerOptions::Local { lifetime: DAY }],
+            IssuedFor {
+                sdk_app_id: 1,
+                secret_key: Some(Secret::new("key".into())),
+                login_spacing: Duration::ZERO,
+            },
+        )
+        .unwrap(),
         pacer: Pacer::new(1000),
         start_jitter: Duration::ZERO,
         sealer: Arc::new(Sealer::new(ring)),

@@ -173,6 +173,7 @@ impl Harness {
                 Input::Renewed(self.ended_signature("old")),
             ),
             ("RenewalFailed", issuer_failed(Duration::ZERO)),
+            ("RenewalFailed(refused)", issuer_refuses()),
             ("Timeout", Input::Timeout),
             ("Due", Input::Timeout),
             ("Stop", Input::Stop),
@@ -451,7 +452,7 @@ GivenUp | LeaseLost              | Closed                   | Close
 ";
 
 const ISSUED: &str = "
-LoggedOut | Login()                | RenewingSignature        | Issue(FirstLogin 1), Save, Changed
+LoggedOut | Login()                | RenewingSignature        | Issue(FirstLogin 1), Save
 LoggedOut | Login(ended)           | RenewingSignature        | Issue(Expired 1), Save, Changed
 
 LoggingIn | Refused(renew)         | RenewingSignature        | Close, Issue(Refused 1), Save, Changed
@@ -463,11 +464,19 @@ Fresh | Expired(renew)         | RenewingSignature        | Close, ForgetTicket,
 
 Proven | Expired(renew)         | RenewingSignature        | Close, ForgetTicket, Issue(Expired 1), Save, Changed
 
+ProvenButEnded | Logout                 | LoggingOut               | ForgetRenewal, LogOut, Save, Changed, Answer(ended)
+ProvenButEnded | Renewed(ended)         | Online 0                 | SignatureExpired(6206)
+ProvenButEnded | RenewalFailed          | Online 0                 | SignatureExpired(6206)
+ProvenButEnded | RenewalFailed(refused) | Online 0                 | SignatureExpired(6206)
 ProvenButEnded | Expired(renew)         | RenewingSignature        | Close, ForgetTicket, Save, Changed
 ProvenButEnded | Expired(forget ticket) | RenewingSignature        | Close, ForgetTicket, Save, Changed
 
 RenewingSignature | Login()                | RenewingSignature        | nothing
 RenewingSignature | Login(ended)           | RenewingSignature        | nothing
+RenewingSignature | Logout                 | LoggedOut                | ForgetRenewal, Save, Changed, Answer(ended), AnswerLogout
+RenewingSignature | Renewed(ended)         | RenewingSignature        | SignatureExpired(70001), Answer(issuer away)
+RenewingSignature | RenewalFailed          | RenewingSignature        | SignatureExpired(70001), Answer(issuer away)
+RenewingSignature | RenewalFailed(refused) | RenewingSignature        | SignatureExpired(70001), Answer(issuer away)
 
 Kicked | Login(ended)           | RenewingSignature        | Issue(Expired 1), Save, Changed
 
@@ -477,4 +486,5 @@ Refused | Login(ended)           | RenewingSignature        | Issue(Expired 1), 
 
 GivenUp | Login()                | RenewingSignature        | Save, Changed
 GivenUp | Login(ended)           | RenewingSignature        | Save, Changed
+GivenUp | Logout                 | LoggedOut                | ForgetRenewal, Save, Changed, Answer(ended), AnswerLogout
 ";
