@@ -11,7 +11,7 @@ use crate::events::log::LogOptions;
 use crate::grpc::server::{ServerOptions, Tls};
 use crate::runtime::issuer::{CallbackOptions, IssuedFor, IssuerError, IssuerOptions, Issuers};
 use crate::runtime::pacer::Pacer;
-use crate::runtime::tenant::Tenant;
+use crate::runtime::tenant::{Settings, Tenant};
 use crate::session::backoff::Backoff;
 use crate::session::keepalive::KeepalivePolicy;
 use crate::session::policy::{KickPolicy, Policy};
@@ -102,6 +102,17 @@ pub(super) fn runtime_tenant(
     tenant: &config::Tenant,
     sealer: &Arc<Sealer>,
 ) -> Result<Arc<Tenant>, AppError> {
+    Ok(Arc::new(Tenant::new(
+        tenant.id.clone(),
+        tenant.partitions,
+        tenant.sdk_app_id.into(),
+        Arc::clone(sealer),
+        settings(config, tenant)?,
+    )))
+}
+
+/// What of a tenant's configuration may be set anew while its sessions live.
+pub(super) fn settings(config: &Config, tenant: &config::Tenant) -> Result<Settings, AppError> {
     let max_frame_bytes = tenant.limits.upstream_frame_bytes.0;
     let roots = tenant.upstream_ca_pem.as_deref();
     let greatest = greatest_frame(max_frame_bytes);
@@ -116,21 +127,17 @@ pub(super) fn runtime_tenant(
         tenant: tenant.id.to_string(),
         error,
     })?;
-    Ok(Arc::new(Tenant {
-        id: tenant.id.clone(),
-        partitions: tenant.partitions,
-        sdk_app_id: tenant.sdk_app_id.into(),
+    Ok(Settings {
         dialer: Arc::new(dialer),
         policy: Arc::new(policy(config, tenant, &issuers)),
-        issuers,
-        pacer: Pacer::new(config.pacing.connects_per_second),
+        issuers: Arc::new(issuers),
+        pacer: Arc::new(Pacer::new(config.pacing.connects_per_second)),
         start_jitter: config.pacing.start_jitter,
-        sealer: Arc::clone(sealer),
         max_sessions: usize::try_from(tenant.limits.sessions).unwrap_or(usize::MAX),
         max_pending_sends: usize::try_from(tenant.limits.pending_sends_per_session)
             .unwrap_or(usize::MAX),
         max_frame_bytes,
-    }))
+    })
 }
 
 fn issuers(tenant: &config::Tenant) -> Result<Issuers, IssuerError> {

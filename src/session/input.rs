@@ -1,8 +1,10 @@
 //! Everything that can happen to a session.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::session::disposition::Refusal;
+use crate::session::policy::Policy;
 use crate::types::{Secret, UnixMillis};
 
 /// The present moment, on both clocks. Timers run on `at`, which never jumps; `wall` is read only to learn how
@@ -52,7 +54,7 @@ pub struct RenewalFailure {
 }
 
 /// Everything that can happen to a session.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Input {
     /// The bot wants the account kept logged in.
     Login(Option<Signature>),
@@ -87,6 +89,9 @@ pub enum Input {
     Renewed(Signature),
     /// The issuer could not, and may be asked again later.
     RenewalFailed(RenewalFailure),
+
+    /// The operator has set how the tenant's sessions behave from now on.
+    Policy(Arc<Policy>),
 
     /// The moment that `Session::poll_timeout` named has come, or may have.
     Timeout,

@@ -24,8 +24,9 @@ impl SessionActor {
                 let tenant = Arc::clone(&self.tenant);
                 let path = self.protocol.path();
                 self.socket = Socket::Dialling(Box::pin(async move {
-                    tenant.pacer.turn().await;
-                    tenant.dialer.dial(&path).await
+                    tenant.settings().pacer.turn().await;
+                    // Where the upstream is may have been set anew meanwhile.
+                    tenant.settings().dialer.dial(&path).await
                 }));
             }
             Effect::LogIn(credential) => {
@@ -61,13 +62,13 @@ impl SessionActor {
     /// Asks the tenant's issuers. The session goes on meanwhile; an issuer that need not wait has answered at once.
     fn ask_issuers(&mut self, reason: RenewReason, attempt: u32) {
         debug!(?reason, attempt, "a fresh signature is needed");
-        let tenant = Arc::clone(&self.tenant);
+        let issuers = Arc::clone(&self.tenant.settings().issuers);
         let ask = Ask {
             account: self.key.account.clone(),
             reason,
             attempt,
         };
-        let mut answering: Answering = Box::pin(async move { tenant.issuers.issue(&ask).await });
+        let mut answering: Answering = Box::pin(async move { issuers.issue(&ask).await });
         let answered = answering.as_mut().now_or_never();
         self.issuing = Some(Issuing { answering, reason });
         if let Some(answer) = answered {
