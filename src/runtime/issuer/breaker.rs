@@ -135,162 +135,68 @@ fn open(now: Instant) -> State {
 mod tests {
     use super::*;
 
-    /// One step and what comes of it, in the order of the table.
-    enum Step {
-        /// Seconds pass.
-        Wait(u64),
-        /// A call comes; this is answered.
-        Admit(Result<Pass, u64>),
-        /// A call ends.
-        Ended(Pass, Shown),
-    }
+    /// What happens, word by word, and the condition at the end. `call`, `probe` and `no3`: a call is let through, is the
+    /// probe, or is refused for three seconds. `works`, `fails` and `leaves`: an ordinary call ends so; with `p` in front,
+    /// the probe does. `+9`: nine seconds pass.
+    const TABLE: &[(&str, Condition)] = &[
+        ("call call", Condition::Closed),
+        ("fails fails fails fails call", Condition::Closed),
+        (
+            "fails fails fails fails works fails call",
+            Condition::Closed,
+        ),
+        ("fails fails fails fails leaves call", Condition::Closed),
+        ("fails fails fails fails fails no10", Condition::Open),
+        ("OPEN +9 no1", Condition::Open),
+        // What began before tells nothing of now.
+        ("OPEN works fails leaves +1 no9", Condition::Open),
+        ("OPEN +10 probe no10 +60 no10", Condition::HalfOpen),
+        ("OPEN +10 probe works fails no10", Condition::HalfOpen),
+        ("OPEN +10 probe pworks call call", Condition::Closed),
+        ("OPEN +10 probe pworks fails call", Condition::Closed),
+        ("OPEN +10 probe pfails +9 no1 +1 probe", Condition::HalfOpen),
+        ("OPEN +10 probe pleaves probe no10", Condition::HalfOpen),
+    ];
 
     #[test]
-    fn it_opens_probes_and_closes_as_the_tables_say() {
-        use Condition::{Closed, HalfOpen, Open};
-        use Pass::{Ordinary, Probe};
-        use Shown::{Fails, Nothing, Works};
-        use Step::{Admit, Ended, Wait};
-        let opened = || (0..FAILURES).map(|_| Ended(Ordinary, Fails));
-        let probing = || {
-            let wait = [Wait(10), Admit(Ok(Probe))];
-            opened().chain(wait).collect::<Vec<_>>()
-        };
-        let with = |mut steps: Vec<Step>, more: Vec<Step>| {
-            steps.extend(more);
-            steps
-        };
-        let almost = || (1..FAILURES).map(|_| Ended(Ordinary, Fails)).collect();
-        let table: Vec<(&str, Vec<Step>, Condition)> = vec![
-            (
-                "calls go through",
-                vec![Admit(Ok(Ordinary)), Admit(Ok(Ordinary))],
-                Closed,
-            ),
-            ("some failures do no harm", almost(), Closed),
-            (
-                "a success forgets them",
-                with(
-                    almost(),
-                    vec![
-                        Ended(Ordinary, Works),
-                        Ended(Ordinary, Fails),
-                        Admit(Ok(Ordinary)),
-                    ],
-                ),
-                Closed,
-            ),
-            (
-                "a caller that goes away is no failure",
-                with(
-                    almost(),
-                    vec![Ended(Ordinary, Nothing), Admit(Ok(Ordinary))],
-                ),
-                Closed,
-            ),
-            (
-                "one more opens it",
-                with(almost(), vec![Ended(Ordinary, Fails), Admit(Err(10))]),
-                Open,
-            ),
-            (
-                "it stays open",
-                with(opened().collect(), vec![Wait(9), Admit(Err(1))]),
-                Open,
-            ),
-            (
-                "late answers do not move it",
-                with(
-                    opened().collect(),
-                    vec![
-                        Ended(Ordinary, Works),
-                        Ended(Ordinary, Fails),
-                        Wait(1),
-                        Admit(Err(9)),
-                    ],
-                ),
-                Open,
-            ),
-            (
-                "then one call may try",
-                with(probing(), vec![Admit(Err(10)), Wait(60), Admit(Err(10))]),
-                HalfOpen,
-            ),
-            (
-                "late answers do not end the probe",
-                with(
-                    probing(),
-                    vec![
-                        Ended(Ordinary, Works),
-                        Ended(Ordinary, Fails),
-                        Admit(Err(10)),
-                    ],
-                ),
-                HalfOpen,
-            ),
-            (
-                "a probe that works closes it",
-                with(
-                    probing(),
-                    vec![
-                        Ended(Probe, Works),
-                        Admit(Ok(Ordinary)),
-                        Admit(Ok(Ordinary)),
-                    ],
-                ),
-                Closed,
-            ),
-            (
-                "and the count begins anew",
-                with(
-                    probing(),
-                    vec![
-                        Ended(Probe, Works),
-                        Ended(Ordinary, Fails),
-                        Admit(Ok(Ordinary)),
-                    ],
-                ),
-                Closed,
-            ),
-            (
-                "a probe that fails opens it again",
-                with(
-                    probing(),
-                    vec![
-                        Ended(Probe, Fails),
-                        Wait(9),
-                        Admit(Err(1)),
-                        Wait(1),
-                        Admit(Ok(Probe)),
-                    ],
-                ),
-                HalfOpen,
-            ),
-            (
-                "a probe that goes away leaves its place",
-                with(
-                    probing(),
-                    vec![Ended(Probe, Nothing), Admit(Ok(Probe)), Admit(Err(10))],
-                ),
-                HalfOpen,
-            ),
-        ];
-        for (name, steps, condition) in table {
+    fn it_opens_probes_and_closes_as_the_table_says() {
+        for (words, condition) in TABLE {
+            let open = ["fails"; FAILURES as usize].join(" ");
             let mut now = tokio::time::Instant::now().into_std();
             let mut breaker = Breaker::new();
-            for step in steps {
-                match step {
-                    Wait(seconds) => now += Duration::from_secs(seconds),
-                    Admit(expected) => {
-                        let refused = breaker.refuses(now).map(|wait| wait.as_secs());
-                        assert_eq!(refused, expected.err(), "{name}");
-                        let admitted = breaker.admit(now).map_err(|wait| wait.as_secs());
-                        assert_eq!(admitted, expected, "{name}");
-                    }
-                    Ended(pass, shown) => breaker.ended(now, pass, shown),
-                }
+            for word in words.replace("OPEN", &open).split(' ') {
+                step(&mut breaker, &mut now, word, words);
             }
-            assert_eq!(breaker.condition(), condition, "{name}");
+            assert_eq!(breaker.condition(), *condition, "{words}");
         }
+    }
+
+    fn step(breaker: &mut Breaker, now: &mut Instant, word: &str, words: &str) {
+        let seconds = |digits: &str| Duration::from_secs(digits.parse().unwrap());
+        let expected = match word {
+            "call" => Ok(Pass::Ordinary),
+            "probe" => Ok(Pass::Probe),
+            _ if word.starts_with('+') => {
+                *now += seconds(&word[1..]);
+                return;
+            }
+            _ if word.starts_with("no") => Err(seconds(&word[2..])),
+            _ => {
+                let (pass, shown) = match word.strip_prefix('p') {
+                    Some(shown) => (Pass::Probe, shown),
+                    None => (Pass::Ordinary, word),
+                };
+                let shown = match shown {
+                    "works" => Shown::Works,
+                    "fails" => Shown::Fails,
+                    "leaves" => Shown::Nothing,
+                    _ => panic!("{word}"),
+                };
+                breaker.ended(*now, pass, shown);
+                return;
+            }
+        };
+        assert_eq!(breaker.refuses(*now), expected.err(), "{word} of {words}");
+        assert_eq!(breaker.admit(*now), expected, "{word} of {words}");
     }
 }

@@ -1,7 +1,7 @@
 //! Issuers that are real gRPC servers, and all that they can do wrong.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
@@ -536,6 +536,14 @@ async fn the_order_is_kept_and_the_bot_has_its_time() {
             "case {number}"
         );
     }
+}
+
+#[tokio::test]
+async fn the_bot_is_waited_for_where_others_stand_behind_it_only() {
+    let served = service(&Service::default()).await;
+    let callback = || IssuerOptions::Callback(plain(&served));
+    let local = || IssuerOptions::Local { lifetime: HOUR };
+    let manual = || IssuerOptions::Manual;
     let bot_first = issuers(vec![manual(), local()], Some(KEY));
     let failure = issue(&bot_first, "bot").await.unwrap_err();
     assert_eq!((failure.refused, failure.retry_after), (false, BOT_FIRST));
@@ -552,7 +560,8 @@ struct Written(Arc<Mutex<Vec<u8>>>);
 
 impl std::io::Write for Written {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
+        let mut written = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        written.extend_from_slice(bytes);
         Ok(bytes.len())
     }
 
