@@ -10,6 +10,8 @@
     reason = "generated code"
 )]
 
+pub mod time;
+
 use std::fmt;
 
 use zeroize::Zeroize as _;

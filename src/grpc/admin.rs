@@ -172,6 +172,8 @@ fn of_tenant(error: CallError) -> Status {
         }
         error @ (CallError::Invalid { .. }
         | CallError::SignatureRequired
+        | CallError::IssuerUnavailable { .. }
+        | CallError::IssuerRefused(_)
         | CallError::NotLoggedIn(_)
         | CallError::SendsPending
         | CallError::UpstreamUnanswered
