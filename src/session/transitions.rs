@@ -23,7 +23,7 @@ impl Session {
             Input::Expired(refusal) => self.expired(turn, &refusal),
             Input::Kicked { kick_type, desc } => self.kicked(turn, kick_type, &desc),
             Input::Renewed(signature) => self.issuer_answered(turn, signature),
-            Input::RenewalFailed { retry_after, .. } => self.issuer_failed(turn, retry_after),
+            Input::RenewalFailed(failure) => self.issuer_failed(turn, failure),
             Input::Policy(policy) => self.policy_set(turn, policy),
             Input::Timeout => self.timeout(turn),
             Input::Stop => {

@@ -248,21 +248,18 @@ fn c2c_id(item: &C2cItem<'_>, raw: &RawValue) -> String {
 
 /// Reads a group message. One that cannot be read is a notice.
 pub fn parse_group(account: &str, servcmd: &str, raw: &RawValue) -> Parsed {
-    let Ok(item) = serde_json::from_str::<GroupItem<'_>>(raw.get()) else {
+    let Ok(mut item) = serde_json::from_str::<GroupItem<'_>>(raw.get()) else {
         return notice(&format!("{servcmd}/GroupMsgArray"), raw);
     };
     let group = if item.to_group_id.is_empty() {
-        item.group_id
+        std::mem::take(&mut item.group_id)
     } else {
-        item.to_group_id
+        std::mem::take(&mut item.to_group_id)
     };
     if group.is_empty() {
         return notice(&format!("{servcmd}/GroupMsgArray"), raw);
     }
-    let id = match item.msg_seq {
-        0 => format!("{group}-r{}", item.msg_random),
-        sequence => format!("{group}-{sequence}"),
-    };
+    let id = group_message_id(&group, &item, raw);
     let message = v1::Message {
         id,
         own: item.from == account,
@@ -279,6 +276,16 @@ pub fn parse_group(account: &str, servcmd: &str, raw: &RawValue) -> Parsed {
         group,
         sequence: item.msg_seq,
         message,
+    }
+}
+
+/// The identity of a group's message. One without a sequence has the sender's random number, which may be the same each
+/// time; where there is none, what it says tells it from others.
+fn group_message_id(group: &str, item: &GroupItem<'_>, raw: &RawValue) -> String {
+    match (item.msg_seq, item.msg_random) {
+        (0, 0) => format!("{group}-{:016x}", fingerprint(raw.get())),
+        (0, random) => format!("{group}-r{random}-{}-{}", item.from, item.msg_time_stamp),
+        (sequence, _) => format!("{group}-{sequence}"),
     }
 }
 
@@ -412,6 +419,29 @@ mod tests {
             out.iter().all(|parsed| matches!(parsed, Parsed::Notice(_))),
             "{out:?}"
         );
+    }
+
+    #[test]
+    fn group_messages_without_a_sequence_are_told_apart() {
+        let id = |fields: &str| {
+            let json = format!(r#"{{"GroupId":"g",{fields},"MsgBody":[]}}"#);
+            let Parsed::Group { message, .. } = parse_group("bot1", "push", &raw(&json)) else {
+                panic!("no message")
+            };
+            message.id
+        };
+        let fields = [
+            r#""From_Account":"a","MsgTimeStamp":1"#,
+            r#""From_Account":"a","MsgTimeStamp":2"#,
+            r#""From_Account":"a","MsgTimeStamp":2,"CloudCustomData":"x""#,
+            r#""From_Account":"a","MsgTimeStamp":1,"MsgRandom":7"#,
+            r#""From_Account":"a","MsgTimeStamp":2,"MsgRandom":7"#,
+            r#""From_Account":"b","MsgTimeStamp":2,"MsgRandom":7"#,
+            r#""From_Account":"b","MsgTimeStamp":2,"MsgRandom":8"#,
+        ];
+        let ids: std::collections::BTreeSet<_> = fields.iter().map(|of| id(of)).collect();
+        assert_eq!(ids.len(), fields.len(), "{ids:?}");
+        assert!(fields.iter().all(|of| ids.contains(&id(of))), "the same");
     }
 
     #[test]
