@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::section::section;
-use super::setting::{ByteSize, MaybeSecret, SecretRef, choice};
+use super::setting::{ByteSize, KeySha256, MaybeSecret, SecretRef, choice};
 use crate::types::Secret;
 
 const fn secs(seconds: u64) -> Duration {
@@ -330,9 +330,9 @@ section! {
         /// The key's name in logs: small letters, digits and dashes, at most 63.
         pub(super) id: String = required("bot-fleet".to_owned()),
         /// The SHA-256 of the key in hexadecimal (`printf %s KEY | sha256sum`).
-        pub(super) sha256: String = required(
+        pub(super) sha256: KeySha256 = required(KeySha256(
             "5f0d8b1e6ac24a7793d1c08e24be7f5a1b6690c2d7e3f84415a9e0637cdb2f18".to_owned(),
-        ),
+        )),
         /// What it may do: "sessions", "events", "messages".
         pub(super) scopes: Vec<Scope> = required(vec![Scope::Sessions, Scope::Events, Scope::Messages]),
     }

@@ -25,9 +25,10 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use crate::connectors::RequestId;
 use crate::connectors::tencent::protocol::Protocol;
 use crate::connectors::websocket::{Connection, DialError, Ended};
-use crate::events::log::LogWriter;
+use crate::events::log::{AppendError, LogWriter};
 use crate::proto::v1;
 use crate::runtime::metrics as names;
 use crate::runtime::metrics::SessionGauge;
@@ -36,7 +37,7 @@ use crate::runtime::sends::Sends;
 use crate::runtime::session_actor::answers::{Stored, call_error};
 pub(super) use crate::runtime::session_actor::commands::Command;
 use crate::runtime::session_actor::commands::{LoginReply, ViewReply};
-use crate::runtime::session_actor::outbox::{Outbox, Progress};
+use crate::runtime::session_actor::outbox::{HandedOver, Outbox, Progress};
 use crate::runtime::supervisor::Tasks;
 use crate::runtime::tenant::Tenant;
 use crate::session::Session;
@@ -286,9 +287,7 @@ impl SessionActor {
             Happened::Outbox(Progress::Stored(stored)) => self.stored(now, stored),
             Happened::Outbox(Progress::Failed(error, sends)) => {
                 warn!(%error, "something could not be stored");
-                for id in sends {
-                    self.sends.not_stored(id, || call_error(error));
-                }
+                self.not_stored(error, sends);
                 self.protocol.not_stored(now);
             }
             Happened::Outbox(Progress::Room) => self.protocol.set_stalled(now, false),
@@ -308,8 +307,13 @@ impl SessionActor {
                 break;
             }
         }
-        if self.outbox.hand_over(&self.session, &self.protocol) {
-            self.protocol.set_stalled(now(), true);
+        match self.outbox.hand_over(&self.session, &self.protocol) {
+            HandedOver::All => {}
+            HandedOver::Waits => self.protocol.set_stalled(now(), true),
+            HandedOver::Unsealed(sends) => {
+                self.not_stored(AppendError::Unsealed, sends);
+                self.protocol.set_stalled(now(), true);
+            }
         }
         if self.changed {
             self.changed = false;
@@ -383,6 +387,12 @@ impl SessionActor {
             self.sends.stored(now, *id);
         }
         stored.answer(&record::view(&self.key, &self.session));
+    }
+
+    fn not_stored(&mut self, error: AppendError, sends: Vec<RequestId>) {
+        for id in sends {
+            self.sends.not_stored(id, || call_error(error));
+        }
     }
 
     fn publish(&self) {

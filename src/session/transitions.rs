@@ -108,9 +108,9 @@ impl Session {
             return;
         };
         if resuming {
-            self.durable.resumes += 1;
+            self.durable.resumes = self.durable.resumes.saturating_add(1);
         } else {
-            self.durable.logins += 1;
+            self.durable.logins = self.durable.logins.saturating_add(1);
         }
         self.refused_resumes = 0;
         self.durable.has_ticket = true;

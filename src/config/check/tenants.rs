@@ -42,7 +42,7 @@ pub(super) fn tenants(
             let path = format!("{name}.api_keys[{}].sha256", key.id);
             if let Some(other) = digests.insert(key.sha256.clone(), path.clone()) {
                 let remedy = format!("is the same as {other}: a key must be of one tenant only");
-                sources.refuse_because(&[&path, &other], &key.sha256, remedy);
+                sources.problems.report(&[&path, &other], None, remedy);
             }
         }
         if tenant.api_keys.is_empty() && !grpc.listen.ip().is_loopback() {
@@ -233,7 +233,7 @@ fn api_keys(tenant: &str, options: Vec<ApiKeyOptions>, sources: &mut Sources<'_>
             let remedy = "another key of the tenant has this id already: choose another";
             sources.refuse(&id_key, &options.id, remedy);
         }
-        let sha256 = options.sha256.to_ascii_lowercase();
+        let sha256 = options.sha256.0.to_ascii_lowercase();
         if sha256.len() != 64 || !sha256.bytes().all(|byte| byte.is_ascii_hexdigit()) {
             // It may be the key itself, so it is not shown.
             let remedy = "must be the 64 hexadecimal digits of `printf %s KEY | sha256sum`, not the key itself";

@@ -117,7 +117,7 @@ impl SessionActor {
         any
     }
 
-    fn may_send(&self) -> bool {
+    pub(super) fn may_send(&self) -> bool {
         match self.session.state().phase() {
             Phase::Connecting | Phase::Online | Phase::BackingOff | Phase::RenewingSignature => {
                 true
@@ -130,7 +130,7 @@ impl SessionActor {
         CallError::NotLoggedIn(self.not_logged_in_text())
     }
 
-    fn not_logged_in_text(&self) -> String {
+    pub(super) fn not_logged_in_text(&self) -> String {
         let durable = self.session.durable();
         let phase = self.session.state().phase().label();
         match durable.code {

@@ -53,6 +53,10 @@ impl SessionActor {
                 }
             }
             Effect::AnswerLogout => {
+                // With a login that came meanwhile they go on. The end of the task is told by the gateway.
+                if *self.session.state() == State::LoggedOut {
+                    self.protocol.end_sends();
+                }
                 let waiters = std::mem::take(&mut self.logout_waiters);
                 self.outbox.defer(Deferred::View(waiters));
             }

@@ -654,6 +654,17 @@ fn a_restored_session_comes_back_by_ticket_after_its_delay() {
 }
 
 #[test]
+fn counters_of_a_record_do_not_overflow() {
+    let mut it = Harness::manual().online();
+    it.record.resumes = u64::MAX;
+    it.restart(SECOND);
+    it.due("next attempt", "Connect");
+    it.on(Input::Connected, "LogIn(ticket)");
+    it.on(Input::Accepted, "Save, Changed, Answer(0)");
+    assert_eq!(it.record.resumes, u64::MAX);
+}
+
+#[test]
 fn what_was_logged_out_stays_out() {
     let mut it = Harness::manual().online();
     it.input(Input::Logout);
