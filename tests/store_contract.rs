@@ -79,6 +79,7 @@ macro_rules! contract {
                 subscriptions: subscriptions_are_listed,
                 subscriptions: use_is_noted_also_where_nothing_moves,
                 subscriptions: a_subscription_is_removed,
+                subscriptions: one_that_is_to_move_only_if_it_is_there_is_not_made,
                 subscriptions: only_what_is_not_used_expires,
                 subscriptions: nobody_has_a_share_of_what_was_removed,
                 subscriptions: it_answers,

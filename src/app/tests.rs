@@ -203,7 +203,7 @@ async fn a_subscription_that_nobody_uses_is_forgotten() {
         ("used", UnixMillis(now.0 - month + 60_000)),
     ] {
         let place = Position::default();
-        let put = store.advance_subscription(&partition, name, &place, used_at);
+        let put = store.advance_subscription(&partition, name, &place, used_at, false);
         put.await.unwrap();
     }
     let app = start(&store, config(Duration::from_secs(30))).await;

@@ -248,10 +248,11 @@ impl<S: Store> Store for Measured<S> {
         name: &str,
         position: &Position,
         now: UnixMillis,
-    ) -> Result<(), StoreError> {
+        only_if_there: bool,
+    ) -> Result<bool, StoreError> {
         let work = self
             .store
-            .advance_subscription(partition, name, position, now);
+            .advance_subscription(partition, name, position, now, only_if_there);
         self.advance_subscription.measure(work).await
     }
 

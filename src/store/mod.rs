@@ -98,16 +98,18 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
         partition: &PartitionId,
     ) -> Result<Vec<StoredSubscription>, StoreError>;
 
-    /// Moves a named subscription forward, making it if there is none, and notes that it was used at `now`: a
-    /// position of the same log that is not greater than the stored one does not move it, and a position of another
-    /// log replaces the stored one only if that log is the present one.
+    /// Moves a named subscription forward, making it if there is none unless it is to move `only_if_there`, and notes
+    /// that it was used at `now`: a position of the same log that is not greater than the stored one does not move it,
+    /// and a position of another log replaces the stored one only if that log is the present one. True if it is there
+    /// then.
     async fn advance_subscription(
         &self,
         partition: &PartitionId,
         name: &str,
         position: &Position,
         now: UnixMillis,
-    ) -> Result<(), StoreError>;
+        only_if_there: bool,
+    ) -> Result<bool, StoreError>;
 
     /// Forgets a named subscription in a partition, and who has this share of it; with `unused_since` only if it was
     /// not used since. True if it was there and is forgotten.

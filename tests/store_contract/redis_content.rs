@@ -80,7 +80,7 @@ async fn errors_of(store: &Shared, lease: &Lease, name: &str) -> Vec<(String, St
         "meta" => errors.push(corrupt(store.log_bounds(&place).await)),
         "lease" => errors.push(corrupt(store.renew(lease, LONG).await)),
         "subs" => {
-            let moved = store.advance_subscription(&place, "main", &position, UnixMillis(2));
+            let moved = store.advance_subscription(&place, "main", &position, UnixMillis(2), false);
             errors.push(corrupt(moved.await));
             errors.push(corrupt(store.subscription(&place, "main").await));
             errors.push(corrupt(store.subscriptions(&place).await));
@@ -197,7 +197,7 @@ async fn a_subscription_that_cannot_be_read_is_named() {
         hand.run("HSET", "subs", &[b"main", value]);
         names("subs", store.subscription(&place, "main").await);
         names("subs", store.subscriptions(&place).await);
-        let moved = store.advance_subscription(&place, "main", &position, UnixMillis(2));
+        let moved = store.advance_subscription(&place, "main", &position, UnixMillis(2), false);
         names("subs", moved.await);
         let since = Some(UnixMillis(u64::MAX));
         let removed = store.remove_subscription(&place, "main", since).await;
@@ -274,7 +274,7 @@ async fn what_an_earlier_version_wrote_is_read() {
         (all[0].position, all[0].used_at.0)
     };
     assert_eq!(listed().await, (position, 0));
-    let used = store.advance_subscription(&lease.partition, "main", &position, UnixMillis(9));
+    let used = store.advance_subscription(&lease.partition, "main", &position, UnixMillis(9), false);
     used.await.unwrap();
     assert_eq!(listed().await, (position, 9));
     let removed = store.remove_subscription(&here(), "main", since).await;

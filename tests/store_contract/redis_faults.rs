@@ -251,7 +251,7 @@ async fn a_full_server_lets_members_share_on() {
     let written = store.commit(&lease, &batch).await.unwrap();
     let position = at(written.log, written.last_sequence);
     let place = here();
-    let moved = store.advance_subscription(&place, "main", &position, UnixMillis(5));
+    let moved = store.advance_subscription(&place, "main", &position, UnixMillis(5), false);
     moved.await.unwrap();
     let (tenant, [a, b]) = (TenantId::new("tenant"), ["a", "b"].map(MemberId::new));
     let claim = |member| store.claim_share(&place, "main", member, LONG);
@@ -276,9 +276,9 @@ async fn a_full_server_lets_members_share_on() {
     let left = store.attend(&tenant, "main", &a, None).await.unwrap();
     assert_eq!(left, [b]);
     // It was used at that moment already.
-    let again = store.advance_subscription(&place, "main", &position, UnixMillis(5));
+    let again = store.advance_subscription(&place, "main", &position, UnixMillis(5), false);
     again.await.unwrap();
-    let moved = store.advance_subscription(&place, "main", &position, UnixMillis(6));
+    let moved = store.advance_subscription(&place, "main", &position, UnixMillis(6), false);
     let full = moved.await.unwrap_err();
     assert!(matches!(full, StoreError::Full(_)), "{full}");
     let removed = store.remove_subscription(&place, "main", None).await;

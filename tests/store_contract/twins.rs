@@ -23,7 +23,7 @@ enum Step {
     Trim(usize, Retention),
     Look(PartitionId, u64, usize),
     /// To a place in a log, and when.
-    Advance(PartitionId, &'static str, usize, u64, UnixMillis),
+    Advance(PartitionId, &'static str, usize, u64, UnixMillis, bool),
     Remove(PartitionId, &'static str, Option<UnixMillis>),
     /// Come or go.
     Attend(TenantId, &'static str, &'static str, bool),
@@ -123,9 +123,10 @@ impl Twin {
                 }
             }
             Step::Look(place, after, limit) => self.look(place, *after, *limit).await,
-            Step::Advance(place, name, log, sequence, now) => {
+            Step::Advance(place, name, log, sequence, now, only_if_there) => {
                 let position = at(self.log(*log), *sequence);
-                let moved = store.advance_subscription(place, name, &position, *now);
+                let moved =
+                    store.advance_subscription(place, name, &position, *now, *only_if_there);
                 said(moved.await)
             }
             Step::Remove(place, name, since) => {
@@ -214,6 +215,7 @@ fn next_step(rng: &mut StdRng, leases: usize) -> Step {
             rng.random_range(0..5),
             rng.random_range(0..40),
             UnixMillis(rng.random_range(0..1000)),
+            rng.random_bool(0.5),
         ),
         (58..62, _) => {
             let since = rng.random_bool(0.7);

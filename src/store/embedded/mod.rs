@@ -219,12 +219,18 @@ impl Store for EmbeddedStore {
         name: &str,
         position: &Position,
         now: UnixMillis,
-    ) -> Result<(), StoreError> {
+        only_if_there: bool,
+    ) -> Result<bool, StoreError> {
         let (partition, name, position) = (partition.clone(), name.to_owned(), *position);
         let advancing = move |group: &mut writer::Group<'_>| {
-            Ok(Ok(group
-                .tables
-                .advance(&partition, &name, &position, now)?))
+            let tables = &mut group.tables;
+            Ok(Ok(tables.advance(
+                &partition,
+                &name,
+                &position,
+                now,
+                only_if_there,
+            )?))
         };
         self.writer.write(advancing).await
     }

@@ -337,11 +337,12 @@ impl Store for MemoryStore {
         name: &str,
         position: &Position,
         now: UnixMillis,
-    ) -> Result<(), StoreError> {
+        only_if_there: bool,
+    ) -> Result<bool, StoreError> {
         self.serving(|state| {
             state.check_space()?;
-            state.partition(partition).advance(name, position, now);
-            Ok(())
+            let partition = state.partition(partition);
+            Ok(partition.advance(name, position, now, only_if_there))
         })
     }
 

@@ -177,7 +177,16 @@ impl Partition {
             .collect()
     }
 
-    pub(super) fn advance(&mut self, name: &str, position: &Position, now: UnixMillis) {
+    pub(super) fn advance(
+        &mut self,
+        name: &str,
+        position: &Position,
+        now: UnixMillis,
+        only_if_there: bool,
+    ) -> bool {
+        if only_if_there && !self.subscriptions.contains_key(name) {
+            return false;
+        }
         let (stored, used_at) = self
             .subscriptions
             .entry(name.into())
@@ -186,6 +195,7 @@ impl Partition {
             *stored = *position;
         }
         *used_at = now.max(*used_at);
+        true
     }
 
     pub(super) fn remove(&mut self, name: &str, unused_since: Option<UnixMillis>) -> bool {

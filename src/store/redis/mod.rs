@@ -229,8 +229,9 @@ impl Store for RedisStore {
         name: &str,
         position: &Position,
         now: UnixMillis,
-    ) -> Result<(), StoreError> {
-        subscriptions::advance(self, partition, name, position, now).await
+        only_if_there: bool,
+    ) -> Result<bool, StoreError> {
+        subscriptions::advance(self, partition, name, position, now, only_if_there).await
     }
 
     async fn remove_subscription(
