@@ -44,6 +44,9 @@ struct State {
     /// How often a log was read.
     #[cfg(test)]
     reads: usize,
+    /// Of which partition the subscriptions cannot be read.
+    #[cfg(test)]
+    unreadable: Option<PartitionId>,
     partitions: HashMap<PartitionId, Partition>,
     shares: Shares,
 }
@@ -91,6 +94,12 @@ impl MemoryStore {
         self.locked(|state| state.panicking = true);
     }
 
+    /// From now on the subscriptions of this partition, and of no other, cannot be read.
+    #[cfg(test)]
+    pub(crate) fn corrupt_subscriptions(&self, partition: Option<PartitionId>) {
+        self.locked(|state| state.unreadable = partition);
+    }
+
     /// How many events each commit wrote that was written, whatever became of them.
     pub fn commits(&self) -> Vec<usize> {
         self.locked(|state| state.commits.clone())
@@ -123,10 +132,7 @@ impl MemoryStore {
         // The sender lives as long as self.
         let _released = hanging.wait_for(|hanging| !hanging).await;
         if self.locked(|state| state.corrupt) {
-            return Err(StoreError::Corrupt {
-                place: "memory".into(),
-                detail: "told to be corrupt".into(),
-            });
+            return Err(corrupt());
         }
         Ok(())
     }
@@ -328,7 +334,13 @@ impl Store for MemoryStore {
         &self,
         partition: &PartitionId,
     ) -> Result<Vec<StoredSubscription>, StoreError> {
-        self.serving(|state| Ok(state.partition(partition).subscriptions()))
+        self.serving(|state| {
+            #[cfg(test)]
+            if state.unreadable.as_ref() == Some(partition) {
+                return Err(corrupt());
+            }
+            Ok(state.partition(partition).subscriptions())
+        })
     }
 
     async fn advance_subscription(
@@ -403,6 +415,13 @@ impl Store for MemoryStore {
 
     async fn ping(&self) -> Result<(), StoreError> {
         self.serving(|_| Ok(()))
+    }
+}
+
+fn corrupt() -> StoreError {
+    StoreError::Corrupt {
+        place: "memory".into(),
+        detail: "told to be corrupt".into(),
     }
 }
 
