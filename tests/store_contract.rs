@@ -67,6 +67,7 @@ macro_rules! contract {
                 log: a_log_keeps_to_all_bounds_of_its_retention,
                 log: missing_entries_do_not_count_for_retention,
                 log: a_long_trim_goes_in_steps,
+                log: the_last_batch_is_known,
                 log: a_batch_that_comes_again_is_written_once,
                 log: batches_without_an_id_are_all_written,
                 log: retries_of_many_at_once_are_written_once,

@@ -7,7 +7,7 @@ use tokio::sync::{mpsc, watch};
 use tracing::{Instrument as _, info_span};
 
 use super::parts;
-use crate::cluster::ownership::Ownership;
+use crate::cluster::ownership::{Keeper, Ownership};
 use crate::config::Config;
 use crate::events::canary;
 use crate::events::hub::Hub;
@@ -46,7 +46,7 @@ struct Writers<'a> {
     hub: &'a Hub,
     tasks: &'a Tasks,
     fenced: mpsc::Sender<PartitionId>,
-    keepers: HashMap<PartitionId, watch::Sender<Option<Lease>>>,
+    keepers: HashMap<PartitionId, Keeper>,
 }
 
 impl Partitions {
@@ -127,6 +127,7 @@ impl Writers<'_> {
             options,
             self.tasks,
         );
+        let keeper = Keeper::new(keeper, writer.written());
         self.keepers.insert(partition.clone(), keeper);
         Partition {
             partition,

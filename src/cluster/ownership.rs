@@ -4,6 +4,8 @@
 //! back. A lease that the store has forgotten is claimed again, with a greater epoch; one that is another's is lost,
 //! and the partition's sessions close at once.
 
+mod keeper;
+
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,12 +13,16 @@ use std::time::Duration;
 use metrics::{Unit, counter, describe_counter, describe_gauge, gauge};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior};
-use tracing::{error, info, warn};
+use tracing::warn;
 
 use crate::runtime::handle::Gateway;
 use crate::runtime::supervisor::Tasks;
-use crate::store::{Claim, Lease, Renewal, Store};
-use crate::types::{Epoch, PartitionId, ReplicaId};
+use crate::store::Store;
+use crate::types::{PartitionId, ReplicaId};
+
+pub use self::keeper::Keeper;
+
+use self::keeper::{Hand, Seen};
 
 /// Leases lost to another replica.
 const LEASES_LOST: &str = "imgate_cluster_leases_lost_total";
@@ -52,24 +58,14 @@ pub struct Ownership {
     pub ttl: Duration,
     /// Who is told.
     pub gateway: Gateway,
-    /// What is to be held, and where its writer looks for the lease.
-    pub partitions: HashMap<PartitionId, watch::Sender<Option<Lease>>>,
+    /// What is to be held.
+    pub partitions: HashMap<PartitionId, Keeper>,
     /// Partitions whose new claim was not answered: the store may have granted it, and then refuses the old lease.
     pub unsure: HashSet<PartitionId>,
     /// Partitions whose lease a write found refused.
     pub fenced: mpsc::Receiver<PartitionId>,
     /// True once everything is held.
     pub complete: watch::Sender<bool>,
-}
-
-/// How things stand with a partition after it was seen to.
-enum Seen {
-    /// Held or not, the store said so, or has not been asked for anything new.
-    Settled,
-    /// A new claim was not answered.
-    Unsure,
-    /// It was lost to another.
-    Lost,
 }
 
 impl Ownership {
@@ -104,15 +100,15 @@ impl Ownership {
         let tenants = self.partitions.iter();
         let tenants = tenants.filter(|(partition, _)| !partition.tenant.is_reserved());
         let (held, missing): (Vec<_>, Vec<_>) =
-            tenants.partition(|(_, lease)| lease.borrow().is_some());
+            tenants.partition(|(_, keeper)| keeper.is_held());
         gauge!(PARTITIONS).set(u32::try_from(held.len()).unwrap_or(u32::MAX));
         self.complete.send_replace(missing.is_empty());
     }
 
     /// Gives all leases back, so that another replica need not wait for them to run out.
     pub async fn release(&mut self) {
-        for lease in self.partitions.values() {
-            let Some(lease) = lease.send_replace(None) else {
+        for keeper in self.partitions.values() {
+            let Some(lease) = keeper.lease.send_replace(None) else {
                 continue;
             };
             if let Err(error) = self.store.release(&lease).await {
@@ -122,8 +118,7 @@ impl Ownership {
     }
 
     fn not_held(&self) -> Vec<PartitionId> {
-        let held = |lease: &watch::Sender<Option<Lease>>| lease.borrow().is_some();
-        let missing = self.partitions.iter().filter(|(_, lease)| !held(lease));
+        let missing = self.partitions.iter().filter(|(_, keeper)| !keeper.is_held());
         missing.map(|(partition, _)| partition.clone()).collect()
     }
 
@@ -151,169 +146,20 @@ impl Ownership {
     }
 
     /// Claims or renews one partition.
-    async fn see_to(&self, partition: &PartitionId) -> Seen {
-        let Some(keeper) = self.partitions.get(partition) else {
-            return Seen::Settled;
+    async fn see_to(&mut self, partition: &PartitionId) -> Seen {
+        let hand = Hand {
+            store: &*self.store,
+            replica: &self.replica,
+            ttl: self.ttl,
+            gateway: &self.gateway,
         };
-        let held = keeper.borrow().clone();
-        let Some(lease) = held else {
-            return self.claim(partition, keeper, None).await;
-        };
-        if self.unsure.contains(partition) {
-            return self.claim(partition, keeper, Some(lease)).await;
+        let unsure = self.unsure.contains(partition);
+        match self.partitions.get_mut(partition) {
+            Some(keeper) => hand.see_to(partition, keeper, unsure).await,
+            None => Seen::Settled,
         }
-        match self.store.renew(&lease, self.ttl).await {
-            Ok(Renewal::Renewed) => Seen::Settled,
-            Ok(Renewal::Missing) => {
-                warn!(%partition, "the store has forgotten the lease; claiming it again");
-                self.claim(partition, keeper, Some(lease)).await
-            }
-            Ok(Renewal::Lost) => {
-                self.lose(partition, keeper).await;
-                Seen::Lost
-            }
-            Err(error) => {
-                warn!(%partition, %error, "the lease is not renewed; trying again");
-                Seen::Settled
-            }
-        }
-    }
-
-    async fn claim(
-        &self,
-        partition: &PartitionId,
-        keeper: &watch::Sender<Option<Lease>>,
-        before: Option<Lease>,
-    ) -> Seen {
-        let floor = before
-            .as_ref()
-            .map_or_else(Epoch::default, |lease| lease.epoch);
-        match self
-            .store
-            .claim(partition, &self.replica, self.ttl, floor)
-            .await
-        {
-            Ok(Claim::Granted(lease)) if before.is_some() => {
-                info!(%partition, epoch = %lease.epoch, "the partition is held again");
-                keeper.send_replace(Some(lease));
-                self.gateway.save_all(partition);
-                Seen::Settled
-            }
-            Ok(Claim::Granted(lease)) => {
-                self.take(partition, keeper, lease).await;
-                Seen::Settled
-            }
-            Ok(Claim::Held { owner, remaining }) => {
-                if before.is_some() {
-                    self.lose(partition, keeper).await;
-                    return Seen::Lost;
-                }
-                info!(%partition, %owner, ?remaining, "the partition is another's; waiting");
-                Seen::Settled
-            }
-            Err(error) => {
-                warn!(%partition, %error, "the partition is not claimed; trying again");
-                // Without a lease before, another claim finds out; with one, it may be refused from now on.
-                if before.is_some() {
-                    Seen::Unsure
-                } else {
-                    Seen::Settled
-                }
-            }
-        }
-    }
-
-    async fn take(
-        &self,
-        partition: &PartitionId,
-        keeper: &watch::Sender<Option<Lease>>,
-        lease: Lease,
-    ) {
-        let stored = self.store.sessions(partition).await;
-        let sends = self.store.sends(partition).await;
-        match stored.and_then(|stored| Ok((stored, sends?))) {
-            Ok((stored, sends)) => {
-                info!(%partition, epoch = %lease.epoch, sessions = stored.len(), "partition held");
-                keeper.send_replace(Some(lease));
-                self.gateway.adopt(partition, stored, sends);
-            }
-            Err(error) => error!(%partition, %error, "the partition cannot be read; trying again"),
-        }
-    }
-
-    async fn lose(&self, partition: &PartitionId, keeper: &watch::Sender<Option<Lease>>) {
-        if !partition.tenant.is_reserved() {
-            counter!(LEASES_LOST).increment(1);
-        }
-        error!(%partition, "the partition is another replica's now; closing its sessions");
-        keeper.send_replace(None);
-        self.gateway.lose(partition).await;
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::store::memory::MemoryStore;
-    use crate::types::TenantId;
-
-    const TTL: Duration = Duration::from_secs(30);
-
-    /// One partition, held, and then claimed once more under the same name without this process hearing of it.
-    async fn world() -> (Ownership, PartitionId) {
-        let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
-        let partition = PartitionId {
-            tenant: TenantId::new("t"),
-            number: 0,
-        };
-        let replica = ReplicaId::new("r");
-        let claim = store.claim(&partition, &replica, TTL, Epoch(0)).await;
-        let Ok(Claim::Granted(lease)) = claim else {
-            panic!("{claim:?}")
-        };
-        let again = store.claim(&partition, &replica, TTL, lease.epoch).await;
-        assert!(matches!(again, Ok(Claim::Granted(_))), "{again:?}");
-        let keeper = watch::channel(Some(lease)).0;
-        let ownership = Ownership {
-            gateway: Gateway::new(Vec::new(), Arc::clone(&store), &Tasks::new()),
-            store,
-            replica,
-            ttl: TTL,
-            partitions: HashMap::from([(partition.clone(), keeper)]),
-            unsure: HashSet::new(),
-            fenced: mpsc::channel(1).1,
-            complete: watch::channel(false).0,
-        };
-        (ownership, partition)
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_claim_whose_answer_was_lost_is_made_again() {
-        let (mut ownership, partition) = world().await;
-        ownership.note(partition.clone(), Seen::Unsure);
-        let seen = ownership.see_to(&partition).await;
-        ownership.note(partition.clone(), seen);
-        let held = ownership.partitions[&partition].borrow().clone();
-        assert_eq!(held.map(|lease| lease.epoch), Some(Epoch(3)));
-        assert!(ownership.unsure.is_empty());
-        assert_eq!(ownership.replica.as_str(), "r");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_process_that_lost_its_lease_to_its_own_name_waits_until_it_is_free() {
-        let (mut ownership, partition) = world().await;
-        let seen = ownership.see_to(&partition).await;
-        ownership.note(partition.clone(), seen);
-        assert!(ownership.replica.as_str().starts_with("r~"));
-        let seen = ownership.see_to(&partition).await;
-        ownership.note(partition.clone(), seen);
-        assert!(
-            ownership.partitions[&partition].borrow().is_none(),
-            "taken back"
-        );
-        tokio::time::sleep(TTL).await;
-        let seen = ownership.see_to(&partition).await;
-        ownership.note(partition.clone(), seen);
-        assert!(ownership.partitions[&partition].borrow().is_some());
-    }
-}
+mod tests;

@@ -8,7 +8,7 @@ use metrics::{Counter, Histogram, Unit, counter, describe_counter, describe_hist
 use tokio::time::Instant;
 
 use super::{
-    Batch, Claim, Committed, Lease, LogBounds, LogRead, Position, Renewal, Retention, Store,
+    Batch, BatchId, Claim, Committed, Lease, LogBounds, LogRead, Position, Renewal, Retention, Store,
     StoreError, StoredSend, StoredSession, StoredSubscription, Trimmed,
 };
 use crate::types::{AccountId, Epoch, MemberId, PartitionId, ReplicaId, TenantId, UnixMillis};
@@ -62,6 +62,7 @@ pub struct Measured<S> {
     renew: Operation,
     release: Operation,
     commit: Operation,
+    last_batch: Operation,
     session: Operation,
     sessions: Operation,
     sends: Operation,
@@ -100,6 +101,7 @@ impl<S: Store> Measured<S> {
             renew: operation("renew"),
             release: operation("release"),
             commit: operation("commit"),
+            last_batch: operation("last_batch"),
             session: operation("session"),
             sessions: operation("sessions"),
             sends: operation("sends"),
@@ -183,6 +185,11 @@ impl<S: Store> Store for Measured<S> {
 
     async fn commit(&self, lease: &Lease, batch: &Batch) -> Result<Committed, StoreError> {
         self.commit.measure(self.store.commit(lease, batch)).await
+    }
+
+    async fn last_batch(&self, partition: &PartitionId) -> Result<BatchId, StoreError> {
+        let work = self.store.last_batch(partition);
+        self.last_batch.measure(work).await
     }
 
     async fn session(

@@ -51,6 +51,9 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// was written, would undo what came since.
     async fn commit(&self, lease: &Lease, batch: &Batch) -> Result<Committed, StoreError>;
 
+    /// Which batch was written last to a partition; the default if there was none, or the store has lost it.
+    async fn last_batch(&self, partition: &PartitionId) -> Result<BatchId, StoreError>;
+
     /// One session's record.
     async fn session(
         &self,

@@ -77,7 +77,10 @@ async fn errors_of(store: &Shared, lease: &Lease, name: &str) -> Vec<(String, St
     match name {
         "sessions" => errors.push(corrupt(store.sessions(&place).await)),
         "sends" => errors.push(corrupt(store.sends(&place).await)),
-        "meta" => errors.push(corrupt(store.log_bounds(&place).await)),
+        "meta" => {
+            errors.push(corrupt(store.log_bounds(&place).await));
+            errors.push(corrupt(store.last_batch(&place).await));
+        }
         "lease" => errors.push(corrupt(store.renew(lease, LONG).await)),
         "subs" => {
             let moved = store.advance_subscription(&place, "main", &position, UnixMillis(2), false);

@@ -29,6 +29,8 @@ pub(super) struct Writer {
     options: LogOptions,
     appends: mpsc::Receiver<Append>,
     stuck: watch::Sender<Option<Stuck>>,
+    /// The last batch that the store has answered as written.
+    written: watch::Sender<BatchId>,
     /// How many events were appended, for the trimmer.
     appended: watch::Sender<u64>,
     meter: Meter,
@@ -62,8 +64,10 @@ impl Writer {
         options: LogOptions,
         appends: mpsc::Receiver<Append>,
         stuck: watch::Sender<Option<Stuck>>,
+        written: watch::Sender<BatchId>,
         appended: watch::Sender<u64>,
     ) -> Self {
+        let batch = *written.borrow();
         Self {
             meter: Meter::of(&partition),
             partition,
@@ -74,11 +78,9 @@ impl Writer {
             options,
             appends,
             stuck,
+            batch,
+            written,
             appended,
-            batch: BatchId {
-                writer: rand::random_range(1..=u64::MAX),
-                number: 0,
-            },
             refused: None,
             seen: Position::default(),
             corrupt: false,
@@ -284,6 +286,7 @@ impl Writer {
             .flat_map(|append| std::mem::take(&mut append.events))
             .collect();
         let events = u64::try_from(appended.len()).unwrap_or(u64::MAX);
+        self.written.send_replace(self.batch);
         self.meter.appended(events);
         self.appended
             .send_modify(|appended| *appended = appended.saturating_add(events));

@@ -20,7 +20,7 @@ use self::tables::{Step, log, records, subscriptions};
 use self::writer::{Held, Leases, Writer, locked};
 use super::shares::Shares;
 use super::{
-    Batch, Claim, Committed, Lease, LogBounds, LogRead, Position, Renewal, Retention, Store,
+    Batch, BatchId, Claim, Committed, Lease, LogBounds, LogRead, Position, Renewal, Retention, Store,
     StoreError, StoredSend, StoredSession, StoredSubscription, Trimmed,
 };
 use crate::types::{AccountId, Epoch, MemberId, PartitionId, ReplicaId, TenantId, UnixMillis};
@@ -140,6 +140,12 @@ impl Store for EmbeddedStore {
         let (lease, batch) = (lease.clone(), batch.clone());
         self.writer
             .write(move |group| group.tables.commit(&lease, &batch))
+            .await
+    }
+
+    async fn last_batch(&self, partition: &PartitionId) -> Result<BatchId, StoreError> {
+        let partition = partition.clone();
+        self.reading(move |transaction| records::last_batch(transaction, &partition))
             .await
     }
 

@@ -13,10 +13,11 @@ use futures_util::stream::{self, BoxStream};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use self::partition::{Held, Partition};
+use self::partition::Held;
+pub(crate) use self::partition::Partition;
 use super::shares::Shares;
 use super::{
-    Arrival, Batch, Claim, Committed, Lease, LogBounds, LogRead, Position, Renewal, Retention,
+    Arrival, Batch, BatchId, Claim, Committed, Lease, LogBounds, LogRead, Position, Renewal, Retention,
     Store, StoreError, StoredSend, StoredSession, StoredSubscription, Trimmed,
 };
 use crate::types::{AccountId, Epoch, MemberId, PartitionId, ReplicaId, TenantId, UnixMillis};
@@ -115,6 +116,25 @@ impl MemoryStore {
     pub fn lose_newest(&self, partition: &PartitionId, count: usize) {
         self.locked(|state| {
             state.partition(partition).lose_newest(count);
+        });
+    }
+
+    /// What it holds now, for [`MemoryStore::fall_back`].
+    #[cfg(test)]
+    pub(crate) fn copy(&self) -> HashMap<PartitionId, Partition> {
+        self.locked(|state| state.partitions.clone())
+    }
+
+    /// Holds again what it held, but for the leases: as a server does that is replaced by a replica which lags behind
+    /// and knows of them.
+    #[cfg(test)]
+    pub(crate) fn fall_back(&self, copy: HashMap<PartitionId, Partition>) {
+        self.locked(|state| {
+            for (id, mut former) in copy {
+                let present = state.partition(&id);
+                (former.lease, former.epoch) = (present.lease.take(), present.epoch);
+                *present = former;
+            }
         });
     }
 
@@ -269,6 +289,10 @@ impl Store for MemoryStore {
                 last_sequence: end.sequence,
             })
         })
+    }
+
+    async fn last_batch(&self, partition: &PartitionId) -> Result<BatchId, StoreError> {
+        self.serving(|state| Ok(state.partition(partition).last_batch()))
     }
 
     async fn session(

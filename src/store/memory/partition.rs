@@ -10,8 +10,9 @@ use crate::store::{
 };
 use crate::types::{AccountId, Epoch, UnixMillis};
 
-#[derive(Default)]
-pub(super) struct Partition {
+/// One of its partitions.
+#[derive(Clone, Default)]
+pub(crate) struct Partition {
     pub(super) lease: Option<Held>,
     /// The latest given out; `None` before the first.
     pub(super) epoch: Option<Epoch>,
@@ -26,6 +27,7 @@ pub(super) struct Partition {
     subscriptions: BTreeMap<String, (Position, UnixMillis)>,
 }
 
+#[derive(Clone)]
 pub(super) struct Held {
     pub(super) lease: Lease,
     pub(super) until: Instant,
@@ -38,6 +40,10 @@ impl Partition {
 
     pub(super) fn end(&self) -> Position {
         self.end
+    }
+
+    pub(super) fn last_batch(&self) -> BatchId {
+        self.last_batch
     }
 
     /// Writes a batch if it is a new one.

@@ -24,7 +24,7 @@ use self::connection::Connection;
 use self::keys::Part;
 use self::reply::Meaning;
 use super::{
-    Batch, Claim, Committed, Lease, LogBounds, LogRead, Position, Renewal, Retention, Store,
+    Batch, BatchId, Claim, Committed, Lease, LogBounds, LogRead, Position, Renewal, Retention, Store,
     StoreError, StoredSend, StoredSession, StoredSubscription, Trimmed,
 };
 use crate::types::{AccountId, Epoch, MemberId, PartitionId, ReplicaId, TenantId, UnixMillis};
@@ -165,6 +165,10 @@ impl Store for RedisStore {
 
     async fn commit(&self, lease: &Lease, batch: &Batch) -> Result<Committed, StoreError> {
         log::commit(self, lease, batch).await
+    }
+
+    async fn last_batch(&self, partition: &PartitionId) -> Result<BatchId, StoreError> {
+        log::last_batch(self, partition).await
     }
 
     async fn session(

@@ -1,0 +1,189 @@
+//! One partition: how its lease is claimed and renewed, and what that means for what is held under it.
+
+use std::time::Duration;
+
+use metrics::counter;
+use tokio::sync::watch;
+use tracing::{error, info, warn};
+
+use super::LEASES_LOST;
+use crate::runtime::handle::Gateway;
+use crate::store::{BatchId, Claim, Lease, Renewal, Store};
+use crate::types::{Epoch, PartitionId, ReplicaId};
+
+/// The lease of one partition, and what is known of how it stands with the partition.
+#[derive(Debug)]
+pub struct Keeper {
+    /// Where the partition's writer looks for the lease.
+    pub(super) lease: watch::Sender<Option<Lease>>,
+    /// The last batch that the store has answered to the writer.
+    written: watch::Receiver<BatchId>,
+    /// The batch up to which the store need not have what was written: since then the partition was taken, or all has
+    /// been written again.
+    settled: BatchId,
+}
+
+/// How things stand with a partition after it was seen to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Seen {
+    /// Held or not, the store said so, or has not been asked for anything new.
+    Settled,
+    /// A new claim was not answered.
+    Unsure,
+    /// It was lost to another.
+    Lost,
+}
+
+/// Who sees to partitions.
+#[derive(Debug)]
+pub(super) struct Hand<'a> {
+    pub(super) store: &'a dyn Store,
+    pub(super) replica: &'a ReplicaId,
+    pub(super) ttl: Duration,
+    pub(super) gateway: &'a Gateway,
+}
+
+impl Keeper {
+    /// Shows the partition's writer the lease by `lease`. `written`: what the store has answered to the writer, as
+    /// [`LogWriter::written`](crate::events::log::LogWriter::written) tells.
+    pub const fn new(
+        lease: watch::Sender<Option<Lease>>,
+        written: watch::Receiver<BatchId>,
+    ) -> Self {
+        let settled = BatchId {
+            writer: 0,
+            number: 0,
+        };
+        Self {
+            lease,
+            written,
+            settled,
+        }
+    }
+
+    pub(super) fn is_held(&self) -> bool {
+        self.lease.borrow().is_some()
+    }
+}
+
+impl Hand<'_> {
+    /// Claims or renews one partition.
+    pub(super) async fn see_to(&self, partition: &PartitionId, keeper: &mut Keeper, unsure: bool) -> Seen {
+        let held = keeper.lease.borrow().clone();
+        let Some(lease) = held else {
+            return self.claim(partition, keeper, None).await;
+        };
+        if unsure {
+            return self.claim(partition, keeper, Some(lease)).await;
+        }
+        match self.store.renew(&lease, self.ttl).await {
+            Ok(Renewal::Renewed) => {
+                self.look_for_losses(partition, keeper).await;
+                Seen::Settled
+            }
+            Ok(Renewal::Missing) => {
+                warn!(%partition, "the store has forgotten the lease; claiming it again");
+                self.claim(partition, keeper, Some(lease)).await
+            }
+            Ok(Renewal::Lost) => {
+                self.lose(partition, keeper).await;
+                Seen::Lost
+            }
+            Err(error) => {
+                warn!(%partition, %error, "the lease is not renewed; trying again");
+                Seen::Settled
+            }
+        }
+    }
+
+    /// A store that was replaced by one that lags behind it may know the lease, and not what was written last.
+    async fn look_for_losses(&self, partition: &PartitionId, keeper: &mut Keeper) {
+        // As it is before the store is asked: what is written meanwhile is not missing.
+        let written = *keeper.written.borrow();
+        if written.number == 0 || written == keeper.settled {
+            return;
+        }
+        match self.store.last_batch(partition).await {
+            Ok(last) if last.writer == written.writer && last.number >= written.number => {}
+            Ok(_) => {
+                warn!(%partition, "the store has lost what was written last; writing it again");
+                if self.gateway.save_all(partition) {
+                    keeper.settled = written;
+                }
+            }
+            Err(error) => {
+                warn!(%partition, %error, "it is not known whether the store has lost anything");
+            }
+        }
+    }
+
+    async fn claim(
+        &self,
+        partition: &PartitionId,
+        keeper: &mut Keeper,
+        before: Option<Lease>,
+    ) -> Seen {
+        let floor = before
+            .as_ref()
+            .map_or_else(Epoch::default, |lease| lease.epoch);
+        match self
+            .store
+            .claim(partition, self.replica, self.ttl, floor)
+            .await
+        {
+            Ok(Claim::Granted(lease)) if before.is_some() => {
+                info!(%partition, epoch = %lease.epoch, "the partition is held again");
+                keeper.lease.send_replace(Some(lease));
+                let written = *keeper.written.borrow();
+                if self.gateway.save_all(partition) {
+                    keeper.settled = written;
+                }
+                Seen::Settled
+            }
+            Ok(Claim::Granted(lease)) => {
+                self.take(partition, keeper, lease).await;
+                Seen::Settled
+            }
+            Ok(Claim::Held { owner, remaining }) => {
+                if before.is_some() {
+                    self.lose(partition, keeper).await;
+                    return Seen::Lost;
+                }
+                info!(%partition, %owner, ?remaining, "the partition is another's; waiting");
+                Seen::Settled
+            }
+            Err(error) => {
+                warn!(%partition, %error, "the partition is not claimed; trying again");
+                // Without a lease before, another claim finds out; with one, it may be refused from now on.
+                if before.is_some() {
+                    Seen::Unsure
+                } else {
+                    Seen::Settled
+                }
+            }
+        }
+    }
+
+    async fn take(&self, partition: &PartitionId, keeper: &mut Keeper, lease: Lease) {
+        let stored = self.store.sessions(partition).await;
+        let sends = self.store.sends(partition).await;
+        match stored.and_then(|stored| Ok((stored, sends?))) {
+            Ok((stored, sends)) => {
+                info!(%partition, epoch = %lease.epoch, sessions = stored.len(), "partition held");
+                keeper.settled = *keeper.written.borrow();
+                keeper.lease.send_replace(Some(lease));
+                self.gateway.adopt(partition, stored, sends);
+            }
+            Err(error) => error!(%partition, %error, "the partition cannot be read; trying again"),
+        }
+    }
+
+    async fn lose(&self, partition: &PartitionId, keeper: &Keeper) {
+        if !partition.tenant.is_reserved() {
+            counter!(LEASES_LOST).increment(1);
+        }
+        error!(%partition, "the partition is another replica's now; closing its sessions");
+        keeper.lease.send_replace(None);
+        self.gateway.lose(partition).await;
+    }
+}
