@@ -45,6 +45,7 @@ macro_rules! contract {
                 leases: a_lease_runs_out,
                 leases: one_of_many_claimers_wins,
                 leases: a_claim_goes_above_the_floor,
+                leases: nothing_is_given_out_without_a_floor_where_no_epoch_is_known,
                 leases: a_renewed_lease_lasts,
                 leases: an_unknown_lease_is_missing_and_may_still_write,
                 leases: a_released_partition_is_free,

@@ -7,7 +7,7 @@ use tokio::sync::{mpsc, watch};
 use tracing::{Instrument as _, info_span};
 
 use super::parts;
-use crate::cluster::ownership::{Keeper, Ownership};
+use crate::cluster::ownership::{Keeper, Ownership, Reach};
 use crate::config::Config;
 use crate::events::canary;
 use crate::events::hub::Hub;
@@ -104,6 +104,7 @@ impl Partitions {
             unsure: HashSet::new(),
             fenced: fenced_reports,
             complete,
+            reach: Reach::default(),
         };
         Self {
             gateway,

@@ -3,6 +3,9 @@
 //! A store that does not answer is not a lost lease: sessions go on, and the lease is renewed when the store is
 //! back. A lease that the store has forgotten is claimed again, with a greater epoch; one that is another's is lost,
 //! and the partition's sessions close at once.
+//!
+//! After an outage, and where a store has lost everything, a partition looks free whose owner lives and holds what is
+//! stored nowhere else. So whoever waits for it leaves its owner the time to come back first.
 
 mod keeper;
 
@@ -28,8 +31,10 @@ use self::keeper::{Hand, Seen};
 const LEASES_LOST: &str = "imgate_cluster_leases_lost_total";
 /// Partitions held.
 const PARTITIONS: &str = "imgate_cluster_partitions";
-/// How often a partition that is not held is tried for.
+/// How often a partition that is not held is tried for, and a store that was away.
 const CLAIM_EVERY: Duration = Duration::from_secs(1);
+/// How much longer than the time between two renewals owners have to come back.
+const PATIENCE_MARGIN: Duration = Duration::from_secs(2);
 
 /// Declares the metrics and starts them at zero.
 pub fn describe_metrics() {
@@ -66,6 +71,20 @@ pub struct Ownership {
     pub fenced: mpsc::Receiver<PartitionId>,
     /// True once everything is held.
     pub complete: watch::Sender<bool>,
+    /// Whether the store can be asked.
+    pub reach: Reach,
+}
+
+/// Whether the store can be asked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Reach {
+    /// It answers.
+    #[default]
+    There,
+    /// It did not answer.
+    Away,
+    /// It answers again; until then its partitions are their owners' to claim.
+    Back(Instant),
 }
 
 impl Ownership {
@@ -81,14 +100,12 @@ impl Ownership {
                 () = tasks.stopping() => return,
                 Some(partition) = self.fenced.recv() => vec![partition],
                 _ = renew.tick() => self.partitions.keys().cloned().collect(),
-                _ = claim.tick() => self.not_held(),
+                _ = claim.tick() => self.due_to_claim(),
             };
-            for partition in due {
-                tokio::select! {
-                    biased;
-                    () = tasks.stopping() => return,
-                    seen = self.see_to(&partition) => self.note(partition, seen),
-                }
+            tokio::select! {
+                biased;
+                () = tasks.stopping() => return,
+                () = self.see_to_all(due) => {}
             }
             self.report();
         }
@@ -99,8 +116,7 @@ impl Ownership {
     fn report(&self) {
         let tenants = self.partitions.iter();
         let tenants = tenants.filter(|(partition, _)| !partition.tenant.is_reserved());
-        let (held, missing): (Vec<_>, Vec<_>) =
-            tenants.partition(|(_, keeper)| keeper.is_held());
+        let (held, missing): (Vec<_>, Vec<_>) = tenants.partition(|(_, keeper)| keeper.is_held());
         gauge!(PARTITIONS).set(u32::try_from(held.len()).unwrap_or(u32::MAX));
         self.complete.send_replace(missing.is_empty());
     }
@@ -117,9 +133,42 @@ impl Ownership {
         }
     }
 
-    fn not_held(&self) -> Vec<PartitionId> {
-        let missing = self.partitions.iter().filter(|(_, keeper)| !keeper.is_held());
-        missing.map(|(partition, _)| partition.clone()).collect()
+    /// What is not held; everything while the store is away, so that it is renewed as soon as that is back.
+    fn due_to_claim(&self) -> Vec<PartitionId> {
+        let is_due = |partition: &PartitionId, keeper: &Keeper| {
+            self.reach == Reach::Away || self.unsure.contains(partition) || !keeper.is_held()
+        };
+        let due = self.partitions.iter();
+        let due = due.filter(|(partition, keeper)| is_due(partition, keeper));
+        due.map(|(partition, _)| partition.clone()).collect()
+    }
+
+    /// Sees to partitions one after the other, as long as the store answers.
+    async fn see_to_all(&mut self, due: Vec<PartitionId>) {
+        match self.reach {
+            Reach::Away => match self.store.ping().await {
+                Ok(()) => self.reach = Reach::Back(Instant::now() + self.patience()),
+                Err(error) => {
+                    warn!(%error, "the store is away; leases are neither renewed nor claimed");
+                    return;
+                }
+            },
+            Reach::Back(until) if until <= Instant::now() => self.reach = Reach::There,
+            Reach::Back(_) | Reach::There => {}
+        }
+        for partition in due {
+            let seen = self.see_to(&partition).await;
+            self.note(partition, seen);
+            if self.reach == Reach::Away {
+                return;
+            }
+        }
+    }
+
+    /// How long an owner may take to come back after an outage: it tries as often as who waits for its partitions, and
+    /// one of an earlier version as often as it renews.
+    fn patience(&self) -> Duration {
+        self.ttl / 3 + PATIENCE_MARGIN
     }
 
     fn note(&mut self, partition: PartitionId, seen: Seen) {
@@ -129,7 +178,9 @@ impl Ownership {
             }
             Seen::Unsure => {
                 self.unsure.insert(partition);
+                self.reach = Reach::Away;
             }
+            Seen::Away => self.reach = Reach::Away,
             Seen::Lost => {
                 self.unsure.remove(&partition);
                 self.step_back();
@@ -152,6 +203,8 @@ impl Ownership {
             replica: &self.replica,
             ttl: self.ttl,
             gateway: &self.gateway,
+            patience: self.patience(),
+            is_patient: matches!(self.reach, Reach::Back(_)),
         };
         let unsure = self.unsure.contains(partition);
         match self.partitions.get_mut(partition) {

@@ -8,8 +8,8 @@ use metrics::{Counter, Histogram, Unit, counter, describe_counter, describe_hist
 use tokio::time::Instant;
 
 use super::{
-    Batch, BatchId, Claim, Committed, Lease, LogBounds, LogRead, Position, Renewal, Retention, Store,
-    StoreError, StoredSend, StoredSession, StoredSubscription, Trimmed,
+    Batch, BatchId, Claim, Committed, Lease, LogBounds, LogRead, Position, Renewal, Retention,
+    Store, StoreError, StoredSend, StoredSession, StoredSubscription, Trimmed,
 };
 use crate::types::{AccountId, Epoch, MemberId, PartitionId, ReplicaId, TenantId, UnixMillis};
 
@@ -169,7 +169,7 @@ impl<S: Store> Store for Measured<S> {
         partition: &PartitionId,
         owner: &ReplicaId,
         ttl: Duration,
-        floor: Epoch,
+        floor: Option<Epoch>,
     ) -> Result<Claim, StoreError> {
         let work = self.store.claim(partition, owner, ttl, floor);
         self.claim.measure(work).await

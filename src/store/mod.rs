@@ -29,13 +29,14 @@ const TRIM_ENTRIES: u64 = 1000;
 pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// Takes the lease of a partition for `ttl` if it is free, has run out, or is `owner`'s already (a restart).
     /// The new epoch is greater than every epoch given out before and than `floor`, which an owner passes whose
-    /// store has lost its data.
+    /// store has lost its data. With `None` nothing is taken of a store that knows of no epoch: it may have lost it,
+    /// and its owner live.
     async fn claim(
         &self,
         partition: &PartitionId,
         owner: &ReplicaId,
         ttl: Duration,
-        floor: Epoch,
+        floor: Option<Epoch>,
     ) -> Result<Claim, StoreError>;
 
     /// Makes a lease last `ttl` from now.
@@ -185,6 +186,8 @@ pub enum Claim {
         /// Until it runs out, unless renewed.
         remaining: Duration,
     },
+    /// The store knows of no epoch, and the claim had no floor.
+    Unknown,
 }
 
 /// The outcome of [`Store::renew`]. A transport error is none of these: the lease may still be held.

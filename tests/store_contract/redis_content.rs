@@ -183,11 +183,15 @@ async fn what_an_owner_wrote_and_cannot_be_read_is_named() {
     names("meta", store.trim(&lease, &newest(0)).await);
 
     hand.run("SET", "lease", &[b"nonsense"]);
-    let claimed = store.claim(&here(), &replica("a"), LONG, lease.epoch).await;
+    let claimed = store
+        .claim(&here(), &replica("a"), LONG, Some(lease.epoch))
+        .await;
     names("lease", claimed);
     hand.run("DEL", "lease", &[]);
     hand.run("SET", "epoch", &[b"nonsense"]);
-    let claimed = store.claim(&here(), &replica("a"), LONG, lease.epoch).await;
+    let claimed = store
+        .claim(&here(), &replica("a"), LONG, Some(lease.epoch))
+        .await;
     names("epoch", claimed);
 }
 
@@ -277,7 +281,8 @@ async fn what_an_earlier_version_wrote_is_read() {
         (all[0].position, all[0].used_at.0)
     };
     assert_eq!(listed().await, (position, 0));
-    let used = store.advance_subscription(&lease.partition, "main", &position, UnixMillis(9), false);
+    let used =
+        store.advance_subscription(&lease.partition, "main", &position, UnixMillis(9), false);
     used.await.unwrap();
     assert_eq!(listed().await, (position, 9));
     let removed = store.remove_subscription(&here(), "main", since).await;

@@ -26,7 +26,7 @@ async fn a_server_that_is_away_at_the_start_may_come_later() {
     let asked = Instant::now();
     is_away(
         store
-            .claim(&here(), &replica("a"), LONG, Default::default())
+            .claim(&here(), &replica("a"), LONG, Some(Epoch::default()))
             .await,
     );
     is_away(store.read(&here(), 0, 1).await);
@@ -145,7 +145,9 @@ async fn epochs_grow_over_a_loss_of_data() {
     }
     // An owner knows of greater ones, and a server that goes by an older clock holds to those it gave out.
     let far = Epoch(latest.0 + (1 << 50));
-    let claim = store.claim(&here(), &replica("owner"), LONG, far).await;
+    let claim = store
+        .claim(&here(), &replica("owner"), LONG, Some(far))
+        .await;
     assert_eq!(granted(claim.unwrap()).epoch, Epoch(far.0 + 1));
     assert_eq!(owned(&store, &here()).await.epoch, Epoch(far.0 + 2));
 }

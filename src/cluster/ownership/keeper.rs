@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use metrics::counter;
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tracing::{error, info, warn};
 
 use super::LEASES_LOST;
 use crate::runtime::handle::Gateway;
-use crate::store::{BatchId, Claim, Lease, Renewal, Store};
+use crate::store::{BatchId, Claim, Lease, Renewal, Store, StoreError};
 use crate::types::{Epoch, PartitionId, ReplicaId};
 
 /// The lease of one partition, and what is known of how it stands with the partition.
@@ -21,6 +22,19 @@ pub struct Keeper {
     /// The batch up to which the store need not have what was written: since then the partition was taken, or all has
     /// been written again.
     settled: BatchId,
+    /// Whether another was seen to have the partition.
+    other: Other,
+}
+
+/// Whether another replica was seen to have a partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Other {
+    /// It was not.
+    Unseen,
+    /// It was.
+    Seen,
+    /// It was, and since then the store knows nothing of the partition any more.
+    Forgotten(Instant),
 }
 
 /// How things stand with a partition after it was seen to.
@@ -30,8 +44,22 @@ pub(super) enum Seen {
     Settled,
     /// A new claim was not answered.
     Unsure,
+    /// The store did not answer.
+    Away,
     /// It was lost to another.
     Lost,
+}
+
+impl Seen {
+    /// What an answer that is an error tells of the store.
+    const fn of(error: &StoreError) -> Self {
+        match error {
+            StoreError::Unavailable(_) => Self::Away,
+            StoreError::Full(_) | StoreError::Fenced { .. } | StoreError::Corrupt { .. } => {
+                Self::Settled
+            }
+        }
+    }
 }
 
 /// Who sees to partitions.
@@ -41,6 +69,10 @@ pub(super) struct Hand<'a> {
     pub(super) replica: &'a ReplicaId,
     pub(super) ttl: Duration,
     pub(super) gateway: &'a Gateway,
+    /// How long the owner of a partition has to come back after the store was away or lost its data.
+    pub(super) patience: Duration,
+    /// Whether nothing is to be claimed that is not held, for the store was away.
+    pub(super) is_patient: bool,
 }
 
 impl Keeper {
@@ -58,6 +90,7 @@ impl Keeper {
             lease,
             written,
             settled,
+            other: Other::Unseen,
         }
     }
 
@@ -71,16 +104,16 @@ impl Hand<'_> {
     pub(super) async fn see_to(&self, partition: &PartitionId, keeper: &mut Keeper, unsure: bool) -> Seen {
         let held = keeper.lease.borrow().clone();
         let Some(lease) = held else {
+            if self.is_patient {
+                return Seen::Settled;
+            }
             return self.claim(partition, keeper, None).await;
         };
         if unsure {
             return self.claim(partition, keeper, Some(lease)).await;
         }
         match self.store.renew(&lease, self.ttl).await {
-            Ok(Renewal::Renewed) => {
-                self.look_for_losses(partition, keeper).await;
-                Seen::Settled
-            }
+            Ok(Renewal::Renewed) => self.look_for_losses(partition, keeper).await,
             Ok(Renewal::Missing) => {
                 warn!(%partition, "the store has forgotten the lease; claiming it again");
                 self.claim(partition, keeper, Some(lease)).await
@@ -91,17 +124,17 @@ impl Hand<'_> {
             }
             Err(error) => {
                 warn!(%partition, %error, "the lease is not renewed; trying again");
-                Seen::Settled
+                Seen::of(&error)
             }
         }
     }
 
     /// A store that was replaced by one that lags behind it may know the lease, and not what was written last.
-    async fn look_for_losses(&self, partition: &PartitionId, keeper: &mut Keeper) {
+    async fn look_for_losses(&self, partition: &PartitionId, keeper: &mut Keeper) -> Seen {
         // As it is before the store is asked: what is written meanwhile is not missing.
         let written = *keeper.written.borrow();
         if written.number == 0 || written == keeper.settled {
-            return;
+            return Seen::Settled;
         }
         match self.store.last_batch(partition).await {
             Ok(last) if last.writer == written.writer && last.number >= written.number => {}
@@ -113,8 +146,10 @@ impl Hand<'_> {
             }
             Err(error) => {
                 warn!(%partition, %error, "it is not known whether the store has lost anything");
+                return Seen::of(&error);
             }
         }
+        Seen::Settled
     }
 
     async fn claim(
@@ -123,9 +158,10 @@ impl Hand<'_> {
         keeper: &mut Keeper,
         before: Option<Lease>,
     ) -> Seen {
-        let floor = before
-            .as_ref()
-            .map_or_else(Epoch::default, |lease| lease.epoch);
+        let floor = match &before {
+            Some(lease) => Some(lease.epoch),
+            None => (!self.waits_for_owner(keeper)).then_some(Epoch::default()),
+        };
         match self
             .store
             .claim(partition, self.replica, self.ttl, floor)
@@ -150,17 +186,33 @@ impl Hand<'_> {
                     return Seen::Lost;
                 }
                 info!(%partition, %owner, ?remaining, "the partition is another's; waiting");
+                keeper.other = Other::Seen;
+                Seen::Settled
+            }
+            Ok(Claim::Unknown) => {
+                if keeper.other == Other::Seen {
+                    warn!(%partition, "the store has forgotten whose the partition is; its owner may claim it first");
+                    keeper.other = Other::Forgotten(Instant::now());
+                }
                 Seen::Settled
             }
             Err(error) => {
                 warn!(%partition, %error, "the partition is not claimed; trying again");
                 // Without a lease before, another claim finds out; with one, it may be refused from now on.
-                if before.is_some() {
-                    Seen::Unsure
-                } else {
-                    Seen::Settled
+                match before {
+                    Some(_) => Seen::Unsure,
+                    None => Seen::of(&error),
                 }
             }
+        }
+    }
+
+    /// Whether a store that knows nothing of a partition has another's to expect, who was seen to have it.
+    fn waits_for_owner(&self, keeper: &Keeper) -> bool {
+        match keeper.other {
+            Other::Unseen => false,
+            Other::Seen => true,
+            Other::Forgotten(since) => since.elapsed() < self.patience,
         }
     }
 
@@ -171,6 +223,7 @@ impl Hand<'_> {
             Ok((stored, sends)) => {
                 info!(%partition, epoch = %lease.epoch, sessions = stored.len(), "partition held");
                 keeper.settled = *keeper.written.borrow();
+                keeper.other = Other::Unseen;
                 keeper.lease.send_replace(Some(lease));
                 self.gateway.adopt(partition, stored, sends);
             }
@@ -178,11 +231,12 @@ impl Hand<'_> {
         }
     }
 
-    async fn lose(&self, partition: &PartitionId, keeper: &Keeper) {
+    async fn lose(&self, partition: &PartitionId, keeper: &mut Keeper) {
         if !partition.tenant.is_reserved() {
             counter!(LEASES_LOST).increment(1);
         }
         error!(%partition, "the partition is another replica's now; closing its sessions");
+        keeper.other = Other::Seen;
         keeper.lease.send_replace(None);
         self.gateway.lose(partition).await;
     }

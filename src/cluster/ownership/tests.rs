@@ -1,8 +1,9 @@
 //! Leases on paused time, over a store in memory.
 
 use super::*;
+use crate::runtime::supervisor::TaskKind;
 use crate::store::memory::MemoryStore;
-use crate::store::{BatchId, Claim};
+use crate::store::{BatchId, Claim, Lease};
 use crate::types::{Epoch, TenantId};
 
 const TTL: Duration = Duration::from_secs(30);
@@ -15,11 +16,11 @@ async fn world() -> (Ownership, PartitionId) {
         number: 0,
     };
     let replica = ReplicaId::new("r");
-    let claim = store.claim(&partition, &replica, TTL, Epoch(0)).await;
+    let claim = store.claim(&partition, &replica, TTL, Some(Epoch(0))).await;
     let Ok(Claim::Granted(lease)) = claim else {
         panic!("{claim:?}")
     };
-    let again = store.claim(&partition, &replica, TTL, lease.epoch).await;
+    let again = store.claim(&partition, &replica, TTL, Some(lease.epoch)).await;
     assert!(matches!(again, Ok(Claim::Granted(_))), "{again:?}");
     let written = watch::channel(BatchId::default()).1;
     let keeper = Keeper::new(watch::channel(Some(lease)).0, written);
@@ -32,6 +33,7 @@ async fn world() -> (Ownership, PartitionId) {
         unsure: HashSet::new(),
         fenced: mpsc::channel(1).1,
         complete: watch::channel(false).0,
+        reach: Reach::default(),
     };
     (ownership, partition)
 }
@@ -64,4 +66,141 @@ async fn a_process_that_lost_its_lease_to_its_own_name_waits_until_it_is_free() 
     let seen = ownership.see_to(&partition).await;
     ownership.note(partition.clone(), seen);
     assert!(ownership.partitions[&partition].is_held());
+}
+
+/// A replica that is to hold the partition.
+struct Replica {
+    held: watch::Receiver<Option<Lease>>,
+    tasks: Tasks,
+}
+
+fn here() -> PartitionId {
+    PartitionId {
+        tenant: TenantId::new("t"),
+        number: 0,
+    }
+}
+
+fn replica(store: &Arc<MemoryStore>, name: &str) -> Replica {
+    let (lease, held) = watch::channel(None);
+    let keeper = Keeper::new(lease, watch::channel(BatchId::default()).1);
+    let store: Arc<dyn Store> = Arc::clone(store) as Arc<dyn Store>;
+    let tasks = Tasks::new();
+    let mut ownership = Ownership {
+        gateway: Gateway::new(Vec::new(), Arc::clone(&store), &Tasks::new()),
+        store,
+        replica: ReplicaId::new(name),
+        ttl: TTL,
+        partitions: HashMap::from([(here(), keeper)]),
+        unsure: HashSet::new(),
+        fenced: mpsc::channel(1).1,
+        complete: watch::channel(false).0,
+        reach: Reach::default(),
+    };
+    let stop = tasks.clone();
+    tasks.spawn("ownership", TaskKind::Work, async move {
+        ownership.run(&stop).await;
+    });
+    Replica { held, tasks }
+}
+
+impl Replica {
+    fn holds(&self) -> bool {
+        self.held.borrow().is_some()
+    }
+
+    /// It is gone, and gives nothing back.
+    async fn die(&self) {
+        self.tasks.stop();
+        self.tasks.ended().await;
+    }
+
+    /// How long it takes until it holds the partition.
+    async fn takes(&self) -> Duration {
+        let began = Instant::now();
+        while !self.holds() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            assert!(began.elapsed() < 10 * TTL, "it never does");
+        }
+        began.elapsed()
+    }
+}
+
+/// An owner and another that waits, whose turns come `apart` from each other.
+async fn two(apart: Duration) -> (Arc<MemoryStore>, Replica, Replica) {
+    let store = Arc::new(MemoryStore::new());
+    let owner = replica(&store, "owner");
+    assert!(owner.takes().await < CLAIM_EVERY, "a first start is slow");
+    tokio::time::sleep(apart).await;
+    let other = replica(&store, "other");
+    tokio::time::sleep(5 * CLAIM_EVERY).await;
+    assert!(!other.holds());
+    (store, owner, other)
+}
+
+/// Nothing that the owner has is taken from it.
+async fn stays(owner: &Replica, other: &Replica) {
+    for _ in 0..1000 {
+        assert!(owner.holds() && !other.holds());
+        tokio::time::sleep(Duration::from_millis(97)).await;
+    }
+}
+
+const APART: [Duration; 3] = [
+    Duration::from_millis(100),
+    Duration::from_millis(500),
+    Duration::from_millis(900),
+];
+/// The longest that who waits for a partition leaves its owner to come back.
+const PATIENCE: Duration = Duration::from_secs(12);
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_lost_everything_is_claimed_by_its_owners_first() {
+    for apart in APART {
+        let (store, owner, other) = two(apart).await;
+        store.lose_data();
+        stays(&owner, &other).await;
+        // One that is dead does not come back.
+        owner.die().await;
+        store.lose_data();
+        let took = other.takes().await;
+        assert!(took > PATIENCE && took < PATIENCE + 3 * CLAIM_EVERY, "{took:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_an_outage_owners_claim_first() {
+    for apart in APART {
+        let (store, owner, other) = two(apart).await;
+        store.set_available(false);
+        tokio::time::sleep(3 * TTL).await;
+        store.set_available(true);
+        stays(&owner, &other).await;
+
+        store.set_available(false);
+        owner.die().await;
+        tokio::time::sleep(3 * TTL).await;
+        store.set_available(true);
+        let took = other.takes().await;
+        assert!(took < PATIENCE + 3 * CLAIM_EVERY, "{took:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_starts_in_an_outage_waits_for_the_owner_too() {
+    let (store, owner, other) = two(APART[0]).await;
+    other.die().await;
+    store.set_available(false);
+    tokio::time::sleep(3 * TTL).await;
+    let late = replica(&store, "late");
+    tokio::time::sleep(TTL).await;
+    store.set_available(true);
+    stays(&owner, &late).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_runs_out_while_the_store_answers_is_taken_at_once() {
+    let (_store, owner, other) = two(APART[0]).await;
+    owner.die().await;
+    assert!(other.takes().await < TTL + 2 * CLAIM_EVERY);
 }

@@ -78,7 +78,7 @@ impl World {
         let ttl = Duration::from_secs(3600);
         let claim = self
             .store
-            .claim(&partition(0), &held.owner, ttl, held.epoch)
+            .claim(&partition(0), &held.owner, ttl, Some(held.epoch))
             .await;
         let Ok(Claim::Granted(newer)) = claim else {
             panic!("no lease: {claim:?}")

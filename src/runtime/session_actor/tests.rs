@@ -270,7 +270,7 @@ async fn gateway(
     };
     let hour = Duration::from_secs(3600);
     let claim = store
-        .claim(&partition, &ReplicaId::new("r"), hour, Epoch(0))
+        .claim(&partition, &ReplicaId::new("r"), hour, Some(Epoch(0)))
         .await
         .unwrap();
     let Claim::Granted(lease) = claim else {

@@ -20,8 +20,8 @@ use self::tables::{Step, log, records, subscriptions};
 use self::writer::{Held, Leases, Writer, locked};
 use super::shares::Shares;
 use super::{
-    Batch, BatchId, Claim, Committed, Lease, LogBounds, LogRead, Position, Renewal, Retention, Store,
-    StoreError, StoredSend, StoredSession, StoredSubscription, Trimmed,
+    Batch, BatchId, Claim, Committed, Lease, LogBounds, LogRead, Position, Renewal, Retention,
+    Store, StoreError, StoredSend, StoredSession, StoredSubscription, Trimmed,
 };
 use crate::types::{AccountId, Epoch, MemberId, PartitionId, ReplicaId, TenantId, UnixMillis};
 
@@ -83,7 +83,7 @@ impl Store for EmbeddedStore {
         partition: &PartitionId,
         owner: &ReplicaId,
         ttl: Duration,
-        floor: Epoch,
+        floor: Option<Epoch>,
     ) -> Result<Claim, StoreError> {
         let (partition, owner) = (partition.clone(), owner.clone());
         let now = Instant::now();
@@ -96,10 +96,13 @@ impl Store for EmbeddedStore {
                     remaining: held.until - now,
                 }));
             }
+            let Some(epoch) = group.tables.next_epoch(&partition, floor)? else {
+                return Ok(Ok(Claim::Unknown));
+            };
             let lease = Lease {
                 partition: partition.clone(),
                 owner: owner.clone(),
-                epoch: group.tables.next_epoch(&partition, floor)?,
+                epoch,
             };
             group.grant(Held {
                 lease: lease.clone(),

@@ -17,8 +17,8 @@ use self::partition::Held;
 pub(crate) use self::partition::Partition;
 use super::shares::Shares;
 use super::{
-    Arrival, Batch, BatchId, Claim, Committed, Lease, LogBounds, LogRead, Position, Renewal, Retention,
-    Store, StoreError, StoredSend, StoredSession, StoredSubscription, Trimmed,
+    Arrival, Batch, BatchId, Claim, Committed, Lease, LogBounds, LogRead, Position, Renewal,
+    Retention, Store, StoreError, StoredSend, StoredSession, StoredSubscription, Trimmed,
 };
 use crate::types::{AccountId, Epoch, MemberId, PartitionId, ReplicaId, TenantId, UnixMillis};
 
@@ -208,7 +208,7 @@ impl Store for MemoryStore {
         partition: &PartitionId,
         owner: &ReplicaId,
         ttl: Duration,
-        floor: Epoch,
+        floor: Option<Epoch>,
     ) -> Result<Claim, StoreError> {
         self.serving(|state| {
             let now = Instant::now();
@@ -220,13 +220,15 @@ impl Store for MemoryStore {
                     remaining: held.until - now,
                 });
             }
+            let Some(known) = state.partition(partition).epoch.max(floor) else {
+                return Ok(Claim::Unknown);
+            };
             state.check_space()?;
             let entry = state.partition(partition);
-            let latest = entry.epoch.unwrap_or_default().max(floor);
             let lease = Lease {
                 partition: partition.clone(),
                 owner: owner.clone(),
-                epoch: Epoch(latest.0.saturating_add(1)),
+                epoch: Epoch(known.0.saturating_add(1)),
             };
             entry.epoch = Some(lease.epoch);
             entry.lease = Some(Held {

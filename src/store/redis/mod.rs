@@ -24,8 +24,8 @@ use self::connection::Connection;
 use self::keys::Part;
 use self::reply::Meaning;
 use super::{
-    Batch, BatchId, Claim, Committed, Lease, LogBounds, LogRead, Position, Renewal, Retention, Store,
-    StoreError, StoredSend, StoredSession, StoredSubscription, Trimmed,
+    Batch, BatchId, Claim, Committed, Lease, LogBounds, LogRead, Position, Renewal, Retention,
+    Store, StoreError, StoredSend, StoredSession, StoredSubscription, Trimmed,
 };
 use crate::types::{AccountId, Epoch, MemberId, PartitionId, ReplicaId, TenantId, UnixMillis};
 
@@ -150,7 +150,7 @@ impl Store for RedisStore {
         partition: &PartitionId,
         owner: &ReplicaId,
         ttl: Duration,
-        floor: Epoch,
+        floor: Option<Epoch>,
     ) -> Result<Claim, StoreError> {
         leases::claim(self, partition, owner, ttl, floor).await
     }
