@@ -22,6 +22,8 @@ pub struct Keeper {
     /// The batch up to which the store need not have what was written: since then the partition was taken, or all has
     /// been written again.
     settled: BatchId,
+    /// The last batch that was written before the partition was taken.
+    began: BatchId,
     /// Whether another was seen to have the partition.
     other: Other,
 }
@@ -82,14 +84,15 @@ impl Keeper {
         lease: watch::Sender<Option<Lease>>,
         written: watch::Receiver<BatchId>,
     ) -> Self {
-        let settled = BatchId {
+        let none = BatchId {
             writer: 0,
             number: 0,
         };
         Self {
             lease,
             written,
-            settled,
+            settled: none,
+            began: none,
             other: Other::Unseen,
         }
     }
@@ -97,11 +100,24 @@ impl Keeper {
     pub(super) fn is_held(&self) -> bool {
         self.lease.borrow().is_some()
     }
+
+    /// Whether somebody else has written since the partition was taken, `last` being what was written last. A store
+    /// that has lost its newest batches goes back, at the most behind where it was then.
+    fn is_overwritten(&self, last: BatchId) -> bool {
+        let own = self.written.borrow().writer;
+        let earlier = last.writer == self.began.writer && last.number <= self.began.number;
+        last.writer != 0 && last.writer != own && !earlier
+    }
 }
 
 impl Hand<'_> {
     /// Claims or renews one partition.
-    pub(super) async fn see_to(&self, partition: &PartitionId, keeper: &mut Keeper, unsure: bool) -> Seen {
+    pub(super) async fn see_to(
+        &self,
+        partition: &PartitionId,
+        keeper: &mut Keeper,
+        unsure: bool,
+    ) -> Seen {
         let held = keeper.lease.borrow().clone();
         let Some(lease) = held else {
             if self.is_patient {
@@ -168,13 +184,7 @@ impl Hand<'_> {
             .await
         {
             Ok(Claim::Granted(lease)) if before.is_some() => {
-                info!(%partition, epoch = %lease.epoch, "the partition is held again");
-                keeper.lease.send_replace(Some(lease));
-                let written = *keeper.written.borrow();
-                if self.gateway.save_all(partition) {
-                    keeper.settled = written;
-                }
-                Seen::Settled
+                self.hold_again(partition, keeper, lease).await
             }
             Ok(Claim::Granted(lease)) => {
                 self.take(partition, keeper, lease).await;
@@ -216,13 +226,42 @@ impl Hand<'_> {
         }
     }
 
+    /// Goes on with what is held here, unless another replica had the partition meanwhile and has changed what is
+    /// stored: then that counts.
+    async fn hold_again(&self, partition: &PartitionId, keeper: &mut Keeper, lease: Lease) -> Seen {
+        let last = match self.store.last_batch(partition).await {
+            Ok(last) => last,
+            Err(error) => {
+                warn!(%partition, %error, "the partition is not claimed again; trying again");
+                return Seen::Unsure;
+            }
+        };
+        if keeper.is_overwritten(last) {
+            self.lose(partition, keeper).await;
+            keeper.other = Other::Unseen;
+            if let Err(error) = self.store.release(&lease).await {
+                warn!(%partition, %error, "the lease is not given back; it is claimed all the same");
+            }
+            return Seen::Settled;
+        }
+        info!(%partition, epoch = %lease.epoch, "the partition is held again");
+        keeper.lease.send_replace(Some(lease));
+        let written = *keeper.written.borrow();
+        if self.gateway.save_all(partition) {
+            keeper.settled = written;
+        }
+        Seen::Settled
+    }
+
     async fn take(&self, partition: &PartitionId, keeper: &mut Keeper, lease: Lease) {
         let stored = self.store.sessions(partition).await;
         let sends = self.store.sends(partition).await;
-        match stored.and_then(|stored| Ok((stored, sends?))) {
-            Ok((stored, sends)) => {
+        let last = self.store.last_batch(partition).await;
+        match stored.and_then(|stored| Ok((stored, sends?, last?))) {
+            Ok((stored, sends, last)) => {
                 info!(%partition, epoch = %lease.epoch, sessions = stored.len(), "partition held");
                 keeper.settled = *keeper.written.borrow();
+                keeper.began = last;
                 keeper.other = Other::Unseen;
                 keeper.lease.send_replace(Some(lease));
                 self.gateway.adopt(partition, stored, sends);

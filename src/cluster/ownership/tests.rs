@@ -3,7 +3,7 @@
 use super::*;
 use crate::runtime::supervisor::TaskKind;
 use crate::store::memory::MemoryStore;
-use crate::store::{BatchId, Claim, Lease};
+use crate::store::{Batch, BatchId, Claim, Lease};
 use crate::types::{Epoch, TenantId};
 
 const TTL: Duration = Duration::from_secs(30);
@@ -20,7 +20,9 @@ async fn world() -> (Ownership, PartitionId) {
     let Ok(Claim::Granted(lease)) = claim else {
         panic!("{claim:?}")
     };
-    let again = store.claim(&partition, &replica, TTL, Some(lease.epoch)).await;
+    let again = store
+        .claim(&partition, &replica, TTL, Some(lease.epoch))
+        .await;
     assert!(matches!(again, Ok(Claim::Granted(_))), "{again:?}");
     let written = watch::channel(BatchId::default()).1;
     let keeper = Keeper::new(watch::channel(Some(lease)).0, written);
@@ -58,14 +60,61 @@ async fn a_process_that_lost_its_lease_to_its_own_name_waits_until_it_is_free() 
     assert!(ownership.replica.as_str().starts_with("r~"));
     let seen = ownership.see_to(&partition).await;
     ownership.note(partition.clone(), seen);
-    assert!(
-        !ownership.partitions[&partition].is_held(),
-        "taken back"
-    );
+    assert!(!ownership.partitions[&partition].is_held(), "taken back");
     tokio::time::sleep(TTL).await;
     let seen = ownership.see_to(&partition).await;
     ownership.note(partition.clone(), seen);
     assert!(ownership.partitions[&partition].is_held());
+}
+
+/// What another replica does that holds the partition for a while: it writes `batches`.
+async fn held_by_another(ownership: &Ownership, batches: u64) {
+    tokio::time::sleep(TTL).await;
+    let (store, other) = (&ownership.store, ReplicaId::new("other"));
+    let claim = store.claim(&here(), &other, TTL, None).await;
+    let Ok(Claim::Granted(lease)) = claim else {
+        panic!("{claim:?}")
+    };
+    for number in 1..=batches {
+        let batch = Batch {
+            id: BatchId { writer: 7, number },
+            ..Batch::default()
+        };
+        store.commit(&lease, &batch).await.unwrap();
+    }
+    store.release(&lease).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_another_wrote_while_a_claim_was_not_answered_counts() {
+    let (mut ownership, partition) = world().await;
+    ownership.note(partition.clone(), Seen::Unsure);
+    held_by_another(&ownership, 1).await;
+    ownership.reach = Reach::There;
+    let seen = ownership.see_to(&partition).await;
+    ownership.note(partition.clone(), seen);
+    assert!(!ownership.partitions[&partition].is_held(), "held again");
+    assert_eq!(ownership.replica.as_str(), "r");
+    // It is read anew, and at once.
+    let seen = ownership.see_to(&partition).await;
+    ownership.note(partition.clone(), seen);
+    assert!(ownership.partitions[&partition].is_held());
+    // From then on it is this one's, and what it found is no other's doing.
+    ownership.note(partition.clone(), Seen::Unsure);
+    let seen = ownership.see_to(&partition).await;
+    ownership.note(partition.clone(), seen);
+    assert!(ownership.partitions[&partition].is_held());
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_another_wrote_nothing_all_goes_on() {
+    let (mut ownership, partition) = world().await;
+    ownership.note(partition.clone(), Seen::Unsure);
+    held_by_another(&ownership, 0).await;
+    let seen = ownership.see_to(&partition).await;
+    ownership.note(partition.clone(), seen);
+    assert!(ownership.partitions[&partition].is_held());
+    assert!(ownership.unsure.is_empty());
 }
 
 /// A replica that is to hold the partition.
@@ -164,7 +213,10 @@ async fn a_store_that_lost_everything_is_claimed_by_its_owners_first() {
         owner.die().await;
         store.lose_data();
         let took = other.takes().await;
-        assert!(took > PATIENCE && took < PATIENCE + 3 * CLAIM_EVERY, "{took:?}");
+        assert!(
+            took > PATIENCE && took < PATIENCE + 3 * CLAIM_EVERY,
+            "{took:?}"
+        );
     }
 }
 

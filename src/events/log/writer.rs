@@ -148,14 +148,20 @@ impl Writer {
         self.meter.batch(batch.records.len() + batch.events.len());
 
         let began = Instant::now();
+        let ended = hold_ended(self.lease.clone());
         tokio::select! {
             biased;
             flushed = self.commit(batch) => {
                 self.meter.ended(began.elapsed());
-                Some(flushed)
+                return Some(flushed);
             }
-            () = stop_by => None,
+            () = ended => {}
+            () = stop_by => return None,
         }
+        // The partition may be held again before the store answers: then this is not to be written any more.
+        let _lease = self.present_lease();
+        self.stuck.send_replace(None);
+        Some(Flushed::Failed(AppendError::Fenced))
     }
 
     /// What a group writes. Only the store gets sealed events: who reads with this replica gets them as they are.
@@ -318,5 +324,13 @@ impl Writer {
         for append in group {
             append.fail(self.meter, error);
         }
+    }
+}
+
+/// Waits until there is no lease.
+async fn hold_ended(mut lease: watch::Receiver<Option<Lease>>) {
+    if lease.wait_for(Option::is_none).await.is_err() {
+        // Whoever kept the lease is gone, and does not take it back.
+        std::future::pending().await
     }
 }
