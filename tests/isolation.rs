@@ -46,7 +46,10 @@ fn methods() -> BTreeSet<String> {
 
 #[test]
 fn every_method_has_a_rule() {
-    let ruled: BTreeSet<String> = rules::ALL.iter().map(|(method, _)| (*method).to_owned()).collect();
+    let ruled: BTreeSet<String> = rules::ALL
+        .iter()
+        .map(|(method, _)| (*method).to_owned())
+        .collect();
     assert_eq!(ruled, methods());
 }
 
@@ -100,8 +103,13 @@ async fn what_is_anothers_is_as_if_it_were_not_there() {
     world.control.post("/message", message).await;
     let seen = rules::reads_until(&Raw::new(&world, "victim-key"), "for-the-victim").await;
     assert!(seen, "the victim reads its own");
-    let page = attacker.ask("EventService/Subscribe", rules::from_the_beginning()).await;
-    assert!(MARKERS.iter().all(|marker| !page.contains(marker)), "{page:?}");
+    let page = attacker
+        .ask("EventService/Subscribe", rules::from_the_beginning())
+        .await;
+    assert!(
+        MARKERS.iter().all(|marker| !page.contains(marker)),
+        "{page:?}"
+    );
     let after = world.session("victim-key", VICTIM).await.unwrap();
     assert_eq!((after.state(), after.since), (before.state(), before.since));
     let upstream = world.control.user(VICTIM).await;

@@ -136,10 +136,13 @@ impl Answer {
         };
         let status = self.status.as_ref();
         Self {
-            messages: self.messages.iter().map(|message| rename(message)).collect(),
-            status: status.map(|(code, said, details)| {
-                (*code, said.replace(from, to), rename(details))
-            }),
+            messages: self
+                .messages
+                .iter()
+                .map(|message| rename(message))
+                .collect(),
+            status: status
+                .map(|(code, said, details)| (*code, said.replace(from, to), rename(details))),
             headers: self.headers.clone(),
         }
     }

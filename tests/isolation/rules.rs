@@ -172,7 +172,9 @@ impl Theirs {
             )),
             ..v1::SubscribeRequest::default()
         };
-        let answer = victim.ask("EventService/Subscribe", named.encode_to_vec()).await;
+        let answer = victim
+            .ask("EventService/Subscribe", named.encode_to_vec())
+            .await;
         let first = v1::SubscribeResponse::decode(&*answer.messages[0]).unwrap();
         let send = v1::SendRequest {
             account: VICTIM.into(),
@@ -181,7 +183,9 @@ impl Theirs {
             elements: vec![text("sent-by-victim")],
             ..v1::SendRequest::default()
         };
-        let sent = victim.ask("MessageService/Send", send.encode_to_vec()).await;
+        let sent = victim
+            .ask("MessageService/Send", send.encode_to_vec())
+            .await;
         let sent = v1::SendResponse::decode(&*sent.messages[0]).unwrap();
         assert_eq!(sent.code, 0, "{}", sent.desc);
         let page_token = page_token(victim).await;
@@ -218,13 +222,17 @@ async fn page_token(victim: &Raw) -> String {
             account: account.into(),
             signature: String::new(),
         };
-        victim.ask("SessionService/Login", login.encode_to_vec()).await;
+        victim
+            .ask("SessionService/Login", login.encode_to_vec())
+            .await;
     }
     let request = v1::ListSessionsRequest {
         page_size: 1,
         page_token: String::new(),
     };
-    let answer = victim.ask("SessionService/ListSessions", request.encode_to_vec()).await;
+    let answer = victim
+        .ask("SessionService/ListSessions", request.encode_to_vec())
+        .await;
     let page = v1::ListSessionsResponse::decode(&*answer.messages[0]).unwrap();
     assert!(!page.next_page_token.is_empty());
     page.next_page_token
@@ -233,7 +241,9 @@ async fn page_token(victim: &Raw) -> String {
 /// All that the caller's tenant has.
 pub(crate) fn from_the_beginning() -> Vec<u8> {
     v1::SubscribeRequest {
-        start: Some(v1::subscribe_request::Start::At(v1::StartAt::Earliest.into())),
+        start: Some(v1::subscribe_request::Start::At(
+            v1::StartAt::Earliest.into(),
+        )),
         ..v1::SubscribeRequest::default()
     }
     .encode_to_vec()
@@ -253,7 +263,9 @@ pub(crate) async fn reads_until(of: &Raw, text: &str) -> bool {
 
 fn text(text: &str) -> v1::Element {
     v1::Element {
-        kind: Some(v1::element::Kind::Text(v1::TextElement { text: text.into() })),
+        kind: Some(v1::element::Kind::Text(v1::TextElement {
+            text: text.into(),
+        })),
     }
 }
 
@@ -284,11 +296,7 @@ fn subscription(request: impl Fn(&str) -> Vec<u8>) -> Probe {
 
 impl Probe {
     /// Something with a name.
-    pub(crate) fn named(
-        what: &'static str,
-        name: &str,
-        request: impl Fn(&str) -> Vec<u8>,
-    ) -> Self {
+    pub(crate) fn named(what: &'static str, name: &str, request: impl Fn(&str) -> Vec<u8>) -> Self {
         Self {
             what,
             foreign: request(name),
