@@ -99,6 +99,13 @@ impl Resealing {
         number
     }
 
+    /// The store has lost something: maybe what an earlier pass has sealed anew. Without one there is nothing to look at.
+    pub(super) fn look_again(&self) {
+        if self.progress.borrow().number > 0 {
+            self.request();
+        }
+    }
+
     /// Asks for one and watches it. The one that is under way began before, maybe with other keys.
     pub(super) fn watch(&self) -> RotationWatch {
         let progress = self.progress.subscribe();

@@ -96,17 +96,22 @@ impl TenantSessions {
         if !record::needs_reseal(sealer, &stored) {
             return Ok(());
         }
+        let record = record::reseal(sealer, &key, &stored)?;
         let (done, outcome) = oneshot::channel();
         let append = Append {
             account: account.clone(),
-            record: Some(record::reseal(sealer, &key, &stored)?),
+            record: Some(record.clone()),
             sends: Vec::new(),
             events: Vec::new(),
             done,
         };
         partition.writer.append(append).await;
         match outcome.await {
-            Ok(Ok(())) => Ok(()),
+            Ok(Ok(())) => {
+                // What the store may lose yet is not to come back under the old key.
+                self.slots().retired.replace(account, &record);
+                Ok(())
+            }
             Ok(Err(error)) => Err(StoreError::Unavailable(error.to_string()).into()),
             Err(_) => Err(CallError::Stopping.into()),
         }
