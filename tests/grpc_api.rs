@@ -13,6 +13,8 @@ mod callers;
 mod events;
 #[path = "grpc_api/fixture.rs"]
 mod fixture;
+#[path = "grpc_api/forged.rs"]
+mod forged;
 #[path = "grpc_api/jwt.rs"]
 mod jwt;
 #[path = "grpc_api/server.rs"]

@@ -41,8 +41,8 @@ use crate::runtime::session_actor::outbox::{HandedOver, Outbox, Progress};
 use crate::runtime::supervisor::Tasks;
 use crate::runtime::tenant::Tenant;
 use crate::session::Session;
-use crate::session::effect::Durable;
-use crate::session::input::{Input, Now};
+use crate::session::effect::{Durable, RenewReason};
+use crate::session::input::{Input, Now, RenewalFailure, Signature};
 use crate::session::policy::Policy;
 use crate::session::state::{Phase, State};
 use crate::types::{SessionKey, UnixMillis, WallClock};
@@ -62,6 +62,8 @@ pub(super) struct SessionActor {
     policy: Arc<Policy>,
     protocol: Protocol,
     socket: Socket,
+    /// The question put to the tenant's issuers.
+    issuing: Option<Issuing>,
     mailbox: mpsc::Receiver<Command>,
     lease_lost: CancellationToken,
     stop: Tasks,
@@ -83,6 +85,16 @@ pub(super) struct SessionActor {
 
 type Dialling = Pin<Box<dyn Future<Output = Result<Connection, DialError>> + Send>>;
 
+/// What issuers answer.
+type Answer = Result<Signature, RenewalFailure>;
+type Answering = Pin<Box<dyn Future<Output = Answer> + Send>>;
+
+/// A question that is put to the tenant's issuers. Dropping it takes it back.
+struct Issuing {
+    answering: Answering,
+    reason: RenewReason,
+}
+
 enum Socket {
     None,
     Dialling(Dialling),
@@ -93,6 +105,7 @@ enum Happened {
     Command(Option<Command>),
     Dialled(Result<Connection, DialError>),
     Frame(Result<Vec<u8>, Ended>),
+    Issued(Answer),
     Timer,
     Outbox(Progress),
     Stop,
@@ -148,6 +161,7 @@ impl SessionActor {
             sends,
             outbox: Outbox::new(key.clone(), Arc::clone(&tenant.sealer), writer),
             socket: Socket::None,
+            issuing: None,
             inputs: VecDeque::new(),
             login_waiters: Vec::new(),
             logout_waiters: Vec::new(),
@@ -218,6 +232,7 @@ impl SessionActor {
             progress = self.outbox.progress() => Happened::Outbox(progress),
             () = timer, if !closed => Happened::Timer,
             command = self.mailbox.recv(), if !closed => Happened::Command(command),
+            answer = issued(&mut self.issuing), if !closed => Happened::Issued(answer),
             happened = self.socket.next() => happened,
         };
         // A process that was held up finds its timers due, and unread the answers that they wait for. One frame is
@@ -264,6 +279,7 @@ impl SessionActor {
                 }
                 self.lose(ended.reason);
             }
+            Happened::Issued(answer) => self.issuers_answered(answer),
             Happened::Timer => {
                 self.inputs.push_back(Input::Timeout);
                 self.protocol.timeout(now);
@@ -321,6 +337,9 @@ impl SessionActor {
         }
         let after = self.session.state().phase();
         self.gauge.move_to(after);
+        if *self.session.state() == State::Closed {
+            self.issuing = None;
+        }
         let had_connection = matches!(before, Phase::Online | Phase::Connecting);
         // A login with a fresh signature also leaves the connection, but is no attempt that has failed.
         if timed_out && had_connection && after == Phase::BackingOff && self.session.attempt() > 0 {
@@ -379,6 +398,14 @@ impl SessionActor {
     fn publish(&self) {
         let view = record::view(&self.key, &self.session);
         *self.view.lock().unwrap_or_else(PoisonError::into_inner) = view;
+    }
+}
+
+/// What the issuers answer to the question that is put to them, if one is. Safe to cancel.
+async fn issued(issuing: &mut Option<Issuing>) -> Answer {
+    match issuing {
+        Some(issuing) => issuing.answering.as_mut().await,
+        None => std::future::pending().await,
     }
 }
 

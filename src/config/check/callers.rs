@@ -14,7 +14,7 @@ use crate::config::options::{
     ApiKeyOptions, ClientCertificateOptions, JwtIssuerOptions, JwtSubjectOptions, OperatorOptions,
     Scope,
 };
-use crate::config::setting::Setting as _;
+use crate::config::setting::{KeySha256, Setting as _};
 use crate::config::{ApiKey, ClientCertificate, Grpc, JwtIssuer, JwtKeys, JwtSubject, Key};
 use crate::types::UnixMillis;
 
@@ -31,7 +31,7 @@ pub(super) struct Known {
 /// The options that tenants' and operators' keys have alike.
 struct KeyForm {
     id: String,
-    sha256: String,
+    sha256: KeySha256,
     prefix: Option<String>,
     not_before: Option<UnixMillis>,
     not_after: Option<UnixMillis>,
@@ -100,7 +100,7 @@ pub(super) fn api_keys(
 
 fn key(name: &str, form: KeyForm, known: &mut Known, sources: &mut Sources<'_>) -> Key {
     let path = format!("{name}.sha256");
-    let sha256 = form.sha256.to_ascii_lowercase();
+    let sha256 = form.sha256.0.to_ascii_lowercase();
     if sha256.len() != 64 || !sha256.bytes().all(|byte| byte.is_ascii_hexdigit()) {
         // It may be the key itself, so it is not shown.
         let remedy =
@@ -109,7 +109,7 @@ fn key(name: &str, form: KeyForm, known: &mut Known, sources: &mut Sources<'_>) 
     } else if let Some(other) = known.digests.insert(sha256.clone(), path.clone()) {
         let remedy =
             format!("is the same as {other}: a key must be of one tenant or one operator only");
-        sources.refuse_because(&[&path, &other], &sha256, remedy);
+        sources.problems.report(&[&path, &other], None, remedy);
     }
     if let Some(prefix) = &form.prefix {
         check_prefix(&format!("{name}.prefix"), prefix, known, sources);

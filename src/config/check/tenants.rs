@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio_tungstenite::tungstenite::http::Uri;
 
 use super::callers::{self, Known};
-use super::{HOUR, LONGEST_AGE, SECOND};
+use super::{HOUR, LONGEST_AGE, SECOND, callback};
 use crate::config::load::Sources;
 use crate::config::options::{Issuer, TenantLog, TenantOptions};
 use crate::config::section::element;
@@ -90,7 +90,16 @@ fn tenant(
     let (least, most) = (LEAST_FRAME, ByteSize::mib(64));
     sources.within(&key("limits.upstream_frame_bytes"), frame, &least, &most);
 
-    let issuers = issuers(name, options.issuers, options.secret_key.is_some(), sources);
+    let callback = options.callback;
+    let callback = callback.map(|options| callback::callback(&key("callback"), options, sources));
+    let has_secret_key = options.secret_key.is_some();
+    let issuers = issuers(
+        name,
+        options.issuers,
+        has_secret_key,
+        callback.is_some(),
+        sources,
+    );
     let api_keys = callers::api_keys(name, options.api_keys, known, sources);
     let certificates = options.client_certificates;
     let certificates = callers::client_certificates(name, certificates, grpc, known, sources);
@@ -108,6 +117,7 @@ fn tenant(
             .secret_key
             .and_then(|place| sources.secret(&key("secret_key"), &place)),
         issuers,
+        callback,
         signature_lifetime: options.signature_lifetime,
         renew_at: options.renew_at,
         kick_policy: options.kick_policy,
@@ -194,14 +204,23 @@ fn issuers(
     tenant: &str,
     given: Option<Vec<Issuer>>,
     has_secret_key: bool,
+    has_callback: bool,
     sources: &mut Sources<'_>,
 ) -> Vec<Issuer> {
     let key = format!("{tenant}.issuers");
     let Some(issuers) = given else {
+        let callback = has_callback.then_some(Issuer::Callback);
         let local = has_secret_key.then_some(Issuer::Local);
-        return local.into_iter().chain([Issuer::Manual]).collect();
+        let automatic = callback.into_iter().chain(local);
+        return automatic.chain([Issuer::Manual]).collect();
     };
-    no_repeats(&key, &issuers, "\"local\" or \"manual\"", sources);
+    let choice = "one or more of \"callback\", \"local\", \"manual\"";
+    no_repeats(&key, &issuers, choice, sources);
+    if issuers.contains(&Issuer::Callback) && !has_callback {
+        let remedy = "\"callback\" needs the service that is called: add [tenants.callback] with url, or take it out";
+        let keys = [key.as_str(), &format!("{tenant}.callback")];
+        sources.refuse_because(&keys, &issuers, remedy);
+    }
     if issuers.contains(&Issuer::Local) && !has_secret_key {
         let remedy = format!(
             "\"local\" needs the app's secret key: set {tenant}.secret_key = {{ file = \"PATH\" }}, or take it out"

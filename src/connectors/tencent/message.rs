@@ -6,7 +6,11 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::connectors::tencent::sync::fingerprint;
-use crate::proto::v1;
+use crate::proto::{time, v1};
+
+/// How many things a push or page may hold; a real one has a few dozen, and in a flood as many as fit a frame. Each costs far more memory than the upstream has
+/// to send for it, so what holds more is not taken apart.
+pub(super) const MAX_ENTRIES: usize = 16_384;
 
 /// The body of a push of events.
 #[derive(Debug, Deserialize)]
@@ -151,8 +155,8 @@ pub fn parse_event(account: &str, servcmd: &str, entry: &RawValue, out: &mut Vec
     for (name, value) in fields {
         let items: Vec<&RawValue> = match (name.as_str(), serde_json::from_str(value.get())) {
             ("Event", _) => continue,
-            (_, Ok(items)) => items,
-            (_, Err(_)) => {
+            (_, Ok::<Vec<_>, _>(items)) if out.len() + items.len() <= MAX_ENTRIES => items,
+            (_, Ok(_) | Err(_)) => {
                 all_known = false;
                 continue;
             }
@@ -293,10 +297,11 @@ pub fn notice(command: &str, raw: &RawValue) -> Parsed {
     })
 }
 
-/// A moment in Unix seconds, for the API.
+/// A moment in Unix seconds, for the API. What cannot be one is none.
 pub fn timestamp(seconds: u64) -> Option<prost_types::Timestamp> {
-    let seconds = i64::try_from(seconds).ok().filter(|seconds| *seconds > 0)?;
-    Some(prost_types::Timestamp { seconds, nanos: 0 })
+    (1..=time::LAST_SECOND)
+        .contains(&seconds)
+        .then(|| time::timestamp(seconds * 1000))
 }
 
 fn element(elem: Elem<'_>) -> v1::Element {
@@ -366,6 +371,19 @@ mod tests {
             &message.elements[2].kind,
             Some(v1::element::Kind::Raw(raw)) if raw.r#type == "TIMFaceElem"
         ));
+    }
+
+    #[test]
+    fn a_moment_that_cannot_be_one_is_none() {
+        for (seconds, shown) in [
+            (0, None),
+            (1_795_000_000, Some(1_795_000_000)),
+            (253_402_300_799, Some(253_402_300_799)),
+            (253_402_300_800, None),
+            (u64::MAX, None),
+        ] {
+            assert_eq!(timestamp(seconds).map(|at| at.seconds), shown);
+        }
     }
 
     #[test]

@@ -25,9 +25,10 @@ use crate::events::log::{LogOptions, LogWriter};
 use crate::proto::record::SessionRecord;
 use crate::proto::v1;
 use crate::runtime::handle::Gateway;
+use crate::runtime::issuer::{IssuedFor, IssuerOptions, Issuers};
 use crate::runtime::pacer::Pacer;
 use crate::runtime::supervisor::{TaskKind, Tasks};
-use crate::runtime::tenant::{LocalIssuer, Settings, Tenant};
+use crate::runtime::tenant::{Settings, Tenant};
 use crate::session::policy::Policy;
 use crate::store::memory::MemoryStore;
 use crate::store::seal::{KeyRing, Sealer};
@@ -305,10 +306,17 @@ async fn gateway(
             can_issue: true,
             ..Policy::default()
         }),
-        issuer: Some(LocalIssuer {
-            key: Secret::new("key".into()),
-            lifetime: DAY,
-        }),
+        issuers: Arc::new(
+            Issuers::new(
+                vec![IssuerOptions::Local { lifetime: DAY }],
+                IssuedFor {
+                    sdk_app_id: 1,
+                    secret_key: Some(Secret::new("key".into())),
+                    login_spacing: Duration::ZERO,
+                },
+            )
+            .unwrap(),
+        ),
         pacer: Arc::new(Pacer::new(1000)),
         start_jitter: Duration::ZERO,
         max_sessions: 10,

@@ -4,7 +4,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::{CatchUp, GROUP_BACKFILL, Step};
-use crate::connectors::tencent::message::{self, Parsed};
+use crate::connectors::tencent::message::{self, MAX_ENTRIES, Parsed};
 use crate::connectors::tencent::outgoing;
 use crate::connectors::tencent::sync::{Generation, GroupOrder, Position};
 use crate::proto::v1;
@@ -65,6 +65,16 @@ struct GroupPage<'a> {
     rsp_msg_list: Vec<&'a RawValue>,
 }
 
+/// Refuses a page that holds more than any real one.
+fn bounded(entries: usize) -> Result<(), serde_json::Error> {
+    if entries > MAX_ENTRIES {
+        return Err(serde::de::Error::custom(
+            "the page holds more than a page can",
+        ));
+    }
+    Ok(())
+}
+
 impl CatchUp {
     pub(super) fn c2c_page(
         &mut self,
@@ -75,6 +85,7 @@ impl CatchUp {
     ) -> Result<Fetched, serde_json::Error> {
         const COMMAND: &str = "openim.getmsg";
         let page: C2cPage<'_> = serde_json::from_str(body.get())?;
+        bounded(page.msg_list.len() + page.event_array.len())?;
         let mut entries = Vec::new();
         for item in &page.msg_list {
             entries.push(message::parse_c2c(account, COMMAND, item));
@@ -131,6 +142,7 @@ impl CatchUp {
         body: &RawValue,
     ) -> Result<Fetched, serde_json::Error> {
         let list: GroupList = serde_json::from_str(body.get())?;
+        bounded(list.group_id_list.len())?;
         let mut fetched = Fetched::default();
         let Some(list) = list.group_id_list else {
             return Ok(fetched);
@@ -186,6 +198,7 @@ impl CatchUp {
         body: &RawValue,
     ) -> Result<Fetched, serde_json::Error> {
         let page: GroupPage<'_> = serde_json::from_str(body.get())?;
+        bounded(page.rsp_msg_list.len())?;
         let last = position.group(&group).unwrap_or(0);
         let asked_upto = last + upto.saturating_sub(last).min(self.asked);
         let mut messages: Vec<(u64, Parsed)> = page

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use super::{Phase, Protocol};
 use crate::connectors::tencent::catchup::{CatchUp, Held, MESSAGES_PER_SYNC, Step, bound_backfill};
 use crate::connectors::tencent::frame::Incoming;
-use crate::connectors::tencent::message::{self, Parsed, PushBody};
+use crate::connectors::tencent::message::{self, MAX_ENTRIES, Parsed, PushBody};
 use crate::connectors::tencent::outgoing;
 use crate::connectors::tencent::requests::Purpose;
 use crate::connectors::tencent::sync::{GroupOrder, fingerprint};
@@ -20,6 +20,10 @@ use crate::session::input::Now;
 const MAX_OVERLOAD: Duration = Duration::from_secs(60);
 /// The least time between two logins that the upstream asks for. Policy: what comes too early waits.
 const REASSERT_SPACING: Duration = Duration::from_secs(15);
+/// How many announced overloads are remembered. Policy when full: further ones are not believed.
+const MAX_OVERLOADS: usize = 64;
+/// The longest name of a command that is overloaded, in bytes.
+const MAX_COMMAND: usize = 128;
 /// Pushes that concern only what a user interface shows.
 const IRRELEVANT_PUSHES: [&str; 1] = ["im_sdk_config_mgr.push_imsdk_purchase_bitsv2"];
 
@@ -46,10 +50,12 @@ impl Protocol {
         ) {
             (true, Ok(push)) => {
                 match push.event_array {
-                    Some(array) => array.into_iter().for_each(|entry| {
-                        message::parse_event(&self.who.account, servcmd, entry, &mut entries);
-                    }),
-                    None => entries.push(message::notice(servcmd, &incoming.body)),
+                    Some(array) if array.len() <= MAX_ENTRIES => {
+                        for entry in array {
+                            message::parse_event(&self.who.account, servcmd, entry, &mut entries);
+                        }
+                    }
+                    Some(_) | None => entries.push(message::notice(servcmd, &incoming.body)),
                 }
                 ack = (push.need_ack == 1).then_some(PushAck::Push(push.session_data));
                 more = push.flag == 1;
@@ -97,8 +103,13 @@ impl Protocol {
                 if let Ok(overload) = serde_json::from_str::<Overload>(incoming.body.get()) {
                     let delay = Duration::from_secs(overload.delay_secs).min(MAX_OVERLOAD);
                     self.overloads.retain(|_, until| *until > now.at);
-                    self.overloads
-                        .insert(overload.over_load_serv_cmd, now.at + delay);
+                    let command = &overload.over_load_serv_cmd;
+                    let has_room = self.overloads.len() < MAX_OVERLOADS
+                        || self.overloads.contains_key(command);
+                    if has_room && command.len() <= MAX_COMMAND {
+                        self.overloads
+                            .insert(overload.over_load_serv_cmd, now.at + delay);
+                    }
                 }
             }
             // A login in flight answers this too, and after a logout there is nothing to assert.
