@@ -142,11 +142,11 @@ impl CatchUp {
         body: &RawValue,
     ) -> Result<Fetched, serde_json::Error> {
         let list: GroupList = serde_json::from_str(body.get())?;
-        bounded(list.group_id_list.len())?;
         let mut fetched = Fetched::default();
         let Some(list) = list.group_id_list else {
             return Ok(fetched);
         };
+        bounded(list.len())?;
         if offset == 0 {
             self.list_began = Some(position.list_begins());
         }
