@@ -161,21 +161,6 @@ pub struct Tenant {
     pub limits: Limits,
 }
 
-/// A key of a tenant or of an operator.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Key {
-    /// The key's name in logs.
-    pub id: String,
-    /// The SHA-256 of the key: 64 small hexadecimal digits. No other key has the same.
-    pub sha256: String,
-    /// The key's first characters, by which it is found: 8 to 32, and none the beginning of another key's.
-    pub prefix: Option<String>,
-    /// From when it is valid.
-    pub not_before: Option<UnixMillis>,
-    /// Until when; later than `not_before`.
-    pub not_after: Option<UnixMillis>,
-}
-
 /// A tenant's own service that makes signatures.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Callback {
@@ -193,6 +178,21 @@ pub struct Callback {
     pub calls_per_second: u32,
     /// The most calls in flight; not 0.
     pub concurrency: u32,
+}
+
+/// A key of a tenant or of an operator.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Key {
+    /// The key's name in logs.
+    pub id: String,
+    /// The SHA-256 of the key: 64 small hexadecimal digits. No other key has the same.
+    pub sha256: String,
+    /// The key's first characters, by which it is found: 8 to 32, and none the beginning of another key's.
+    pub prefix: Option<String>,
+    /// From when it is valid.
+    pub not_before: Option<UnixMillis>,
+    /// Until when; later than `not_before`.
+    pub not_after: Option<UnixMillis>,
 }
 
 /// An API key of a tenant.

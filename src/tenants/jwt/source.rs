@@ -97,6 +97,10 @@ async fn read_file(path: &Path) -> Result<Vec<u8>, SourceError> {
     let read = async {
         let most = u64::try_from(MOST_BYTES).unwrap_or(u64::MAX);
         let mut bytes = Vec::new();
+        // A device or a pipe may have no end, or no beginning.
+        if !tokio::fs::metadata(path).await?.is_file() {
+            return Err(io::Error::other("is not a file"));
+        }
         let file = File::open(path).await?;
         file.take(most.saturating_add(1))
             .read_to_end(&mut bytes)

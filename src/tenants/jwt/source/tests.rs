@@ -256,6 +256,10 @@ async fn a_file_is_read_within_bounds() {
     let source = Source::File(path.clone());
     let missing = read(&source).await.unwrap_err();
     assert!(missing.to_string().contains("jwks.json"), "{missing}");
+    let folder = read(&Source::File(folder.path().to_owned()))
+        .await
+        .unwrap_err();
+    assert!(folder.to_string().contains("is not a file"), "{folder}");
     std::fs::write(&path, format!("{SET}{}", " ".repeat(MOST_BYTES))).unwrap();
     let large = read(&source).await.unwrap_err();
     assert!(large.to_string().contains("1 MiB"), "{large}");
