@@ -156,7 +156,12 @@ fn an_issuer_that_is_never_asked_is_warned_of() {
              issuers = {issuers}\ncallback.url = \"http://localhost:1\"\n"
         )
     };
-    let warnings = |issuers: &str| parse(&text(issuers)).unwrap().warnings();
+    let warnings = |issuers: &str| {
+        let mut warnings = parse(&text(issuers)).unwrap().warnings();
+        // Of the other kind, which this is not about.
+        warnings.retain(|warning| !warning.contains("is open"));
+        warnings
+    };
     let warned = warnings(r#"["local", "callback"]"#);
     assert!(warned[0].contains("tenants[acme].issuers"), "{warned:?}");
     assert_eq!(warnings(r#"["callback", "local"]"#), [] as [&str; 0]);
