@@ -177,6 +177,7 @@ impl Default for LogOptions {
 #[derive(Clone, Debug)]
 pub struct LogWriter {
     queue: mpsc::Sender<Append>,
+    options: watch::Sender<LogOptions>,
     stuck: watch::Receiver<Option<Stuck>>,
     written: watch::Receiver<BatchId>,
     meter: Meter,
@@ -212,6 +213,7 @@ impl LogWriter {
             number: 0,
         });
         let (appended, to_trim) = watch::channel(0);
+        let (set_options, options) = watch::channel(options);
         let span = info_span!("log", %partition);
         let meter = Meter::of(&partition);
         let trimmer = trimmer::Trimmer {
@@ -230,10 +232,17 @@ impl LogWriter {
         tasks.spawn("log writer", TaskKind::Vital, writing);
         Self {
             queue,
+            options: set_options,
             stuck,
             written,
             meter,
         }
+    }
+
+    /// Sets other options from now on: the length of the queue alone stays. What is in the log is trimmed by them with the
+    /// next trim.
+    pub fn set(&self, options: LogOptions) {
+        self.options.send_replace(options);
     }
 
     /// The last batch of this writer that the store has answered as written; number 0 before the first.

@@ -3,14 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
+
 use crate::connectors::tencent::protocol::Identification;
-use crate::connectors::tencent::usersig;
 use crate::connectors::websocket::Dial;
+use crate::runtime::issuer::Issuers;
 use crate::runtime::pacer::Pacer;
-use crate::session::input::{Now, Signature};
 use crate::session::policy::Policy;
 use crate::store::seal::Sealer;
-use crate::types::{AccountId, Secret, SessionKey, TenantId};
+use crate::types::{AccountId, SessionKey, TenantId};
 
 /// What all sessions of a tenant share.
 #[derive(Debug)]
@@ -19,38 +20,63 @@ pub struct Tenant {
     pub id: TenantId,
     /// How many partitions its accounts are spread over. Fixed for the life of the tenant.
     pub partitions: u16,
-    /// The upstream app.
+    /// The upstream app. Fixed as well: tickets and reading positions are of one app.
     pub sdk_app_id: u64,
+    /// Seals credentials.
+    pub sealer: Arc<Sealer>,
+    settings: ArcSwap<Settings>,
+}
+
+/// What an operator may set while sessions live.
+#[derive(Debug)]
+pub struct Settings {
     /// Where the upstream is.
     pub dialer: Arc<dyn Dial>,
     /// How sessions behave.
     pub policy: Arc<Policy>,
-    /// Makes signatures, if the tenant's key is here.
-    pub issuer: Option<LocalIssuer>,
+    /// Make signatures, where the bot brings none.
+    pub issuers: Arc<Issuers>,
     /// Spreads connections over time.
-    pub pacer: Pacer,
+    pub pacer: Arc<Pacer>,
     /// The greatest random delay of a session after a restart.
     pub start_jitter: Duration,
-    /// Seals credentials.
-    pub sealer: Arc<Sealer>,
     /// How many sessions there may be.
     pub max_sessions: usize,
-    /// How many sends of one session may wait.
+    /// How many sends of one session may wait. A session that is running keeps the bound that it began with.
     pub max_pending_sends: usize,
-    /// The tenant's limit of an upstream frame, in bytes; see [`crate::connectors::greatest_frame`].
+    /// The tenant's limit of an upstream frame, in bytes; see [`crate::connectors::greatest_frame`]. A session that is
+    /// running keeps the limit that it began with.
     pub max_frame_bytes: usize,
 }
 
-/// The issuer `local`: the tenant's own key makes signatures on the spot.
-#[derive(Debug)]
-pub struct LocalIssuer {
-    /// The app's secret key.
-    pub key: Secret<String>,
-    /// How long a signature is to be good.
-    pub lifetime: Duration,
-}
-
 impl Tenant {
+    /// A tenant with the settings that it begins with.
+    pub fn new(
+        id: TenantId,
+        partitions: u16,
+        sdk_app_id: u64,
+        sealer: Arc<Sealer>,
+        settings: Settings,
+    ) -> Self {
+        Self {
+            id,
+            partitions,
+            sdk_app_id,
+            sealer,
+            settings: ArcSwap::from_pointee(settings),
+        }
+    }
+
+    /// What is set now.
+    pub fn settings(&self) -> Arc<Settings> {
+        self.settings.load_full()
+    }
+
+    /// Sets something else, from now on.
+    pub fn set(&self, settings: Settings) {
+        self.settings.store(Arc::new(settings));
+    }
+
     /// Names an account of the tenant.
     pub fn key(&self, account: &AccountId) -> SessionKey {
         SessionKey {
@@ -64,21 +90,7 @@ impl Tenant {
         Identification {
             account: account.as_str().to_owned(),
             sdk_app_id: self.sdk_app_id,
-            max_frame_bytes: self.max_frame_bytes,
+            max_frame_bytes: self.settings().max_frame_bytes,
         }
-    }
-
-    /// Makes a fresh signature, if there is an issuer that can.
-    pub fn issue(&self, account: &AccountId, now: Now) -> Option<Signature> {
-        let issuer = self.issuer.as_ref()?;
-        let text = usersig::mint(
-            self.sdk_app_id,
-            &issuer.key,
-            account.as_str(),
-            now.wall,
-            issuer.lifetime,
-            None,
-        );
-        Some(crate::runtime::record::signature(text))
     }
 }

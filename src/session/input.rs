@@ -1,8 +1,10 @@
 //! Everything that can happen to a session.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::session::disposition::Refusal;
+use crate::session::policy::Policy;
 use crate::types::{Secret, UnixMillis};
 
 /// The present moment, on both clocks. Timers run on `at`, which never jumps; `wall` is read only to learn how
@@ -40,8 +42,19 @@ impl Signature {
     }
 }
 
+/// Why there is no fresh signature.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RenewalFailure {
+    /// In words: one of a closed list, so that nothing of the issuer's own text is in it.
+    pub reason: &'static str,
+    /// The issuer works and does not want to: it does not know the account, or may not.
+    pub refused: bool,
+    /// The issuer is not to be asked again before this has passed.
+    pub retry_after: Duration,
+}
+
 /// Everything that can happen to a session.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Input {
     /// The bot wants the account kept logged in.
     Login(Option<Signature>),
@@ -74,13 +87,11 @@ pub enum Input {
 
     /// The issuer answered `Effect::RenewSignature`.
     Renewed(Signature),
-    /// The issuer could not, and may be asked again after this long.
-    RenewalFailed {
-        /// What it said, without secrets.
-        reason: String,
-        /// Not before this has passed.
-        retry_after: Duration,
-    },
+    /// The issuer could not, and may be asked again later.
+    RenewalFailed(RenewalFailure),
+
+    /// The operator has set how the tenant's sessions behave from now on.
+    Policy(Arc<Policy>),
 
     /// The moment that `Session::poll_timeout` named has come, or may have.
     Timeout,

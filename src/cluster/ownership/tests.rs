@@ -34,6 +34,7 @@ async fn world() -> (Ownership, PartitionId) {
         partitions: HashMap::from([(partition.clone(), keeper)]),
         unsure: HashSet::new(),
         fenced: mpsc::channel(1).1,
+        changes: mpsc::channel(1).1,
         complete: watch::channel(false).0,
         reach: Reach::default(),
     };
@@ -143,6 +144,7 @@ fn replica(store: &Arc<MemoryStore>, name: &str) -> Replica {
         partitions: HashMap::from([(here(), keeper)]),
         unsure: HashSet::new(),
         fenced: mpsc::channel(1).1,
+        changes: mpsc::channel(1).1,
         complete: watch::channel(false).0,
         reach: Reach::default(),
     };

@@ -173,6 +173,15 @@ impl Harness {
                 Input::Renewed(self.ended_signature("old")),
             ),
             ("RenewalFailed", issuer_failed(Duration::ZERO)),
+            ("RenewalFailed(refused)", issuer_refuses()),
+            ("Policy(manual)", Input::Policy(Arc::default())),
+            (
+                "Policy(issuer)",
+                Input::Policy(Arc::new(Policy {
+                    can_issue: true,
+                    ..Policy::default()
+                })),
+            ),
             ("Timeout", Input::Timeout),
             ("Due", Input::Timeout),
             ("Stop", Input::Stop),
@@ -386,6 +395,7 @@ RenewingSignature | Login(ended)           | RenewingSignature        | Answer(7
 RenewingSignature | RenewSignature(two)    | Connecting 0             | Connect, Save, Changed
 RenewingSignature | Logout                 | LoggedOut                | Save, Changed, Answer(ended), AnswerLogout
 RenewingSignature | Renewed(two)           | Connecting 0             | Connect, Save, Changed
+RenewingSignature | Policy(issuer)         | RenewingSignature        | Issue(Expired 1)
 RenewingSignature | Due                    | Parked Signature         | Save, Changed, Answer(70001)
 RenewingSignature | Stop                   | Closed                   | Close, Answer(ended)
 RenewingSignature | LeaseLost              | Closed                   | Close
@@ -427,6 +437,8 @@ Retaking | Login(ended)           | RenewingSignature        | Save, SignatureEx
 Retaking | RenewSignature(two)    | Parked Kicked retaking   | Save
 Retaking | Logout                 | LoggedOut                | Save, Changed, Answer(ended), AnswerLogout
 Retaking | Renewed(two)           | Parked Kicked retaking   | Save
+Retaking | Policy(manual)         | Parked Kicked            |
+Retaking | Policy(issuer)         | Parked Kicked            |
 Retaking | Due                    | Connecting 0             | Connect, Save
 Retaking | Stop                   | Closed                   | Close, Answer(ended)
 Retaking | LeaseLost              | Closed                   | Close
@@ -451,7 +463,7 @@ GivenUp | LeaseLost              | Closed                   | Close
 ";
 
 const ISSUED: &str = "
-LoggedOut | Login()                | RenewingSignature        | Issue(FirstLogin 1), Save, Changed
+LoggedOut | Login()                | RenewingSignature        | Issue(FirstLogin 1), Save
 LoggedOut | Login(ended)           | RenewingSignature        | Issue(Expired 1), Save, Changed
 
 LoggingIn | Refused(renew)         | RenewingSignature        | Close, Issue(Refused 1), Save, Changed
@@ -463,11 +475,22 @@ Fresh | Expired(renew)         | RenewingSignature        | Close, ForgetTicket,
 
 Proven | Expired(renew)         | RenewingSignature        | Close, ForgetTicket, Issue(Expired 1), Save, Changed
 
+ProvenButEnded | Logout                 | LoggingOut               | ForgetRenewal, LogOut, Save, Changed, Answer(ended)
+ProvenButEnded | Renewed(ended)         | Online 0                 | SignatureExpired(6206)
+ProvenButEnded | RenewalFailed          | Online 0                 | SignatureExpired(6206)
+ProvenButEnded | RenewalFailed(refused) | Online 0                 | SignatureExpired(6206)
+ProvenButEnded | Policy(manual)         | Online 0                 | ForgetRenewal, SignatureExpired(6206)
 ProvenButEnded | Expired(renew)         | RenewingSignature        | Close, ForgetTicket, Save, Changed
 ProvenButEnded | Expired(forget ticket) | RenewingSignature        | Close, ForgetTicket, Save, Changed
 
 RenewingSignature | Login()                | RenewingSignature        | nothing
 RenewingSignature | Login(ended)           | RenewingSignature        | nothing
+RenewingSignature | Logout                 | LoggedOut                | ForgetRenewal, Save, Changed, Answer(ended), AnswerLogout
+RenewingSignature | Renewed(ended)         | RenewingSignature        | SignatureExpired(70001), Answer(issuer away)
+RenewingSignature | RenewalFailed          | RenewingSignature        | SignatureExpired(70001), Answer(issuer away)
+RenewingSignature | RenewalFailed(refused) | RenewingSignature        | SignatureExpired(70001), Answer(issuer away)
+RenewingSignature | Policy(manual)         | RenewingSignature        | ForgetRenewal, SignatureExpired(70001), Answer(70001)
+RenewingSignature | Policy(issuer)         | RenewingSignature        | nothing
 
 Kicked | Login(ended)           | RenewingSignature        | Issue(Expired 1), Save, Changed
 
@@ -477,4 +500,6 @@ Refused | Login(ended)           | RenewingSignature        | Issue(Expired 1), 
 
 GivenUp | Login()                | RenewingSignature        | Save, Changed
 GivenUp | Login(ended)           | RenewingSignature        | Save, Changed
+GivenUp | Logout                 | LoggedOut                | ForgetRenewal, Save, Changed, Answer(ended), AnswerLogout
+GivenUp | Policy(manual)         | Parked Signature         | ForgetRenewal
 ";
