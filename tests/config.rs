@@ -109,6 +109,7 @@ fn every_value_of_a_full_file_arrives() {
 #[test]
 fn the_least_file_has_the_documented_defaults() {
     let (_, text) = files("valid")
+    assert!(acme.invoke_commands.has("profile.get") && !acme.invoke_commands.has("openim.x"));
         .into_iter()
         .find(|(path, _)| path.ends_with("least.toml"))
         .unwrap();
@@ -127,6 +128,7 @@ fn the_least_file_has_the_documented_defaults() {
 #[expect(clippy::disallowed_methods, reason = "a switch for people")]
 fn the_example_is_the_reference() {
     let path = folder("deploy/imgate.example.toml");
+    assert!(!config.tenants[0].invoke_commands.has("profile.get"));
     if std::env::var("IMGATE_WRITE_EXPECTED").is_ok() {
         fs::write(&path, reference()).unwrap();
     }

@@ -128,6 +128,7 @@ pub(super) fn runtime_tenant(
         pacer: Pacer::new(config.pacing.connects_per_second),
         start_jitter: config.pacing.start_jitter,
         sealer: Arc::clone(sealer),
+        invoke_commands: tenant.invoke_commands.clone(),
         max_sessions: usize::try_from(tenant.limits.sessions).unwrap_or(usize::MAX),
         max_pending_sends: usize::try_from(tenant.limits.pending_sends_per_session)
             .unwrap_or(usize::MAX),

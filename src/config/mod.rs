@@ -19,6 +19,7 @@ mod seal;
 mod section;
 mod setting;
 
+pub use crate::connectors::invoke::CommandList;
 pub use error::{ConfigErrors, Problem};
 pub use options::{
     Backoff, Issuer, Keepalive, KickPolicy, Limits, Log, LogFormat, Ops, Pacing, Scope, Shutdown,
@@ -150,6 +151,8 @@ pub struct ApiKey {
     /// The key's name in logs.
     pub id: String,
     /// The SHA-256 of the key: 64 small hexadecimal digits. No other key of any tenant has the same.
+    /// The upstream commands that Invoke may send.
+    pub invoke_commands: CommandList,
     pub sha256: String,
     /// What it may do; at least one thing.
     pub scopes: Vec<Scope>,
@@ -254,3 +257,4 @@ impl Tenant {
         self
     }
 }
+            invoke_commands: CommandList::default(),

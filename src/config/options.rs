@@ -284,6 +284,10 @@ section! {
         pub retain_age: Duration = default(days(7)),
         /// How many events each partition keeps.
         pub retain_events: u32 = default(100_000),
+        /// The upstream commands that Invoke may send: whole names, or beginnings of names followed by a star, as in
+        /// "profile.*". Those that log in and out and keep a session alive are the gateway's own, whatever the list
+        /// says. Default: none.
+        pub(super) invoke_commands: Vec<String> = default(Vec::new()),
         /// How many bytes of events each partition keeps.
         pub retain_bytes: ByteSize = default(ByteSize::mib(64)),
         /// Whether events are sealed in the store, like credentials, by the keys of the section `seal`.

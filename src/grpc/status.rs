@@ -94,8 +94,23 @@ impl From<Invalid> for Status {
 impl From<CallError> for Status {
     fn from(error: CallError) -> Self {
         let mut extra = Extra::reason(error.reason());
-        if let CallError::Invalid { field, remedy } = &error {
-            extra.field = Some(((*field).into(), remedy.clone()));
+        match &error {
+            CallError::Invalid { field, remedy } => {
+                extra.field = Some(((*field).into(), remedy.clone()));
+            }
+            CallError::CommandNotAllowed(command) => {
+                extra.metadata = Some(("command", command.clone()));
+            }
+            CallError::SignatureRequired
+            | CallError::UnknownAccount
+            | CallError::NotLoggedIn(_)
+            | CallError::SendsPending
+            | CallError::UpstreamUnanswered
+            | CallError::SendOutcomeUnknown
+            | CallError::Store(_)
+            | CallError::Ended
+            | CallError::TooManySessions(_)
+            | CallError::Stopping => {}
         }
         status(&error, extra)
     }

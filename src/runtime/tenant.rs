@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::connectors::invoke::CommandList;
 use crate::connectors::tencent::protocol::Identification;
 use crate::connectors::tencent::usersig;
 use crate::connectors::websocket::Dial;
@@ -33,6 +34,8 @@ pub struct Tenant {
     pub start_jitter: Duration,
     /// Seals credentials.
     pub sealer: Arc<Sealer>,
+    /// The upstream commands that it may send by itself.
+    pub invoke_commands: CommandList,
     /// How many sessions there may be.
     pub max_sessions: usize,
     /// How many sends of one session may wait.

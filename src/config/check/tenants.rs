@@ -10,7 +10,7 @@ use crate::config::load::Sources;
 use crate::config::options::{ApiKeyOptions, Issuer, TenantLog, TenantOptions};
 use crate::config::section::element;
 use crate::config::setting::{ByteSize, Setting};
-use crate::config::{ApiKey, Grpc, Tenant};
+use crate::config::{ApiKey, CommandList, Grpc, Tenant};
 use crate::types::TenantId;
 
 /// A page of catch-up is of 20 messages, an ordinary one of at most 12 KiB. With every character escaped by a second one and
@@ -110,6 +110,7 @@ fn tenant(name: &str, options: TenantOptions, sources: &mut Sources<'_>) -> Tena
         kick_policy: options.kick_policy,
         retake_delay: options.retake_delay,
         login_spacing: options.login_spacing,
+        invoke_commands: invoke_commands(&key("invoke_commands"), options.invoke_commands, sources),
         log: options.log,
         api_keys: api_keys(name, options.api_keys, sources),
         limits,
@@ -163,6 +164,13 @@ fn upstream_url(key: &str, given: &String, sources: &mut Sources<'_>) -> String 
         let remedy = "must be wss://HOST[:PORT] or ws://HOST[:PORT]; imgate adds the path itself";
         sources.refuse(key, given, remedy);
         String::new()
+    })
+}
+
+fn invoke_commands(key: &str, given: Vec<String>, sources: &mut Sources<'_>) -> CommandList {
+    CommandList::parse(&given).unwrap_or_else(|error| {
+        sources.refuse(key, &given, error.to_string());
+        CommandList::default()
     })
 }
 

@@ -17,6 +17,7 @@ use tokio::time::Instant;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 
+use crate::connectors::invoke::CommandList;
 use crate::connectors::tencent::frame::{self, Incoming};
 use crate::connectors::websocket::{Connection, Dial, DialError, Dialer};
 use crate::events::hub::Hub;
@@ -305,6 +306,7 @@ async fn gateway(
         pacer: Pacer::new(1000),
         start_jitter: Duration::ZERO,
         sealer: Arc::new(Sealer::new(ring)),
+        invoke_commands: CommandList::every(),
         max_sessions: 10,
         max_pending_sends: 8,
         max_frame_bytes: 1 << 20,
