@@ -11,6 +11,12 @@
 mod events;
 #[path = "grpc_api/fixture.rs"]
 mod fixture;
+#[path = "grpc_api/limits.rs"]
+mod limits;
+#[path = "grpc_api/raw.rs"]
+mod raw;
+#[path = "grpc_api/retirement.rs"]
+mod retirement;
 #[path = "grpc_api/server.rs"]
 mod server;
 #[path = "grpc_api/subscriptions.rs"]

@@ -8,7 +8,7 @@ use crate::config::{self, Config, Issuer, SealKeys, StoreKind};
 use crate::connectors::greatest_frame;
 use crate::connectors::websocket::Dialer;
 use crate::events::log::LogOptions;
-use crate::grpc::server::{ServerOptions, Tls};
+use crate::grpc::server::{ClientCertificates, Limits, ServerOptions, Tls};
 use crate::runtime::pacer::Pacer;
 use crate::runtime::tenant::{LocalIssuer, Tenant};
 use crate::session::backoff::Backoff;
@@ -147,16 +147,27 @@ pub(super) fn log_options(log: &config::TenantLog, sealer: &Arc<Sealer>) -> LogO
 }
 
 pub(super) fn server_options(config: &Config) -> ServerOptions {
+    let grpc = &config.grpc;
     ServerOptions {
-        tls: config.grpc.tls.as_ref().map(|tls| Tls {
+        tls: grpc.tls.as_ref().map(|tls| Tls {
             certificate: tls.cert_pem.clone(),
             key: tls.key_pem.clone(),
             client_ca: tls.client_ca_pem.clone(),
+            client_certificates: ClientCertificates::Required,
         }),
         drain_within: config.shutdown.grace / 3,
-        max_message_bytes: config.grpc.max_message_bytes,
-        keepalive_interval: config.grpc.keepalive_interval,
-        keepalive_timeout: config.grpc.keepalive_timeout,
+        max_message_bytes: grpc.max_message_bytes,
+        limits: Limits {
+            max_connections: grpc.max_connections,
+            connections_per_second: grpc.connections_per_second,
+            handshake_timeout: grpc.handshake_timeout,
+            max_header_bytes: grpc.max_header_bytes,
+            max_streams: grpc.max_streams_per_connection,
+            keepalive_interval: grpc.keepalive_interval,
+            keepalive_timeout: grpc.keepalive_timeout,
+            max_age: grpc.max_connection_age,
+            max_age_grace: grpc.max_connection_age_grace,
+        },
     }
 }
 

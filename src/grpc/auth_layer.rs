@@ -1,6 +1,7 @@
 //! What every call passes before its handler: who calls, until when, and counting how it ended.
 
 use std::panic::AssertUnwindSafe;
+use std::time::Duration;
 
 use axum::extract::{Request, State};
 use axum::http::HeaderMap;
@@ -16,6 +17,9 @@ use super::status::{DeadlinePassed, Panicked};
 use crate::tenants::auth::{AuthError, Credentials, Principal};
 use crate::tenants::directory::Directory;
 
+/// How long a call that needs no key may take until its answer begins.
+const KEYLESS_DEADLINE: Duration = Duration::from_secs(30);
+
 /// Lets a call through to its handler with a [`Principal`], a [`Deadline`] and a [`Call`] in its extensions, or answers it.
 pub(super) async fn guard(
     State(directory): State<Directory>,
@@ -23,7 +27,11 @@ pub(super) async fn guard(
     next: Next,
 ) -> Response {
     let Some(method) = method::find(request.uri().path()) else {
-        return next.run(request).await;
+        // Whoever needs no key is not waited for without end either.
+        return match tokio::time::timeout(KEYLESS_DEADLINE, next.run(request)).await {
+            Ok(response) => response,
+            Err(_) => Status::from(DeadlinePassed::GivenUp).into_http(),
+        };
     };
     let call = Call::begin(method);
     let principal = match authenticate(&directory, request.headers(), method) {
@@ -96,8 +104,6 @@ fn code_of(headers: &HeaderMap) -> Code {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use axum::Router;
     use axum::body::Body;
     use axum::routing::any;
@@ -219,6 +225,14 @@ mod tests {
         let endless = call(any(hang), SUBSCRIBE, &headers);
         let day = Duration::from_secs(86_400);
         assert!(tokio::time::timeout(day, endless).await.is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_needs_no_key_has_no_endless_time() {
+        let began = Instant::now();
+        let response = call(any(hang), "/grpc.health.v1.Health/Check", &[]).await;
+        assert_eq!(outcome(&response), Code::DeadlineExceeded);
+        assert_eq!(began.elapsed(), KEYLESS_DEADLINE);
     }
 
     #[tokio::test]
