@@ -1,8 +1,10 @@
 //! The composition root: from a checked configuration to a running gateway, and its ordered stop. The only file
 //! that knows every part.
 
+mod enrolment;
 mod partitions;
 mod parts;
+mod reload;
 mod watches;
 
 use std::future::Future;
@@ -14,12 +16,13 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
 use tracing::{info, warn};
 
-use self::partitions::Partitions;
+use self::partitions::{Partitions, Started};
+pub use self::reload::ReloadError;
+use self::reload::{Asker, Live};
 use self::watches::Watches;
-use crate::config::{self, Config};
+use crate::config::{self, Config, Files, Seen};
 use crate::connectors::websocket::DialError;
 use crate::error::{Classified, ErrorKind};
-use crate::events::canary::Canary;
 use crate::events::follower;
 use crate::events::hub::Hub;
 use crate::events::service::Events;
@@ -32,6 +35,7 @@ use crate::runtime::supervisor::Tasks;
 use crate::store::seal::KeyRingError;
 use crate::store::{Store, StoreError};
 use crate::tenants::directory::{Directory, DirectoryError};
+use crate::types::TenantId;
 
 /// How often the canary is sent, unless readiness is to know sooner.
 const CANARY_EVERY: Duration = Duration::from_secs(2);
@@ -66,6 +70,20 @@ pub enum AppError {
         /// Why.
         error: DialError,
     },
+    /// A tenant's data is laid out otherwise than its configuration says.
+    #[error(
+        "tenants[{tenant}].{key} = {configured}: its data in the store was made with {stored}; put that back, declare another          tenant, or purge this one"
+    )]
+    Layout {
+        /// Whose.
+        tenant: TenantId,
+        /// The key of the configuration.
+        key: &'static str,
+        /// Its value.
+        configured: u32,
+        /// What the data was made with.
+        stored: u32,
+    },
     /// The tenants contradict each other.
     #[error("tenants: {0}")]
     Directory(#[from] DirectoryError),
@@ -82,6 +100,7 @@ impl Classified for AppError {
             | Self::Seal(_)
             | Self::KeyRing(_)
             | Self::Upstream { .. }
+            | Self::Layout { .. }
             | Self::Directory(_)
             | Self::Server(_) => ErrorKind::InvalidInput,
         }
@@ -104,6 +123,8 @@ pub struct App {
     readiness: Readiness,
     gateway: Gateway,
     grace: Duration,
+    /// Asks for the configuration to be read again.
+    asker: Asker,
     /// In the order in which they stop.
     api: Tasks,
     ownership: Tasks,
@@ -116,12 +137,24 @@ impl App {
     pub async fn start(config: Config, metrics: PrometheusHandle) -> Result<Self, AppError> {
         let store = config.store.clone();
         let opened = async move { parts::open_store(&store).await };
-        Self::start_on(config, metrics, opened).await
+        Self::start_on(config, None, metrics, opened).await
+    }
+
+    /// The same, and follows the files that `config` was read from: what changes there is put in force.
+    pub async fn start_and_follow(
+        config: Config,
+        files: (Files, Seen),
+        metrics: PrometheusHandle,
+    ) -> Result<Self, AppError> {
+        let store = config.store.clone();
+        let opened = async move { parts::open_store(&store).await };
+        Self::start_on(config, Some(files), metrics, opened).await
     }
 
     /// Starts everything on the store that `opened` gives.
     async fn start_on(
         config: Config,
+        files: Option<(Files, Seen)>,
         metrics: PrometheusHandle,
         opened: impl Future<Output = Result<Arc<dyn Store>, AppError>>,
     ) -> Result<Self, AppError> {
@@ -133,11 +166,6 @@ impl App {
         let (ops_listener, ops_address) = listen("ops.listen", config.ops.listen).await?;
         let directory =
             Directory::new(config.tenants.iter().map(parts::directory_entry).collect())?;
-        let tenants = config
-            .tenants
-            .iter()
-            .map(|tenant| parts::runtime_tenant(&config, tenant, &sealer))
-            .collect::<Result<Vec<_>, _>>()?;
 
         let (api, ownership, writers, services) =
             (Tasks::new(), Tasks::new(), Tasks::new(), Tasks::new());
@@ -146,6 +174,7 @@ impl App {
         ops_server::serve(&services, ops_listener, metrics, readiness.clone());
 
         let store = opened.await?;
+        enrolment::at_start(&store, &config.tenants, &services).await?;
 
         let hub = Hub::new();
         let events = Events::new(
@@ -156,23 +185,17 @@ impl App {
             api.clone(),
         );
         follower::start(Arc::clone(&store), hub.clone(), &services);
-        let partitions = Partitions::start(&config, tenants, &store, &hub, &sealer, &writers);
-        let Partitions {
-            gateway,
+        let (partitions, started) = Partitions::start(&config, &store, &hub, &sealer, &writers)?;
+        let gateway = partitions.gateway().clone();
+        let Started {
             keeper,
             complete,
             canary,
             kept,
-        } = partitions;
+        } = started;
         partitions::keep_leases(keeper, &ownership);
         let grace = config.store.lease_ttl;
-        let canary = Canary {
-            partition: canary.partition,
-            lease: canary.lease,
-            writer: canary.writer,
-            events: events.clone(),
-            every: CANARY_EVERY.min(grace / 3),
-        };
+        let canary = canary.canary(events.clone(), CANARY_EVERY.min(grace / 3));
         let watches = Watches {
             readiness: readiness.clone(),
             grace,
@@ -187,7 +210,7 @@ impl App {
         let served = Api {
             gateway: gateway.clone(),
             events,
-            directory,
+            directory: directory.clone(),
             tokens,
         };
         let server = server::start(grpc_listener, served, options, &api).await?;
@@ -195,12 +218,22 @@ impl App {
         readiness.met(Condition::Listener);
         info!(%grpc_address, %ops_address, replica = %config.replica_id, "imgate has started");
         let grace = config.shutdown.grace;
+        let live = Live {
+            config,
+            store,
+            partitions,
+            directory,
+            tls: server.tls,
+            sealer,
+        };
+        let asker = reload::follow(files, live, &api);
         Ok(Self {
             grpc_address,
             ops_address,
             readiness,
             gateway,
             grace,
+            asker,
             api,
             ownership,
             writers,
@@ -221,6 +254,14 @@ impl App {
     /// Waits until the gateway can take calls.
     pub async fn ready(&self) {
         self.readiness.ready().await;
+    }
+
+    /// Reads the configuration again and puts it in force.
+    ///
+    /// # Errors
+    /// When it is wrong, or changes what cannot change now: nothing of it is in force then.
+    pub async fn reload(&self) -> Result<(), ReloadError> {
+        self.asker.ask().await
     }
 
     /// Waits until a part has ended without which the gateway is of no use.

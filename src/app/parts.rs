@@ -4,13 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::AppError;
-use crate::config::{self, Config, Issuer, SealKeys, StoreKind};
+use crate::config::{self, Config, GrpcTls, Issuer, SealKeys, StoreKind};
 use crate::connectors::greatest_frame;
 use crate::connectors::websocket::Dialer;
 use crate::events::log::LogOptions;
 use crate::grpc::server::{ClientCertificates, Limits, ServerOptions, Tls};
 use crate::runtime::pacer::Pacer;
-use crate::runtime::tenant::{LocalIssuer, Tenant};
+use crate::runtime::tenant::{LocalIssuer, Settings, Tenant};
 use crate::session::backoff::Backoff;
 use crate::session::keepalive::KeepalivePolicy;
 use crate::session::policy::{KickPolicy, Policy};
@@ -101,6 +101,17 @@ pub(super) fn runtime_tenant(
     tenant: &config::Tenant,
     sealer: &Arc<Sealer>,
 ) -> Result<Arc<Tenant>, AppError> {
+    Ok(Arc::new(Tenant::new(
+        tenant.id.clone(),
+        tenant.partitions,
+        tenant.sdk_app_id.into(),
+        Arc::clone(sealer),
+        settings(config, tenant)?,
+    )))
+}
+
+/// What of a tenant's configuration may be set anew while its sessions live.
+pub(super) fn settings(config: &Config, tenant: &config::Tenant) -> Result<Settings, AppError> {
     let max_frame_bytes = tenant.limits.upstream_frame_bytes.0;
     let roots = tenant.upstream_ca_pem.as_deref();
     let greatest = greatest_frame(max_frame_bytes);
@@ -118,22 +129,18 @@ pub(super) fn runtime_tenant(
         }),
         (Some(_) | None, _) => None,
     };
-    Ok(Arc::new(Tenant {
-        id: tenant.id.clone(),
-        partitions: tenant.partitions,
-        sdk_app_id: tenant.sdk_app_id.into(),
+    Ok(Settings {
         dialer: Arc::new(dialer),
         policy: Arc::new(policy(config, tenant, issuer.is_some())),
         issuer,
-        pacer: Pacer::new(config.pacing.connects_per_second),
+        pacer: Arc::new(Pacer::new(config.pacing.connects_per_second)),
         start_jitter: config.pacing.start_jitter,
-        sealer: Arc::clone(sealer),
         invoke_commands: tenant.invoke_commands.clone(),
         max_sessions: usize::try_from(tenant.limits.sessions).unwrap_or(usize::MAX),
         max_pending_sends: usize::try_from(tenant.limits.pending_sends_per_session)
             .unwrap_or(usize::MAX),
         max_frame_bytes,
-    }))
+    })
 }
 
 pub(super) fn log_options(log: &config::TenantLog, sealer: &Arc<Sealer>) -> LogOptions {
@@ -149,12 +156,7 @@ pub(super) fn log_options(log: &config::TenantLog, sealer: &Arc<Sealer>) -> LogO
 pub(super) fn server_options(config: &Config) -> ServerOptions {
     let grpc = &config.grpc;
     ServerOptions {
-        tls: grpc.tls.as_ref().map(|tls| Tls {
-            certificate: tls.cert_pem.clone(),
-            key: tls.key_pem.clone(),
-            client_ca: tls.client_ca_pem.clone(),
-            client_certificates: ClientCertificates::Required,
-        }),
+        tls: grpc.tls.as_ref().map(tls),
         drain_within: config.shutdown.grace / 3,
         max_message_bytes: grpc.max_message_bytes,
         limits: Limits {
@@ -168,6 +170,15 @@ pub(super) fn server_options(config: &Config) -> ServerOptions {
             max_age: grpc.max_connection_age,
             max_age_grace: grpc.max_connection_age_grace,
         },
+    }
+}
+
+pub(super) fn tls(tls: &GrpcTls) -> Tls {
+    Tls {
+        certificate: tls.cert_pem.clone(),
+        key: tls.key_pem.clone(),
+        client_ca: tls.client_ca_pem.clone(),
+        client_certificates: ClientCertificates::Required,
     }
 }
 

@@ -10,9 +10,12 @@ use std::time::Duration;
 
 use crate::types::{ReplicaId, Secret, TenantId};
 
+mod change;
 mod check;
 mod error;
+mod files;
 mod load;
+pub mod metrics;
 mod options;
 mod reference;
 mod seal;
@@ -20,7 +23,9 @@ mod section;
 mod setting;
 
 pub use crate::connectors::invoke::CommandList;
+pub use change::Change;
 pub use error::{ConfigErrors, Problem};
+pub use files::{Files, Seen};
 pub use options::{
     Backoff, Issuer, Keepalive, KickPolicy, Limits, Log, LogFormat, Ops, Pacing, Scope, Shutdown,
     TenantLog,
@@ -30,7 +35,7 @@ pub use seal::{Seal, SealError, SealKeys};
 pub use setting::ByteSize;
 
 /// The checked configuration.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     /// The name of this process, kept over restarts.
     pub replica_id: ReplicaId,
@@ -57,7 +62,7 @@ pub struct Config {
 }
 
 /// The gRPC API for bots.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Grpc {
     /// The address to listen on; a loopback address if any tenant has no API key.
     pub listen: SocketAddr,
@@ -86,7 +91,7 @@ pub struct Grpc {
 }
 
 /// TLS of the gRPC API.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct GrpcTls {
     /// The server's certificate chain, PEM.
     pub cert_pem: Vec<u8>,
@@ -97,7 +102,7 @@ pub struct GrpcTls {
 }
 
 /// Where sessions, leases and the event log are kept.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Store {
     /// Which kind, and where.
     pub kind: StoreKind,
@@ -125,7 +130,7 @@ pub enum StoreKind {
 }
 
 /// A customer of the gateway.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Tenant {
     /// The tenant's name.
     pub id: TenantId,

@@ -144,8 +144,8 @@ section! {
 }
 
 section! {
-    /// TLS of the gRPC API. Default: none, plain text. The files are read again when they change, without a restart: new
-    /// connections use what is new. What does not go together is refused, and the old stays in use.
+    /// TLS of the gRPC API. Default: none, plain text. The files may change while imgate runs: new connections use what is
+    /// new. What does not go together is refused, and the old stays in use.
     pub(super) struct GrpcTlsOptions {
         /// The server's certificate chain, PEM.
         pub(super) cert_file: PathBuf = required("tls.crt".into()),

@@ -7,22 +7,25 @@ use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use futures_util::StreamExt as _;
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, error, info_span};
 
-use crate::events::log::LogWriter;
+use crate::events::log::{LogOptions, LogWriter};
 use crate::proto::v1;
 use crate::runtime::handle::CallError;
 use crate::runtime::record::{self, Restored};
 use crate::runtime::session_actor::{Command, Left, Origin, SessionActor, View};
 use crate::runtime::supervisor::{TaskKind, Tasks};
-use crate::runtime::tenant::Tenant;
+use crate::runtime::tenant::{Settings, Tenant};
 use crate::store::{StoreError, StoredSend};
 use crate::types::{AccountId, TenantId, UnixMillis, WallClock};
 
 /// How many commands may wait for a session. Policy when full: the caller waits, within its own deadline.
 const MAILBOX: usize = 16;
+/// How many sessions of a tenant that is removed log out at a time.
+const LOGOUTS: usize = 64;
 
 /// The sessions of all tenants.
 pub(super) type Registry = HashMap<TenantId, Arc<TenantSessions>>;
@@ -145,13 +148,13 @@ impl TenantSessions {
                 None => Restored::default(),
             };
         restored.sends = sends;
-        let limit = self.tenant.max_sessions;
+        let limit = self.tenant.settings().max_sessions;
         self.spawn(account, restored, Duration::ZERO, partition, &term, limit)
     }
 
     /// Whether the tenant has as many running sessions as it may.
     pub(super) fn is_full(&self) -> bool {
-        self.slots().running >= self.tenant.max_sessions
+        self.slots().running >= self.tenant.settings().max_sessions
     }
 
     /// Whether what sessions have to store is stored soon. The partitions share a store: one that waits for it
@@ -177,6 +180,46 @@ impl TenantSessions {
                 let _full = mailbox.try_send(Command::Save);
             }
         }
+    }
+
+    /// Sets how the sessions behave from now on, and how their log is written.
+    pub(super) fn set(&self, settings: Settings, log: &LogOptions) {
+        self.tenant.set(settings);
+        for partition in &self.partitions {
+            partition.writer.set(log.clone());
+        }
+        // One whose mailbox is full looks at the settings with its next command.
+        for mailbox in self.mailboxes() {
+            let _full = mailbox.try_send(Command::Settings);
+        }
+    }
+
+    /// Logs every session out, and waits until that is stored.
+    pub(super) async fn log_out_all(&self) {
+        let logouts = self.mailboxes().into_iter().map(|mailbox| async move {
+            let (reply, answer) = oneshot::channel();
+            if mailbox.send(Command::Logout(reply)).await.is_ok() {
+                // A session that ends without a word has nothing to be logged out.
+                let _ended = answer.await;
+            }
+        });
+        futures_util::stream::iter(logouts)
+            .buffer_unordered(LOGOUTS)
+            .collect::<()>()
+            .await;
+    }
+
+    /// Ends the present hold of every partition; the sessions store what they have.
+    pub(super) async fn let_all_go(&self) {
+        for number in 0..self.tenant.partitions {
+            self.let_go(number, false).await;
+        }
+    }
+
+    fn mailboxes(&self) -> Vec<mpsc::Sender<Command>> {
+        let slots = self.slots();
+        let mailboxes = slots.by_account.values();
+        mailboxes.filter_map(|slot| slot.mailbox.clone()).collect()
     }
 
     /// Ends the present hold of a partition. `lost`: another replica owns it; the sessions close at once and store

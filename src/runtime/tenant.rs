@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
+
 use crate::connectors::invoke::CommandList;
 use crate::connectors::tencent::protocol::Identification;
 use crate::connectors::tencent::usersig;
@@ -20,8 +22,16 @@ pub struct Tenant {
     pub id: TenantId,
     /// How many partitions its accounts are spread over. Fixed for the life of the tenant.
     pub partitions: u16,
-    /// The upstream app.
+    /// The upstream app. Fixed as well: tickets and reading positions are of one app.
     pub sdk_app_id: u64,
+    /// Seals credentials.
+    pub sealer: Arc<Sealer>,
+    settings: ArcSwap<Settings>,
+}
+
+/// What an operator may set while sessions live.
+#[derive(Debug)]
+pub struct Settings {
     /// Where the upstream is.
     pub dialer: Arc<dyn Dial>,
     /// How sessions behave.
@@ -29,18 +39,17 @@ pub struct Tenant {
     /// Makes signatures, if the tenant's key is here.
     pub issuer: Option<LocalIssuer>,
     /// Spreads connections over time.
-    pub pacer: Pacer,
+    pub pacer: Arc<Pacer>,
     /// The greatest random delay of a session after a restart.
     pub start_jitter: Duration,
-    /// Seals credentials.
-    pub sealer: Arc<Sealer>,
     /// The upstream commands that it may send by itself.
     pub invoke_commands: CommandList,
     /// How many sessions there may be.
     pub max_sessions: usize,
-    /// How many sends of one session may wait.
+    /// How many sends of one session may wait. A session that is running keeps the bound that it began with.
     pub max_pending_sends: usize,
-    /// The tenant's limit of an upstream frame, in bytes; see [`crate::connectors::greatest_frame`].
+    /// The tenant's limit of an upstream frame, in bytes; see [`crate::connectors::greatest_frame`]. A session that is
+    /// running keeps the limit that it began with.
     pub max_frame_bytes: usize,
 }
 
@@ -54,6 +63,33 @@ pub struct LocalIssuer {
 }
 
 impl Tenant {
+    /// A tenant with the settings that it begins with.
+    pub fn new(
+        id: TenantId,
+        partitions: u16,
+        sdk_app_id: u64,
+        sealer: Arc<Sealer>,
+        settings: Settings,
+    ) -> Self {
+        Self {
+            id,
+            partitions,
+            sdk_app_id,
+            sealer,
+            settings: ArcSwap::from_pointee(settings),
+        }
+    }
+
+    /// What is set now.
+    pub fn settings(&self) -> Arc<Settings> {
+        self.settings.load_full()
+    }
+
+    /// Sets something else, from now on.
+    pub fn set(&self, settings: Settings) {
+        self.settings.store(Arc::new(settings));
+    }
+
     /// Names an account of the tenant.
     pub fn key(&self, account: &AccountId) -> SessionKey {
         SessionKey {
@@ -67,13 +103,14 @@ impl Tenant {
         Identification {
             account: account.as_str().to_owned(),
             sdk_app_id: self.sdk_app_id,
-            max_frame_bytes: self.max_frame_bytes,
+            max_frame_bytes: self.settings().max_frame_bytes,
         }
     }
 
     /// Makes a fresh signature, if there is an issuer that can.
     pub fn issue(&self, account: &AccountId, now: Now) -> Option<Signature> {
-        let issuer = self.issuer.as_ref()?;
+        let settings = self.settings();
+        let issuer = settings.issuer.as_ref()?;
         let text = usersig::mint(
             self.sdk_app_id,
             &issuer.key,

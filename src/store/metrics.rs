@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::{
     Batch, Claim, Committed, Lease, LogBounds, LogRead, Position, Renewal, Retention, Store,
-    StoreError, StoredSend, StoredSession, StoredSubscription, Trimmed,
+    StoreError, StoredSend, StoredSession, StoredSubscription, TenantLayout, Trimmed,
 };
 use crate::types::{AccountId, Epoch, MemberId, PartitionId, ReplicaId, TenantId, UnixMillis};
 
@@ -77,6 +77,10 @@ pub struct Measured<S> {
     members: Operation,
     claim_share: Operation,
     release_share: Operation,
+    enrol: Operation,
+    enrolled: Operation,
+    strike: Operation,
+    purge: Operation,
     ping: Operation,
 }
 
@@ -115,6 +119,10 @@ impl<S: Store> Measured<S> {
             members: operation("members"),
             claim_share: operation("claim_share"),
             release_share: operation("release_share"),
+            enrol: operation("enrol"),
+            enrolled: operation("enrolled"),
+            strike: operation("strike"),
+            purge: operation("purge"),
             ping: operation("ping"),
         }
     }
@@ -306,6 +314,26 @@ impl<S: Store> Store for Measured<S> {
     ) -> Result<(), StoreError> {
         let work = self.store.release_share(partition, subscription, member);
         self.release_share.measure(work).await
+    }
+
+    async fn enrol(
+        &self,
+        tenant: &TenantId,
+        layout: TenantLayout,
+    ) -> Result<TenantLayout, StoreError> {
+        self.enrol.measure(self.store.enrol(tenant, layout)).await
+    }
+
+    async fn enrolled(&self) -> Result<Vec<(TenantId, TenantLayout)>, StoreError> {
+        self.enrolled.measure(self.store.enrolled()).await
+    }
+
+    async fn strike(&self, tenant: &TenantId) -> Result<(), StoreError> {
+        self.strike.measure(self.store.strike(tenant)).await
+    }
+
+    async fn purge(&self, lease: &Lease) -> Result<(), StoreError> {
+        self.purge.measure(self.store.purge(lease)).await
     }
 
     async fn ping(&self) -> Result<(), StoreError> {

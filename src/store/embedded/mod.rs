@@ -16,12 +16,12 @@ use redb::{ReadTransaction, ReadableDatabase as _};
 use tokio::time::Instant;
 
 use self::file::DatabaseFile;
-use self::tables::{Step, log, records, subscriptions};
+use self::tables::{Step, log, records, subscriptions, tenants};
 use self::writer::{Held, Leases, Writer, locked};
 use super::shares::Shares;
 use super::{
     Batch, Claim, Committed, Lease, LogBounds, LogRead, Position, Renewal, Retention, Store,
-    StoreError, StoredSend, StoredSession, StoredSubscription, Trimmed,
+    StoreError, StoredSend, StoredSession, StoredSubscription, TenantLayout, Trimmed,
 };
 use crate::types::{AccountId, Epoch, MemberId, PartitionId, ReplicaId, TenantId, UnixMillis};
 
@@ -285,6 +285,34 @@ impl Store for EmbeddedStore {
     ) -> Result<(), StoreError> {
         self.shared(|shares| shares.release(partition, subscription, member));
         Ok(())
+    }
+
+    async fn enrol(
+        &self,
+        tenant: &TenantId,
+        layout: TenantLayout,
+    ) -> Result<TenantLayout, StoreError> {
+        let tenant = tenant.clone();
+        let enrolling =
+            move |group: &mut writer::Group<'_>| Ok(Ok(group.tables.enrol(&tenant, layout)?));
+        self.writer.write(enrolling).await
+    }
+
+    async fn enrolled(&self) -> Result<Vec<(TenantId, TenantLayout)>, StoreError> {
+        self.reading(tenants::enrolled).await
+    }
+
+    async fn strike(&self, tenant: &TenantId) -> Result<(), StoreError> {
+        let tenant = tenant.clone();
+        let striking = move |group: &mut writer::Group<'_>| Ok(Ok(group.tables.strike(&tenant)?));
+        self.writer.write(striking).await
+    }
+
+    async fn purge(&self, lease: &Lease) -> Result<(), StoreError> {
+        let lease = lease.clone();
+        self.writer
+            .write(move |group| group.tables.purge(&lease))
+            .await
     }
 
     async fn ping(&self) -> Result<(), StoreError> {

@@ -2,7 +2,7 @@
 
 mod partition;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -17,7 +17,7 @@ use self::partition::{Held, Partition};
 use super::shares::Shares;
 use super::{
     Arrival, Batch, Claim, Committed, Lease, LogBounds, LogRead, Position, Renewal, Retention,
-    Store, StoreError, StoredSend, StoredSession, StoredSubscription, Trimmed,
+    Store, StoreError, StoredSend, StoredSession, StoredSubscription, TenantLayout, Trimmed,
 };
 use crate::types::{AccountId, Epoch, MemberId, PartitionId, ReplicaId, TenantId, UnixMillis};
 
@@ -46,6 +46,7 @@ struct State {
     reads: usize,
     partitions: HashMap<PartitionId, Partition>,
     shares: Shares,
+    tenants: BTreeMap<TenantId, TenantLayout>,
 }
 
 impl MemoryStore {
@@ -114,6 +115,7 @@ impl MemoryStore {
         self.locked(|state| {
             state.partitions.clear();
             state.shares = Shares::default();
+            state.tenants.clear();
         });
     }
 
@@ -396,6 +398,38 @@ impl Store for MemoryStore {
     ) -> Result<(), StoreError> {
         self.serving(|state| {
             state.shares.release(partition, subscription, member);
+            Ok(())
+        })
+    }
+
+    async fn enrol(
+        &self,
+        tenant: &TenantId,
+        layout: TenantLayout,
+    ) -> Result<TenantLayout, StoreError> {
+        self.serving(|state| Ok(*state.tenants.entry(tenant.clone()).or_insert(layout)))
+    }
+
+    async fn enrolled(&self) -> Result<Vec<(TenantId, TenantLayout)>, StoreError> {
+        self.serving(|state| {
+            let tenants = state.tenants.iter();
+            Ok(tenants
+                .map(|(tenant, layout)| (tenant.clone(), *layout))
+                .collect())
+        })
+    }
+
+    async fn strike(&self, tenant: &TenantId) -> Result<(), StoreError> {
+        self.serving(|state| {
+            state.tenants.remove(tenant);
+            Ok(())
+        })
+    }
+
+    async fn purge(&self, lease: &Lease) -> Result<(), StoreError> {
+        self.serving(|state| {
+            state.check_fence(lease)?;
+            state.partition(&lease.partition).purge();
             Ok(())
         })
     }

@@ -10,6 +10,7 @@ mod reply;
 mod scripts;
 mod servers;
 mod subscriptions;
+mod tenants;
 
 use std::time::Duration;
 
@@ -25,7 +26,7 @@ use self::keys::Part;
 use self::reply::Meaning;
 use super::{
     Batch, Claim, Committed, Lease, LogBounds, LogRead, Position, Renewal, Retention, Store,
-    StoreError, StoredSend, StoredSession, StoredSubscription, Trimmed,
+    StoreError, StoredSend, StoredSession, StoredSubscription, TenantLayout, Trimmed,
 };
 use crate::types::{AccountId, Epoch, MemberId, PartitionId, ReplicaId, TenantId, UnixMillis};
 
@@ -277,6 +278,26 @@ impl Store for RedisStore {
         member: &MemberId,
     ) -> Result<(), StoreError> {
         subscriptions::release_share(self, partition, subscription, member).await
+    }
+
+    async fn enrol(
+        &self,
+        tenant: &TenantId,
+        layout: TenantLayout,
+    ) -> Result<TenantLayout, StoreError> {
+        tenants::enrol(self, tenant, layout).await
+    }
+
+    async fn enrolled(&self) -> Result<Vec<(TenantId, TenantLayout)>, StoreError> {
+        tenants::enrolled(self).await
+    }
+
+    async fn strike(&self, tenant: &TenantId) -> Result<(), StoreError> {
+        tenants::strike(self, tenant).await
+    }
+
+    async fn purge(&self, lease: &Lease) -> Result<(), StoreError> {
+        tenants::purge(self, lease).await
     }
 
     async fn ping(&self) -> Result<(), StoreError> {

@@ -3,6 +3,7 @@
 pub(super) mod log;
 pub(super) mod records;
 pub(super) mod subscriptions;
+pub(super) mod tenants;
 
 use redb::{ReadableTable, Table, TableDefinition, TableError, WriteTransaction};
 
@@ -58,6 +59,7 @@ pub(super) struct Tables<'txn> {
     log: Table<'txn, Sequence<'static>, (u64, &'static [u8])>,
     subscriptions: Table<'txn, Named<'static>, (u64, u64)>,
     uses: Table<'txn, Named<'static>, u64>,
+    tenants: Table<'txn, &'static str, (u16, u32)>,
 }
 
 impl<'txn> Tables<'txn> {
@@ -72,6 +74,7 @@ impl<'txn> Tables<'txn> {
             log: transaction.open_table(LOG)?,
             subscriptions: transaction.open_table(SUBSCRIPTIONS)?,
             uses: transaction.open_table(USES)?,
+            tenants: transaction.open_table(tenants::TENANTS)?,
         })
     }
 
