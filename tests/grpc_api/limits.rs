@@ -1,12 +1,12 @@
 //! Each bound of the surface, broken by a client that does not keep to it.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use imgate::grpc::server::Limits;
 use imgate::proto::v1;
 use metrics::LocalRecorderGuard;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tonic::{Code, Request};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;

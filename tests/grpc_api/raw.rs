@@ -124,7 +124,7 @@ impl Raw {
     /// The next frame of a kind.
     pub(crate) async fn next_of(&mut self, kind: u8) -> Frame {
         loop {
-            let frame = self.next().await.expect("the connection is closed");
+            let frame = self.next().await.unwrap();
             if frame.kind == kind {
                 return frame;
             }

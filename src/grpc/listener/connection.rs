@@ -179,11 +179,14 @@ impl Connection {
 
 /// Why a handshake has failed: the client has gone away, or else.
 fn failure(error: &io::Error, or_else: HandshakeFailure) -> HandshakeFailure {
-    match error.kind() {
-        io::ErrorKind::UnexpectedEof
-        | io::ErrorKind::ConnectionReset
-        | io::ErrorKind::BrokenPipe => HandshakeFailure::Closed,
-        _ => or_else,
+    let gone = matches!(
+        error.kind(),
+        io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe
+    );
+    if gone {
+        HandshakeFailure::Closed
+    } else {
+        or_else
     }
 }
 
