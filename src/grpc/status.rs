@@ -123,6 +123,8 @@ impl From<CallError> for Status {
                 extra.metadata = Some(("command", command.clone()));
             }
             CallError::SignatureRequired
+            | CallError::IssuerUnavailable { .. }
+            | CallError::IssuerRefused(_)
             | CallError::UnknownAccount
             | CallError::NotLoggedIn(_)
             | CallError::SendsPending

@@ -2,6 +2,7 @@
 
 mod gateway;
 pub mod handle;
+pub mod issuer;
 pub mod metrics;
 pub mod pacer;
 pub mod record;

@@ -167,6 +167,10 @@ impl TenantSessions {
 
     /// Asks every session of a partition to store its record again.
     pub(super) fn save_all(&self, number: u16) {
+        let partition = self.partitions.get(usize::from(number));
+        let Some(term) = partition.and_then(|partition| partition.hold().clone()) else {
+            return;
+        };
         let slots = self.slots();
         for (account, slot) in &slots.by_account {
             let here = self
@@ -176,8 +180,17 @@ impl TenantSessions {
                 .number
                 == number;
             if let (true, Some(mailbox)) = (here, &slot.mailbox) {
-                // A full mailbox means that the session is about to store something anyway.
-                let _full = mailbox.try_send(Command::Save);
+                match mailbox.try_send(Command::Save) {
+                    // A task that has ended has stored what it had; its account is saved by the next login.
+                    Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => {}
+                    // What waits there need not store anything.
+                    Err(mpsc::error::TrySendError::Full(save)) => {
+                        let mailbox = mailbox.clone();
+                        term.tasks.spawn("save", TaskKind::Work, async move {
+                            let _ended = mailbox.send(save).await;
+                        });
+                    }
+                }
             }
         }
     }

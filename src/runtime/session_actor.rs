@@ -25,9 +25,10 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use crate::connectors::RequestId;
 use crate::connectors::tencent::protocol::Protocol;
 use crate::connectors::websocket::{Connection, DialError, Ended};
-use crate::events::log::LogWriter;
+use crate::events::log::{AppendError, LogWriter};
 use crate::proto::v1;
 use crate::runtime::metrics as names;
 use crate::runtime::metrics::SessionGauge;
@@ -36,12 +37,12 @@ use crate::runtime::sends::Sends;
 use crate::runtime::session_actor::answers::{Stored, call_error};
 pub(super) use crate::runtime::session_actor::commands::Command;
 use crate::runtime::session_actor::commands::{LoginReply, ViewReply};
-use crate::runtime::session_actor::outbox::{Outbox, Progress};
+use crate::runtime::session_actor::outbox::{HandedOver, Outbox, Progress};
 use crate::runtime::supervisor::Tasks;
 use crate::runtime::tenant::Tenant;
 use crate::session::Session;
-use crate::session::effect::Durable;
-use crate::session::input::{Input, Now};
+use crate::session::effect::{Durable, RenewReason};
+use crate::session::input::{Input, Now, RenewalFailure, Signature};
 use crate::session::policy::Policy;
 use crate::session::state::{Phase, State};
 use crate::types::{SessionKey, UnixMillis, WallClock};
@@ -61,6 +62,8 @@ pub(super) struct SessionActor {
     policy: Arc<Policy>,
     protocol: Protocol,
     socket: Socket,
+    /// The question put to the tenant's issuers.
+    issuing: Option<Issuing>,
     mailbox: mpsc::Receiver<Command>,
     lease_lost: CancellationToken,
     stop: Tasks,
@@ -82,6 +85,16 @@ pub(super) struct SessionActor {
 
 type Dialling = Pin<Box<dyn Future<Output = Result<Connection, DialError>> + Send>>;
 
+/// What issuers answer.
+type Answer = Result<Signature, RenewalFailure>;
+type Answering = Pin<Box<dyn Future<Output = Answer> + Send>>;
+
+/// A question that is put to the tenant's issuers. Dropping it takes it back.
+struct Issuing {
+    answering: Answering,
+    reason: RenewReason,
+}
+
 enum Socket {
     None,
     Dialling(Dialling),
@@ -92,6 +105,7 @@ enum Happened {
     Command(Option<Command>),
     Dialled(Result<Connection, DialError>),
     Frame(Result<Vec<u8>, Ended>),
+    Issued(Answer),
     Timer,
     Outbox(Progress),
     Stop,
@@ -147,6 +161,7 @@ impl SessionActor {
             sends,
             outbox: Outbox::new(key.clone(), Arc::clone(&tenant.sealer), writer),
             socket: Socket::None,
+            issuing: None,
             inputs: VecDeque::new(),
             login_waiters: Vec::new(),
             logout_waiters: Vec::new(),
@@ -217,6 +232,7 @@ impl SessionActor {
             progress = self.outbox.progress() => Happened::Outbox(progress),
             () = timer, if !closed => Happened::Timer,
             command = self.mailbox.recv(), if !closed => Happened::Command(command),
+            answer = issued(&mut self.issuing), if !closed => Happened::Issued(answer),
             happened = self.socket.next() => happened,
         };
         // A process that was held up finds its timers due, and unread the answers that they wait for. One frame is
@@ -263,6 +279,7 @@ impl SessionActor {
                 }
                 self.lose(ended.reason);
             }
+            Happened::Issued(answer) => self.issuers_answered(answer),
             Happened::Timer => {
                 self.inputs.push_back(Input::Timeout);
                 self.protocol.timeout(now);
@@ -270,9 +287,7 @@ impl SessionActor {
             Happened::Outbox(Progress::Stored(stored)) => self.stored(now, stored),
             Happened::Outbox(Progress::Failed(error, sends)) => {
                 warn!(%error, "something could not be stored");
-                for id in sends {
-                    self.sends.not_stored(id, || call_error(error));
-                }
+                self.not_stored(error, sends);
                 self.protocol.not_stored(now);
             }
             Happened::Outbox(Progress::Room) => self.protocol.set_stalled(now, false),
@@ -292,8 +307,13 @@ impl SessionActor {
                 break;
             }
         }
-        if self.outbox.hand_over(&self.session, &self.protocol) {
-            self.protocol.set_stalled(now(), true);
+        match self.outbox.hand_over(&self.session, &self.protocol) {
+            HandedOver::All => {}
+            HandedOver::Waits => self.protocol.set_stalled(now(), true),
+            HandedOver::Unsealed(sends) => {
+                self.not_stored(AppendError::Unsealed, sends);
+                self.protocol.set_stalled(now(), true);
+            }
         }
         if self.changed {
             self.changed = false;
@@ -317,6 +337,9 @@ impl SessionActor {
         }
         let after = self.session.state().phase();
         self.gauge.move_to(after);
+        if *self.session.state() == State::Closed {
+            self.issuing = None;
+        }
         let had_connection = matches!(before, Phase::Online | Phase::Connecting);
         // A login with a fresh signature also leaves the connection, but is no attempt that has failed.
         if timed_out && had_connection && after == Phase::BackingOff && self.session.attempt() > 0 {
@@ -366,9 +389,23 @@ impl SessionActor {
         stored.answer(&record::view(&self.key, &self.session));
     }
 
+    fn not_stored(&mut self, error: AppendError, sends: Vec<RequestId>) {
+        for id in sends {
+            self.sends.not_stored(id, || call_error(error));
+        }
+    }
+
     fn publish(&self) {
         let view = record::view(&self.key, &self.session);
         *self.view.lock().unwrap_or_else(PoisonError::into_inner) = view;
+    }
+}
+
+/// What the issuers answer to the question that is put to them, if one is. Safe to cancel.
+async fn issued(issuing: &mut Option<Issuing>) -> Answer {
+    match issuing {
+        Some(issuing) => issuing.answering.as_mut().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -1,6 +1,7 @@
 //! Sessions on paused time, with the upstream at the other end of a pipe in memory.
 
 mod gaps;
+mod sealing;
 mod sends;
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -25,9 +26,10 @@ use crate::events::log::{LogOptions, LogWriter};
 use crate::proto::record::SessionRecord;
 use crate::proto::v1;
 use crate::runtime::handle::Gateway;
+use crate::runtime::issuer::{IssuedFor, IssuerOptions, Issuers};
 use crate::runtime::pacer::Pacer;
 use crate::runtime::supervisor::{TaskKind, Tasks};
-use crate::runtime::tenant::{LocalIssuer, Settings, Tenant};
+use crate::runtime::tenant::{Settings, Tenant};
 use crate::session::policy::Policy;
 use crate::store::memory::MemoryStore;
 use crate::store::seal::{KeyRing, Sealer};
@@ -43,6 +45,7 @@ struct Upstream {
     resumes: AtomicU32,
     dials: AtomicU32,
     logouts: AtomicU32,
+    pages: AtomicU32,
     /// When logins by signature came.
     login_times: Mutex<Vec<Instant>>,
     /// Closes each connection right after the login.
@@ -110,7 +113,10 @@ impl Upstream {
             "im_open_status.wslogout" => {
                 self.logouts.fetch_add(1, Ordering::SeqCst);
             }
-            "openim.getmsg" => body = json!({ "Cookie": "MQ==", "SyncFlag": 2, "MsgList": [] }),
+            "openim.getmsg" => {
+                self.pages.fetch_add(1, Ordering::SeqCst);
+                body = json!({ "Cookie": "MQ==", "SyncFlag": 2, "MsgList": [] });
+            }
             "openim.sendmsg" => {
                 let sent = serde_json::from_str(request.body.get()).unwrap();
                 self.sends.send_modify(|sends| sends.push(sent));
@@ -158,6 +164,7 @@ struct World {
     acks: mpsc::UnboundedReceiver<String>,
     store: Arc<MemoryStore>,
     gateway: Gateway,
+    sealer: Arc<Sealer>,
     lease: Lease,
     keeper: watch::Sender<Option<Lease>>,
     tasks: Tasks,
@@ -181,6 +188,7 @@ impl World {
             resumes: AtomicU32::new(0),
             dials: AtomicU32::new(0),
             logouts: AtomicU32::new(0),
+            pages: AtomicU32::new(0),
             login_times: Mutex::default(),
             fickle: AtomicBool::new(false),
             stalled: watch::channel(false).0,
@@ -192,13 +200,16 @@ impl World {
             send_refusals: Mutex::default(),
         });
         let store = Arc::new(MemoryStore::new());
-        let (gateway, lease, keeper) = gateway(&upstream, &store, &tasks).await;
+        let key = Secret::new("00".repeat(32));
+        let sealer = Arc::new(Sealer::new(KeyRing::parse("k", [("k", &key)]).unwrap()));
+        let (gateway, lease, keeper) = gateway(&upstream, &store, &sealer, &tasks).await;
         gateway.adopt(&lease.partition, Vec::new(), Vec::new());
         Self {
             upstream,
             acks: acked,
             store,
             gateway,
+            sealer,
             lease,
             keeper,
             tasks,
@@ -252,7 +263,8 @@ impl World {
 
     /// The gateway of another process, with what is stored.
     async fn restart(&mut self) {
-        let (gateway, lease, keeper) = gateway(&self.upstream, &self.store, &self.tasks).await;
+        let (gateway, lease, keeper) =
+            gateway(&self.upstream, &self.store, &self.sealer, &self.tasks).await;
         let stored = self.store.sessions(&lease.partition).await.unwrap();
         let sends = self.store.sends(&lease.partition).await.unwrap();
         gateway.adopt(&lease.partition, stored, sends);
@@ -263,6 +275,7 @@ impl World {
 async fn gateway(
     upstream: &Arc<Upstream>,
     store: &Arc<MemoryStore>,
+    sealer: &Arc<Sealer>,
     tasks: &Tasks,
 ) -> (Gateway, Lease, watch::Sender<Option<Lease>>) {
     let partition = PartitionId {
@@ -288,18 +301,23 @@ async fn gateway(
         LogOptions::default(),
         tasks,
     );
-    let key = Secret::new("00".repeat(32));
-    let ring = KeyRing::parse("k", [("k", &key)]).unwrap();
     let settings = Settings {
         dialer: Arc::new(Arc::clone(upstream)),
         policy: Arc::new(Policy {
             can_issue: true,
             ..Policy::default()
         }),
-        issuer: Some(LocalIssuer {
-            key: Secret::new("key".into()),
-            lifetime: DAY,
-        }),
+        issuers: Arc::new(
+            Issuers::new(
+                vec![IssuerOptions::Local { lifetime: DAY }],
+                IssuedFor {
+                    sdk_app_id: 1,
+                    secret_key: Some(Secret::new("key".into())),
+                    login_spacing: Duration::ZERO,
+                },
+            )
+            .unwrap(),
+        ),
         pacer: Arc::new(Pacer::new(1000)),
         start_jitter: Duration::ZERO,
         invoke_commands: CommandList::every(),
@@ -307,7 +325,7 @@ async fn gateway(
         max_pending_sends: 8,
         max_frame_bytes: 1 << 20,
     };
-    let sealer = Arc::new(Sealer::new(ring));
+    let sealer = Arc::clone(sealer);
     let tenant = Tenant::new(TenantId::new("t"), 1, 1, sealer, settings);
     let gateway = Gateway::new(vec![(Arc::new(tenant), vec![writer])], shared, tasks);
     (gateway, lease, keeper)

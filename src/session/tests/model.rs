@@ -56,6 +56,10 @@ pub(super) struct Model {
     accepted_at: Option<Instant>,
     heard_at: Option<Instant>,
     asked_at: Option<Instant>,
+    /// The issuer's last answer was none.
+    failing: bool,
+    /// Whether it is being asked after the present step; the machine alone paces that.
+    pub(super) issuing: bool,
     does: Vec<String>,
     says: Option<&'static str>,
 }
@@ -80,6 +84,8 @@ impl Model {
             accepted_at: None,
             heard_at: None,
             asked_at: None,
+            failing: false,
+            issuing: false,
             does: Vec::new(),
             says: None,
         }
@@ -131,11 +137,24 @@ impl Model {
                 self.bring(now, given.clone());
             }
             Input::Renewed(given) => {
-                if !given.has_expired(now.wall) && !self.uses(given) {
+                self.failing = given.has_expired(now.wall) || self.uses(given);
+                if !self.failing {
                     self.bring(now, given.clone());
+                } else if self.place == Place::Renewing {
+                    self.says = Some("Answer(failed)");
                 }
             }
-            Input::RenewalFailed { .. } => {}
+            Input::RenewalFailed(failure) => {
+                self.failing = true;
+                if self.place == Place::Renewing {
+                    self.says = Some("Answer(failed)");
+                    if failure.refused && self.in_use.is_none() {
+                        self.desired = false;
+                        self.place = Place::Out;
+                        self.until = None;
+                    }
+                }
+            }
             Input::Logout => logout = self.logout(now),
             Input::Connected => self.connected(now),
             Input::Accepted => self.accepted(now),
@@ -175,6 +194,7 @@ impl Model {
 
     fn policy_set(&mut self, policy: &Arc<Policy>) {
         let nobody_issues = self.policy.can_issue && !policy.can_issue;
+        self.failing &= self.policy.can_issue == policy.can_issue;
         self.policy = Arc::clone(policy);
         if nobody_issues && self.place == Place::Renewing {
             self.says = Some("Answer(failed)");
@@ -248,7 +268,11 @@ impl Model {
         self.place = Place::Renewing;
         self.attempt = 0;
         self.until = Some(now.at + self.policy.renewal_patience);
-        if !self.policy.can_issue {
+        self.say_if_the_bot_is_needed();
+    }
+
+    fn say_if_the_bot_is_needed(&mut self) {
+        if !self.policy.can_issue || (self.failing && !self.issuing) {
             self.says = Some("Answer(failed)");
         }
     }
@@ -323,11 +347,7 @@ impl Model {
                     self.take_up(now, given);
                 }
             }
-            Place::Renewing if live.is_none() => {
-                if !self.policy.can_issue {
-                    self.says = Some("Answer(failed)");
-                }
-            }
+            Place::Renewing if live.is_none() => self.say_if_the_bot_is_needed(),
             Place::Renewing
             | Place::Online
             | Place::Dialling
