@@ -14,7 +14,7 @@ mod certificates;
 mod control;
 #[path = "support/program.rs"]
 mod process;
-#[path = "reload/world.rs"]
+#[path = "support/following.rs"]
 mod world;
 
 use serde_json::json;

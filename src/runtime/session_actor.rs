@@ -116,6 +116,8 @@ enum Happened {
 pub(super) struct Left {
     /// There is a record.
     pub(super) known: bool,
+    /// The record, if there is one and it can be sealed.
+    pub(super) record: Option<Vec<u8>>,
     /// Until when sends are remembered, if any are.
     pub(super) sends_until: Option<UnixMillis>,
 }
@@ -191,13 +193,7 @@ impl SessionActor {
             self.work().await;
             let done = match self.session.state() {
                 State::Closed => self.outbox.is_idle(),
-                State::LoggedOut => {
-                    let left = Left {
-                        known: self.known || self.outbox.is_used(),
-                        sends_until: self.sends.remembered_until(),
-                    };
-                    self.outbox.is_stored() && retire(&self.mailbox, left)
-                }
+                State::LoggedOut => self.outbox.is_stored() && retire(&self.mailbox, self.left()),
                 State::Connecting { .. }
                 | State::LoggingIn { .. }
                 | State::Online { .. }
@@ -209,6 +205,18 @@ impl SessionActor {
             if done {
                 return;
             }
+        }
+    }
+
+    fn left(&self) -> Left {
+        let known = self.known || self.outbox.is_used();
+        let (sealer, key) = (&self.tenant.sealer, &self.key);
+        let record = known.then(|| record::encode(sealer, key, &self.session, &self.protocol));
+        Left {
+            known,
+            // Without it all is as well as long as the store loses nothing.
+            record: record.and_then(Result::ok),
+            sends_until: self.sends.remembered_until(),
         }
     }
 

@@ -14,12 +14,22 @@ const OF_NO_USE: RenewalFailure = RenewalFailure {
     retry_after: Duration::ZERO,
 };
 
+/// How finely signatures are dated.
+const DATED_BY: Duration = Duration::from_secs(1);
+
 impl Session {
     /// The issuer answered. A signature that has ended, or is the very one to be replaced, is no answer: taken up,
     /// it would be asked for and dialled for again at once, for ever.
     pub(super) fn issuer_answered(&mut self, turn: &mut Turn<'_>, signature: Signature) {
-        if signature.has_expired(turn.now.wall) || self.is_in_use(&signature) {
+        let repeated = self.is_in_use(&signature);
+        if signature.has_expired(turn.now.wall) || (repeated && self.renewal.attempts > 0) {
             self.issuer_failed(turn, OF_NO_USE);
+            return;
+        }
+        if repeated {
+            // Not held against the issuer: signatures are dated by whole seconds, and one that is made in the second of
+            // the present one is the same.
+            self.put_off(turn, DATED_BY);
             return;
         }
         self.renewal.in_flight = false;
@@ -31,21 +41,10 @@ impl Session {
 
     /// The issuer could not.
     pub(super) fn issuer_failed(&mut self, turn: &mut Turn<'_>, failure: RenewalFailure) {
-        if !std::mem::take(&mut self.renewal.in_flight) {
+        if !self.put_off(turn, failure.retry_after) {
             return;
         }
-        self.renewal.attempts += 1;
         self.renewal.failure = Some(failure.reason);
-        let delay = self
-            .policy
-            .renewal_backoff
-            .delay(self.renewal.attempts, &mut self.jitter);
-        // As with the upstream: more than ten times the greatest delay is not believed. All that are told the same
-        // time do not come back at the same moment.
-        let asked = failure
-            .retry_after
-            .min(self.policy.renewal_backoff.max * 10);
-        self.renewal.retry_at = Some(turn.now.at + asked + delay);
         match &self.state {
             State::RenewingSignature { .. }
                 if failure.refused && self.durable.signature.is_none() =>
@@ -63,6 +62,20 @@ impl Session {
             | State::Parked { .. }
             | State::Closed => {}
         }
+    }
+
+    /// The attempt that is out has failed: plans the next one. False if none is out.
+    fn put_off(&mut self, turn: &Turn<'_>, at_least: Duration) -> bool {
+        if !std::mem::take(&mut self.renewal.in_flight) {
+            return false;
+        }
+        self.renewal.attempts += 1;
+        let backoff = self.policy.renewal_backoff;
+        let delay = backoff.delay(self.renewal.attempts, &mut self.jitter);
+        // As with the upstream: more than ten times the greatest delay is not believed. All that are told the same
+        // time do not come back at the same moment.
+        self.renewal.retry_at = Some(turn.now.at + at_least.min(backoff.max * 10) + delay);
+        true
     }
 
     /// The issuer does not want the account to have its first signature: whoever asked for the login is told, and

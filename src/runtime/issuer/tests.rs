@@ -418,7 +418,7 @@ async fn tls_is_with_the_right_authority_name_and_certificate_only() {
 }
 
 #[tokio::test]
-async fn a_service_that_fails_is_left_alone_and_comes_back_by_one_call() {
+async fn a_service_that_fails_is_left_alone_and_one_that_refuses_is_not() {
     let tenant = Service::default();
     let served = service(&tenant).await;
     let issuers = calling(plain(&served));

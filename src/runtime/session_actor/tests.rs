@@ -284,7 +284,7 @@ async fn gateway(
     };
     let hour = Duration::from_secs(3600);
     let claim = store
-        .claim(&partition, &ReplicaId::new("r"), hour, Epoch(0))
+        .claim(&partition, &ReplicaId::new("r"), hour, Some(Epoch(0)))
         .await
         .unwrap();
     let Claim::Granted(lease) = claim else {
@@ -500,4 +500,49 @@ async fn a_refusal_is_answered_with_its_code() {
             .windows(2)
             .all(|pair| pair[1] - pair[0] >= Duration::from_secs(15))
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_account_that_logged_out_stays_out_though_the_store_has_lost_it() {
+    let mut world = World::new().await;
+    assert_eq!(world.log_in().await, 0);
+    let lagging = world.store.copy();
+    world.gateway.logout(&World::key()).await.unwrap();
+    let second = Duration::from_secs(1);
+    tokio::time::sleep(second).await;
+    world.store.fall_back(lagging);
+    assert!(world.gateway.save_all(&world.lease.partition));
+    tokio::time::sleep(second).await;
+    world.restart().await;
+    tokio::time::sleep(second).await;
+    assert!(!world.session().desired);
+
+    // One that is logged in again is not put out by what was stored before.
+    assert_eq!(world.log_in().await, 0);
+    world.gateway.logout(&World::key()).await.unwrap();
+    // The upstream takes no login that follows another at once.
+    tokio::time::sleep(20 * second).await;
+    assert_eq!(world.log_in().await, 0);
+    assert!(world.gateway.save_all(&world.lease.partition));
+    tokio::time::sleep(second).await;
+    world.restart().await;
+    tokio::time::sleep(second).await;
+    assert!(world.session().desired);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_record_that_cannot_be_stored_again_now_is_to_be_later() {
+    let world = World::new().await;
+    assert_eq!(world.log_in().await, 0);
+    world.gateway.logout(&World::key()).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let partition = &world.lease.partition;
+    world.store.set_available(false);
+    // One at a time is in hand, and the queue takes as many as it takes.
+    while world.gateway.save_all(partition) {
+        tokio::task::yield_now().await;
+    }
+    world.store.set_available(true);
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert!(world.gateway.save_all(partition));
 }

@@ -58,6 +58,8 @@ pub(super) struct Model {
     asked_at: Option<Instant>,
     /// The issuer's last answer was none.
     failing: bool,
+    /// How often in a row it was.
+    tries: u32,
     /// Whether it is being asked after the present step; the machine alone paces that.
     pub(super) issuing: bool,
     does: Vec<String>,
@@ -85,6 +87,7 @@ impl Model {
             heard_at: None,
             asked_at: None,
             failing: false,
+            tries: 0,
             issuing: false,
             does: Vec::new(),
             says: None,
@@ -137,15 +140,21 @@ impl Model {
                 self.bring(now, given.clone());
             }
             Input::Renewed(given) => {
-                self.failing = given.has_expired(now.wall) || self.uses(given);
-                if !self.failing {
+                let (ended, again) = (given.has_expired(now.wall), self.uses(given));
+                if !ended && !again {
+                    (self.failing, self.tries) = (false, 0);
                     self.bring(now, given.clone());
-                } else if self.place == Place::Renewing {
-                    self.says = Some("Answer(failed)");
+                } else {
+                    self.failing |= ended || self.tries > 0;
+                    if (ended || self.tries > 0) && self.place == Place::Renewing {
+                        self.says = Some("Answer(failed)");
+                    }
+                    self.tries += 1;
                 }
             }
             Input::RenewalFailed(failure) => {
                 self.failing = true;
+                self.tries += 1;
                 if self.place == Place::Renewing {
                     self.says = Some("Answer(failed)");
                     if failure.refused && self.in_use.is_none() {

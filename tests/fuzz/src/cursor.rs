@@ -34,7 +34,8 @@ fn tenant() -> TenantId {
 fn made_up(text: &str) {
     let (tokens, tenant) = (tokens(), tenant());
     let error = Cursor::decode(&tokens, &tenant, text).expect_err("nobody made it");
-    assert!(text.len() < 12 || !error.to_string().contains(text));
+    // These have words of their own and nothing of the text.
+    assert!(matches!(error, TokenError::TooLong | TokenError::Refused));
     for usage in [Use::Cursor, Use::Page] {
         for most in [0, AccountId::MAX_BYTES, MAX_BODY] {
             assert!(tokens.open(usage, &tenant, text, most).is_err());

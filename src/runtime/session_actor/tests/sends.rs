@@ -276,7 +276,12 @@ async fn a_store_that_comes_back_empty_has_the_sends_again() {
     let hour = Duration::from_secs(3600);
     let claim = world
         .store
-        .claim(&partition, &ReplicaId::new("r"), hour, world.lease.epoch)
+        .claim(
+            &partition,
+            &ReplicaId::new("r"),
+            hour,
+            Some(world.lease.epoch),
+        )
         .await;
     let Ok(Claim::Granted(lease)) = claim else {
         panic!("{claim:?}")
