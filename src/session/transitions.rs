@@ -110,6 +110,7 @@ impl Session {
             self.durable.resumes += 1;
         } else {
             self.durable.logins += 1;
+            self.durable.last_accepted = Some(turn.now.wall);
         }
         self.refused_resumes = 0;
         self.durable.has_ticket = true;

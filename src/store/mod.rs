@@ -4,6 +4,7 @@
 //! for one replica without Redis, [`memory`] for tests and simulation. Every write names the lease it is made
 //! under, and the store refuses it when a later epoch has been given out (guarantee G8).
 
+mod active;
 pub mod embedded;
 pub mod memory;
 pub mod metrics;
@@ -11,6 +12,7 @@ pub mod redis;
 pub mod redis_url;
 pub mod seal;
 mod shares;
+pub mod turns;
 
 use std::fmt;
 use std::time::Duration;
@@ -18,8 +20,13 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures_util::stream::BoxStream;
 
+pub use self::active::KEPT_DAYS;
+pub use self::turns::Turns;
 use crate::error::{Classified, ErrorKind};
-use crate::types::{AccountId, Epoch, MemberId, PartitionId, ReplicaId, TenantId, UnixMillis};
+
+use crate::types::{
+    AccountId, AppId, Day, Epoch, MemberId, PartitionId, ReplicaId, TenantId, UnixMillis,
+};
 
 /// The most entries that one call of [`Store::trim`] drops: whoever else writes waits meanwhile.
 const TRIM_ENTRIES: u64 = 1000;
@@ -152,6 +159,24 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
         subscription: &str,
         member: &MemberId,
     ) -> Result<(), StoreError>;
+
+    /// Gives out at most `most` turns of an app, of which there are `per_second` for all who ask, whichever process
+    /// they are of. Turns are not saved up, and none is further away than [`turns::LOOK_AHEAD`]; see [`Turns`].
+    async fn take_turns(
+        &self,
+        app: &AppId,
+        per_second: u32,
+        most: u32,
+    ) -> Result<Turns, StoreError>;
+
+    /// Notes that these accounts of a tenant were active on a day, which may be none, and answers about how many were
+    /// in all. Of a day it is known for [`KEPT_DAYS`] at least. The number may be off by some 1 %.
+    async fn note_active(
+        &self,
+        tenant: &TenantId,
+        day: Day,
+        accounts: &[AccountId],
+    ) -> Result<u64, StoreError>;
 
     /// Answers when the store can serve.
     async fn ping(&self) -> Result<(), StoreError>;
@@ -346,13 +371,56 @@ pub struct Retention {
     pub since: UnixMillis,
 }
 
-/// The outcome of [`Store::trim`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The outcome of [`Store::trim`]. An entry that was beyond several bounds counts for the first of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Trimmed {
-    /// How many entries were dropped.
-    pub dropped: u64,
+    /// How many entries were dropped for their age.
+    pub too_old: u64,
+    /// How many were dropped because there were too many.
+    pub too_many: u64,
+    /// How many were dropped because they had too many bytes.
+    pub too_large: u64,
     /// Whether there is more to drop: call again.
     pub more: bool,
+}
+
+impl Trimmed {
+    /// How many entries were dropped.
+    pub const fn dropped(&self) -> u64 {
+        self.too_old + self.too_many + self.too_large
+    }
+
+    fn count(&mut self, bound: Bound) {
+        let dropped = match bound {
+            Bound::Age => &mut self.too_old,
+            Bound::Events => &mut self.too_many,
+            Bound::Bytes => &mut self.too_large,
+        };
+        *dropped += 1;
+    }
+}
+
+/// A bound of [`Retention`].
+#[derive(Clone, Copy, Debug)]
+enum Bound {
+    Age,
+    Events,
+    Bytes,
+}
+
+impl Retention {
+    /// The first bound that the oldest of `entries` with `bytes` in all is beyond.
+    fn exceeded(&self, appended_at: UnixMillis, entries: u64, bytes: u64) -> Option<Bound> {
+        if appended_at < self.since {
+            Some(Bound::Age)
+        } else if entries > self.events {
+            Some(Bound::Events)
+        } else if bytes > self.bytes {
+            Some(Bound::Bytes)
+        } else {
+            None
+        }
+    }
 }
 
 /// The outcome of [`Store::read`].

@@ -14,12 +14,16 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use self::partition::{Held, Partition};
+use super::active::ActiveDays;
 use super::shares::Shares;
+use super::turns::LocalTurns;
 use super::{
     Arrival, Batch, Claim, Committed, Lease, LogBounds, LogRead, Position, Renewal, Retention,
-    Store, StoreError, StoredSend, StoredSession, StoredSubscription, Trimmed,
+    Store, StoreError, StoredSend, StoredSession, StoredSubscription, Trimmed, Turns,
 };
-use crate::types::{AccountId, Epoch, MemberId, PartitionId, ReplicaId, TenantId, UnixMillis};
+use crate::types::{
+    AccountId, AppId, Day, Epoch, MemberId, PartitionId, ReplicaId, TenantId, UnixMillis,
+};
 
 /// A store that forgets everything when it is dropped. Leases run out by `tokio::time::Instant`, so that tests
 /// with paused time work. It can be told to be away, full or corrupt, to hang, and to lose its data.
@@ -46,6 +50,8 @@ struct State {
     reads: usize,
     partitions: HashMap<PartitionId, Partition>,
     shares: Shares,
+    turns: LocalTurns,
+    active: ActiveDays,
 }
 
 impl MemoryStore {
@@ -114,6 +120,8 @@ impl MemoryStore {
         self.locked(|state| {
             state.partitions.clear();
             state.shares = Shares::default();
+            state.active = ActiveDays::default();
+            state.turns = LocalTurns::default();
         });
     }
 
@@ -397,6 +405,30 @@ impl Store for MemoryStore {
         self.serving(|state| {
             state.shares.release(partition, subscription, member);
             Ok(())
+        })
+    }
+
+    async fn take_turns(
+        &self,
+        app: &AppId,
+        per_second: u32,
+        most: u32,
+    ) -> Result<Turns, StoreError> {
+        self.answering().await?;
+        self.serving(|state| Ok(state.turns.take(app, per_second, most)))
+    }
+
+    async fn note_active(
+        &self,
+        tenant: &TenantId,
+        day: Day,
+        accounts: &[AccountId],
+    ) -> Result<u64, StoreError> {
+        self.serving(|state| {
+            if !accounts.is_empty() {
+                state.check_space()?;
+            }
+            Ok(state.active.note(tenant, day, accounts))
         })
     }
 
