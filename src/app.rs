@@ -29,6 +29,7 @@ use crate::observability::ops_server;
 use crate::observability::readiness::{Condition, Readiness};
 use crate::runtime::handle::Gateway;
 use crate::runtime::supervisor::Tasks;
+use crate::runtime::usage;
 use crate::store::seal::KeyRingError;
 use crate::store::{Store, StoreError};
 use crate::tenants::directory::{Directory, DirectoryError};
@@ -133,11 +134,6 @@ impl App {
         let (ops_listener, ops_address) = listen("ops.listen", config.ops.listen).await?;
         let directory =
             Directory::new(config.tenants.iter().map(parts::directory_entry).collect())?;
-        let tenants = config
-            .tenants
-            .iter()
-            .map(|tenant| parts::runtime_tenant(&config, tenant, &sealer))
-            .collect::<Result<Vec<_>, _>>()?;
 
         let (api, ownership, writers, services) =
             (Tasks::new(), Tasks::new(), Tasks::new(), Tasks::new());
@@ -146,6 +142,12 @@ impl App {
         ops_server::serve(&services, ops_listener, metrics, readiness.clone());
 
         let store = opened.await?;
+        let mut pacers = parts::Pacers::new(&config, &store);
+        let tenants = config
+            .tenants
+            .iter()
+            .map(|tenant| parts::runtime_tenant(&config, tenant, &sealer, pacers.of(tenant)))
+            .collect::<Result<Vec<_>, _>>()?;
 
         let hub = Hub::new();
         let events = Events::new(
@@ -182,6 +184,7 @@ impl App {
         watches.restore(complete);
         watches.delivery(canary.start(&api));
         upkeep::start(Arc::clone(&store), kept, &api);
+        usage::start(gateway.clone(), Arc::clone(&store), &services);
 
         let options = parts::server_options(&config);
         let served = Api {

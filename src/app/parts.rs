@@ -1,10 +1,11 @@
 //! From the options of the configuration to what the parts are made of.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::AppError;
-use crate::config::{self, Config, Issuer, SealKeys, StoreKind};
+use crate::config::{self, Config, DailyActiveUsersAction, Issuer, SealKeys, StoreKind};
 use crate::connectors::greatest_frame;
 use crate::connectors::websocket::Dialer;
 use crate::events::log::LogOptions;
@@ -22,8 +23,9 @@ use crate::store::redis::{RedisOptions, RedisStore};
 use crate::store::seal::{KeyRing, KeyRingError, Sealer};
 use crate::tenants::auth::{KeyDigest, Scope};
 use crate::tenants::directory;
+use crate::tenants::quotas::{Limits, Quotas};
 use crate::tenants::token::Tokens;
-use crate::types::Secret;
+use crate::types::{AppId, Secret};
 
 /// How long a connection to an upstream may take.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
@@ -100,6 +102,7 @@ pub(super) fn runtime_tenant(
     config: &Config,
     tenant: &config::Tenant,
     sealer: &Arc<Sealer>,
+    pacer: Arc<Pacer>,
 ) -> Result<Arc<Tenant>, AppError> {
     let max_frame_bytes = tenant.limits.upstream_frame_bytes.0;
     let roots = tenant.upstream_ca_pem.as_deref();
@@ -125,7 +128,8 @@ pub(super) fn runtime_tenant(
         dialer: Arc::new(dialer),
         policy: Arc::new(policy(config, tenant, issuer.is_some())),
         issuer,
-        pacer: Pacer::new(config.pacing.connects_per_second),
+        pacer,
+        quotas: Quotas::new(tenant.id.clone(), quotas(&tenant.limits)),
         start_jitter: config.pacing.start_jitter,
         sealer: Arc::clone(sealer),
         max_sessions: usize::try_from(tenant.limits.sessions).unwrap_or(usize::MAX),
@@ -133,6 +137,45 @@ pub(super) fn runtime_tenant(
             .unwrap_or(usize::MAX),
         max_frame_bytes,
     }))
+}
+
+/// The pacers of all upstream apps. Tenants of one app share one.
+pub(super) struct Pacers {
+    store: Arc<dyn Store>,
+    per_second: u32,
+    apps: HashMap<AppId, Arc<Pacer>>,
+}
+
+impl Pacers {
+    pub(super) fn new(config: &Config, store: &Arc<dyn Store>) -> Self {
+        Self {
+            store: Arc::clone(store),
+            per_second: config.pacing.connects_per_second,
+            apps: HashMap::new(),
+        }
+    }
+
+    pub(super) fn of(&mut self, tenant: &config::Tenant) -> Arc<Pacer> {
+        let app = AppId::new(format!("{}@{}", tenant.sdk_app_id, tenant.upstream_url));
+        let pacer = self
+            .apps
+            .entry(app.clone())
+            .or_insert_with(|| Arc::new(Pacer::new(app, Arc::clone(&self.store), self.per_second)));
+        Arc::clone(pacer)
+    }
+}
+
+fn quotas(limits: &config::Limits) -> Limits {
+    Limits {
+        logins_per_minute: limits.logins_per_minute,
+        sends_per_second: limits.sends_per_second,
+        subscribers: usize::try_from(limits.subscribers).unwrap_or(usize::MAX),
+        daily_active_users: limits.daily_active_users.map(u64::from),
+        refuse_daily_active_users: match limits.daily_active_users_action {
+            DailyActiveUsersAction::Warn => false,
+            DailyActiveUsersAction::Refuse => true,
+        },
+    }
 }
 
 pub(super) fn log_options(log: &config::TenantLog, sealer: &Arc<Sealer>) -> LogOptions {

@@ -21,8 +21,8 @@ mod setting;
 
 pub use error::{ConfigErrors, Problem};
 pub use options::{
-    Backoff, Issuer, Keepalive, KickPolicy, Limits, Log, LogFormat, Ops, Pacing, Scope, Shutdown,
-    TenantLog,
+    Backoff, DailyActiveUsersAction, Issuer, Keepalive, KickPolicy, Limits, Log, LogFormat, Ops,
+    Pacing, Scope, Shutdown, TenantLog,
 };
 pub use reference::reference;
 pub use seal::{Seal, SealError, SealKeys};

@@ -14,12 +14,15 @@ use crate::events::service::{Events, TenantLogs};
 use crate::events::subscription::Subscription;
 use crate::proto::v1;
 use crate::proto::v1::event_service_server::EventService;
+use crate::runtime::handle::Gateway;
 use crate::tenants::auth::Principal;
+use crate::tenants::quotas::Subscriber;
 
 /// Serves events.
 #[derive(Clone, Debug)]
 pub(super) struct EventsApi {
     pub(super) events: Events,
+    pub(super) gateway: Gateway,
 }
 
 type Answer = Result<v1::SubscribeResponse, Status>;
@@ -30,6 +33,8 @@ struct Delivering {
     deadline: Deadline,
     call: Option<Call>,
     ended: bool,
+    /// Counts for as long as the stream is there.
+    _subscriber: Option<Subscriber>,
 }
 
 #[tonic::async_trait]
@@ -45,12 +50,14 @@ impl EventService for EventsApi {
         let call = extensions.get::<Call>().cloned();
         let (caller, request) = caller(request)?;
         let options = convert::subscribe(request)?;
+        let subscriber = self.gateway.subscribe(&caller.tenant)?;
         let subscription = self.events.subscribe(&logs(caller), options).await?;
         let delivering = Delivering {
             subscription,
             deadline: deadline.unwrap_or(Deadline(None)),
             call,
             ended: false,
+            _subscriber: subscriber,
         };
         let answers = stream::unfold(delivering, |mut delivering| async move {
             let answer = delivering.next().await?;

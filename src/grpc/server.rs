@@ -224,7 +224,10 @@ fn routes(api: Api, max_message_bytes: usize, health: &Health) -> Result<Routes,
         gateway: gateway.clone(),
         tokens,
     });
-    let events = EventServiceServer::new(EventsApi { events });
+    let events = EventServiceServer::new(EventsApi {
+        events,
+        gateway: gateway.clone(),
+    });
     let messages = MessageServiceServer::new(Messages { gateway });
     let reporter = health.reporter.clone();
     let health = HealthService::from_health_reporter(reporter);

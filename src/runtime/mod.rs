@@ -10,3 +10,4 @@ mod sends;
 mod session_actor;
 pub mod supervisor;
 pub mod tenant;
+pub mod usage;

@@ -10,6 +10,7 @@ use crate::runtime::pacer::Pacer;
 use crate::session::input::{Now, Signature};
 use crate::session::policy::Policy;
 use crate::store::seal::Sealer;
+use crate::tenants::quotas::{Quotas, Share};
 use crate::types::{AccountId, Secret, SessionKey, TenantId};
 
 /// What all sessions of a tenant share.
@@ -27,8 +28,10 @@ pub struct Tenant {
     pub policy: Arc<Policy>,
     /// Makes signatures, if the tenant's key is here.
     pub issuer: Option<LocalIssuer>,
-    /// Spreads connections over time.
-    pub pacer: Pacer,
+    /// Spreads connections over time, of all tenants of the upstream app.
+    pub pacer: Arc<Pacer>,
+    /// What it may use, and what it uses.
+    pub quotas: Arc<Quotas>,
     /// The greatest random delay of a session after a restart.
     pub start_jitter: Duration,
     /// Seals credentials.
@@ -57,6 +60,12 @@ impl Tenant {
             tenant: self.id.clone(),
             account: account.clone(),
         }
+    }
+
+    /// Notes how many of its partitions this replica holds: so much of what the fleet may do is this replica's.
+    pub fn set_held(&self, held: u16) {
+        self.quotas.set_share(Share::new(held, self.partitions));
+        self.pacer.set_held(&self.id, held, self.partitions);
     }
 
     /// What the connector needs to know of an account.

@@ -2,4 +2,6 @@
 
 pub mod auth;
 pub mod directory;
+pub mod metrics;
+pub mod quotas;
 pub mod token;

@@ -37,6 +37,7 @@ impl TenantSessions {
         };
         // From now on the hold can be ended.
         *partition.hold() = Some(term.clone());
+        self.note_held();
         let mut sends_of: HashMap<AccountId, Vec<StoredSend>> = HashMap::new();
         for send in sends {
             sends_of.entry(send.account.clone()).or_default().push(send);

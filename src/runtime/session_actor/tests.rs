@@ -1,6 +1,7 @@
 //! Sessions on paused time, with the upstream at the other end of a pipe in memory.
 
 mod gaps;
+mod quotas;
 mod sends;
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -31,7 +32,8 @@ use crate::session::policy::Policy;
 use crate::store::memory::MemoryStore;
 use crate::store::seal::{KeyRing, Sealer};
 use crate::store::{Claim, Lease, Store};
-use crate::types::{AccountId, Epoch, PartitionId, ReplicaId, Secret, SessionKey, TenantId};
+use crate::tenants::quotas::{Limits, Quotas};
+use crate::types::{AccountId, AppId, Epoch, PartitionId, ReplicaId, Secret, SessionKey, TenantId};
 
 /// An upstream with one account. It answers what a login needs, and counts.
 #[derive(Debug)]
@@ -302,7 +304,8 @@ async fn gateway(
             key: Secret::new("key".into()),
             lifetime: DAY,
         }),
-        pacer: Pacer::new(1000),
+        pacer: Arc::new(Pacer::new(AppId::new("1"), Arc::clone(&shared), 1000)),
+        quotas: Quotas::new(TenantId::new("t"), Limits::NONE),
         start_jitter: Duration::ZERO,
         sealer: Arc::new(Sealer::new(ring)),
         max_sessions: 10,
