@@ -142,11 +142,11 @@ impl App {
         ops_server::serve(&services, ops_listener, metrics, readiness.clone());
 
         let store = opened.await?;
-        let mut pacers = parts::Pacers::new(&config, &store);
+        let pacers = parts::Pacers::new(&store);
         let tenants = config
             .tenants
             .iter()
-            .map(|tenant| parts::runtime_tenant(&config, tenant, &sealer, pacers.of(tenant)))
+            .map(|tenant| parts::runtime_tenant(&config, tenant, &sealer, &pacers))
             .collect::<Result<Vec<_>, _>>()?;
 
         let hub = Hub::new();

@@ -77,7 +77,7 @@
 //!    If the account is not online, the store must answer first: a login that cannot be stored would be forgotten.
 //! 3. The task gives [`session::Session::handle`] an `Input::Login`. A session that is on the way joins the caller to
 //!    the login in flight; one that is online answers; any other wants `Effect::Connect`.
-//! 4. The tenant's pacer gives the connection its turn; the dialler opens it. `Effect::LogIn` carries the ticket, if
+//! 4. The upstream app's pacer gives the connection its turn; the dialler opens it. `Effect::LogIn` carries the ticket, if
 //!    there is one, or else the signature. The connector writes the frame and reads the answer.
 //! 5. The table in [`connectors::tencent::codes`] says what a refusal means: renew, retry, throttle, park. The session
 //!    decides, and backs off, waits for a signature, parks or is online.

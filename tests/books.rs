@@ -381,6 +381,19 @@ fn a_name_that_was_lost_excuses_what_was_sent_before_it_was_made_anew() {
 }
 
 #[test]
+fn a_name_that_is_made_anew_without_a_loss_is_found() {
+    let mut story = Story::new();
+    story.record.begin_anew(&story.ledger);
+    story.ends_with("the store has lost nothing");
+    // One loss excuses one.
+    let mut story = Story::new();
+    story.ledger.lose();
+    story.record.begin_anew(&story.ledger);
+    story.record.begin_anew(&story.ledger);
+    story.ends_with("the store has lost nothing");
+}
+
+#[test]
 fn a_sequence_that_does_not_grow_is_found() {
     let a = bot("a");
     let mut story = Story::new();

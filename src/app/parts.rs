@@ -1,7 +1,7 @@
 //! From the options of the configuration to what the parts are made of.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::AppError;
@@ -11,7 +11,7 @@ use crate::connectors::websocket::Dialer;
 use crate::events::log::LogOptions;
 use crate::grpc::server::{ServerOptions, Tls};
 use crate::runtime::pacer::Pacer;
-use crate::runtime::tenant::{LocalIssuer, Tenant};
+use crate::runtime::tenant::{LocalIssuer, Settings, Tenant};
 use crate::session::backoff::Backoff;
 use crate::session::keepalive::KeepalivePolicy;
 use crate::session::policy::{KickPolicy, Policy};
@@ -23,7 +23,7 @@ use crate::store::redis::{RedisOptions, RedisStore};
 use crate::store::seal::{KeyRing, KeyRingError, Sealer};
 use crate::tenants::auth::{KeyDigest, Scope};
 use crate::tenants::directory;
-use crate::tenants::quotas::{Limits, Quotas};
+use crate::tenants::quotas::Limits;
 use crate::tenants::token::Tokens;
 use crate::types::{AppId, Secret};
 
@@ -102,8 +102,23 @@ pub(super) fn runtime_tenant(
     config: &Config,
     tenant: &config::Tenant,
     sealer: &Arc<Sealer>,
-    pacer: Arc<Pacer>,
+    pacers: &Pacers,
 ) -> Result<Arc<Tenant>, AppError> {
+    Ok(Arc::new(Tenant::new(
+        tenant.id.clone(),
+        tenant.partitions,
+        tenant.sdk_app_id.into(),
+        Arc::clone(sealer),
+        settings(config, tenant, pacers)?,
+    )))
+}
+
+/// What of a tenant's configuration may be set anew while its sessions live.
+pub(super) fn settings(
+    config: &Config,
+    tenant: &config::Tenant,
+    pacers: &Pacers,
+) -> Result<Settings, AppError> {
     let max_frame_bytes = tenant.limits.upstream_frame_bytes.0;
     let roots = tenant.upstream_ca_pem.as_deref();
     let greatest = greatest_frame(max_frame_bytes);
@@ -121,51 +136,50 @@ pub(super) fn runtime_tenant(
         }),
         (Some(_) | None, _) => None,
     };
-    Ok(Arc::new(Tenant {
-        id: tenant.id.clone(),
-        partitions: tenant.partitions,
-        sdk_app_id: tenant.sdk_app_id.into(),
+    Ok(Settings {
         dialer: Arc::new(dialer),
         policy: Arc::new(policy(config, tenant, issuer.is_some())),
         issuer,
-        pacer,
-        quotas: Quotas::new(tenant.id.clone(), quotas(&tenant.limits)),
+        pacer: pacers.of(config, tenant),
+        limits: limits(&tenant.limits),
         start_jitter: config.pacing.start_jitter,
-        sealer: Arc::clone(sealer),
         max_sessions: usize::try_from(tenant.limits.sessions).unwrap_or(usize::MAX),
         max_pending_sends: usize::try_from(tenant.limits.pending_sends_per_session)
             .unwrap_or(usize::MAX),
         max_frame_bytes,
-    }))
+    })
 }
 
-/// The pacers of all upstream apps. Tenants of one app share one.
+/// The pacers of all upstream apps. Tenants of one app share one. Cheap to clone.
+#[derive(Clone)]
 pub(super) struct Pacers {
     store: Arc<dyn Store>,
-    per_second: u32,
-    apps: HashMap<AppId, Arc<Pacer>>,
+    apps: Arc<Mutex<HashMap<AppId, Arc<Pacer>>>>,
 }
 
 impl Pacers {
-    pub(super) fn new(config: &Config, store: &Arc<dyn Store>) -> Self {
+    pub(super) fn new(store: &Arc<dyn Store>) -> Self {
         Self {
             store: Arc::clone(store),
-            per_second: config.pacing.connects_per_second,
-            apps: HashMap::new(),
+            apps: Arc::default(),
         }
     }
 
-    pub(super) fn of(&mut self, tenant: &config::Tenant) -> Arc<Pacer> {
+    /// That of the tenant's app, at the rate that is configured now.
+    fn of(&self, config: &Config, tenant: &config::Tenant) -> Arc<Pacer> {
         let app = AppId::new(format!("{}@{}", tenant.sdk_app_id, tenant.upstream_url));
-        let pacer = self
-            .apps
-            .entry(app.clone())
-            .or_insert_with(|| Arc::new(Pacer::new(app, Arc::clone(&self.store), self.per_second)));
-        Arc::clone(pacer)
+        let per_second = config.pacing.connects_per_second;
+        let mut apps = self.apps.lock().unwrap_or_else(PoisonError::into_inner);
+        // Of an app that no tenant has any more nobody else holds the pacer.
+        apps.retain(|_, pacer| Arc::strong_count(pacer) > 1);
+        let make = || Arc::new(Pacer::new(app.clone(), Arc::clone(&self.store), per_second));
+        let pacer = Arc::clone(apps.entry(app.clone()).or_insert_with(make));
+        pacer.set_rate(per_second);
+        pacer
     }
 }
 
-fn quotas(limits: &config::Limits) -> Limits {
+fn limits(limits: &config::Limits) -> Limits {
     Limits {
         logins_per_minute: limits.logins_per_minute,
         sends_per_second: limits.sends_per_second,

@@ -1,9 +1,12 @@
 //! The running gateway: finds or starts the session that a call is for, and puts the call to it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
+use tracing::warn;
 
 use crate::connectors::OutgoingMessage;
 use crate::connectors::tencent::usersig::UserSig;
@@ -15,7 +18,7 @@ use crate::runtime::record;
 use crate::runtime::registry::{Registry, TenantSessions};
 use crate::runtime::session_actor::Command;
 use crate::runtime::supervisor::Tasks;
-use crate::runtime::tenant::Tenant;
+use crate::runtime::tenant::{Settings, Tenant};
 use crate::store::{Store, StoreError, StoredSend, StoredSession};
 use crate::tenants::quotas::{Exceeded, Subscriber};
 use crate::types::{PartitionId, Secret, SessionKey, TenantId, WallClock};
@@ -27,7 +30,7 @@ const SESSION_COMMANDS: [&str; 3] = ["im_open_status.", "heartbeat.", "openim.ws
 /// The running gateway, as the API sees it. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Gateway {
-    registry: Arc<Registry>,
+    registry: Arc<ArcSwap<Registry>>,
     store: Arc<dyn Store>,
     sessions: Tasks,
 }
@@ -39,20 +42,52 @@ impl Gateway {
         store: Arc<dyn Store>,
         tasks: &Tasks,
     ) -> Self {
-        let registry = tenants
-            .into_iter()
-            .map(|(tenant, writers)| {
-                (
-                    tenant.id.clone(),
-                    Arc::new(TenantSessions::new(tenant, writers)),
-                )
-            })
-            .collect();
-        Self {
-            registry: Arc::new(registry),
+        let gateway = Self {
+            registry: Arc::default(),
             store,
             sessions: tasks.child(),
+        };
+        for (tenant, writers) in tenants {
+            gateway.add(tenant, writers);
         }
+        gateway
+    }
+
+    /// Takes calls for one tenant more, whose partitions have these writers, in order.
+    pub fn add(&self, tenant: Arc<Tenant>, writers: Vec<LogWriter>) {
+        let sessions = Arc::new(TenantSessions::new(tenant, writers));
+        self.registry.rcu(|registry| {
+            let mut registry = Registry::clone(registry);
+            registry.insert(sessions.tenant.id.clone(), Arc::clone(&sessions));
+            registry
+        });
+    }
+
+    /// Sets how a tenant's sessions behave from now on.
+    pub fn set(&self, tenant: &TenantId, settings: Settings) {
+        if let Ok(sessions) = self.tenant(tenant) {
+            sessions.tenant.set(settings);
+            sessions.tell_of_settings();
+        }
+    }
+
+    /// Takes no more calls for a tenant, logs its sessions out upstream, and lets its partitions go. A session that is not
+    /// logged out `within` this time, as while the store is away, is closed, and comes back when the tenant does.
+    pub async fn remove(&self, tenant: &TenantId, within: Duration) {
+        let Ok(sessions) = self.tenant(tenant) else {
+            return;
+        };
+        self.registry.rcu(|registry| {
+            let mut registry = Registry::clone(registry);
+            registry.remove(tenant);
+            registry
+        });
+        let logged_out = sessions.log_out_all();
+        if tokio::time::timeout(within, logged_out).await.is_err() {
+            warn!(%tenant, "not every session of the removed tenant could be logged out; the rest is closed");
+        }
+        sessions.let_all_go().await;
+        sessions.tenant.settings().pacer.forget(tenant);
     }
 
     /// Keeps an account logged in; answers when the login in flight, or the present state, has an outcome.
@@ -71,7 +106,7 @@ impl Gateway {
                 sessions.tenant.quotas.log_in()?;
                 counted = true;
             }
-            let mailbox = self.for_login(sessions, key, signature.is_some()).await?;
+            let mailbox = self.for_login(&sessions, key, signature.is_some()).await?;
             let (reply, answer) = oneshot::channel();
             if mailbox
                 .send(Command::Login(signature.clone(), reply))
@@ -87,7 +122,7 @@ impl Gateway {
 
     /// Logs an account out and keeps it out. Says so only when that is stored, and so not while the store is away.
     pub async fn logout(&self, key: &SessionKey) -> Result<v1::Session, CallError> {
-        self.can_store(self.tenant(&key.tenant)?).await?;
+        self.can_store(&*self.tenant(&key.tenant)?).await?;
         // A record that cannot be read cannot be written either: a later start might find it desired.
         let at_rest = |view: v1::Session| (!view.desired).then_some(view);
         self.ask(key, Command::Logout, at_rest).await
@@ -102,7 +137,7 @@ impl Gateway {
         let sessions = self.tenant(&key.tenant)?;
         check_signature(&sessions.tenant, key, signature.expose())?;
         let signature = record::signature(signature);
-        self.can_store(sessions).await?;
+        self.can_store(&sessions).await?;
         self.ask(
             key,
             |reply| Command::RenewSignature(signature.clone(), reply),
@@ -168,16 +203,18 @@ impl Gateway {
 
     /// Counts a stream of Subscribe until the answer is dropped. A tenant that has no sessions here has no limit here.
     pub fn subscribe(&self, tenant: &TenantId) -> Result<Option<Subscriber>, Exceeded> {
-        let sessions = self.registry.get(tenant);
+        let sessions = self.tenant(tenant).ok();
         sessions
             .map(|sessions| sessions.tenant.quotas.subscribe())
             .transpose()
     }
 
     /// The tenants, each with how many of its sessions are running here.
-    pub(super) fn tenants(&self) -> impl Iterator<Item = (&Arc<Tenant>, usize)> {
-        let all = self.registry.values();
-        all.map(|sessions| (&sessions.tenant, sessions.running_count()))
+    pub(super) fn tenants(&self) -> Vec<(Arc<Tenant>, usize)> {
+        let registry = self.registry.load();
+        let all = registry.values();
+        all.map(|sessions| (Arc::clone(&sessions.tenant), sessions.running_count()))
+            .collect()
     }
 
     /// Begins to hold a partition, with what is stored of its sessions and of their sends.
@@ -209,6 +246,7 @@ impl Gateway {
     /// Whether what sessions have to store is stored soon.
     pub fn accepts(&self) -> Result<(), StoreError> {
         self.registry
+            .load()
             .values()
             .try_for_each(|sessions| sessions.accept())
     }
@@ -216,10 +254,8 @@ impl Gateway {
     /// Closes all sessions without logging them out, and waits until what they have is stored.
     pub async fn stop(&self) {
         self.sessions.stop();
-        for sessions in self.registry.values() {
-            for number in 0..sessions.tenant.partitions {
-                sessions.let_go(number, false).await;
-            }
+        for sessions in self.registry.load_full().values() {
+            sessions.let_all_go().await;
         }
     }
 
@@ -296,8 +332,12 @@ impl Gateway {
         Err(CallError::Stopping)
     }
 
-    fn tenant(&self, tenant: &TenantId) -> Result<&Arc<TenantSessions>, CallError> {
-        self.registry.get(tenant).ok_or(CallError::UnknownAccount)
+    fn tenant(&self, tenant: &TenantId) -> Result<Arc<TenantSessions>, CallError> {
+        let registry = self.registry.load();
+        registry
+            .get(tenant)
+            .cloned()
+            .ok_or(CallError::UnknownAccount)
     }
 }
 

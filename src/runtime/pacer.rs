@@ -73,6 +73,11 @@ impl Pacer {
         self.held().insert(tenant.clone(), (held, of));
     }
 
+    /// The tenant is not one of the app's any more.
+    pub fn forget(&self, tenant: &TenantId) {
+        self.held().remove(tenant);
+    }
+
     /// Waits for the caller's turn. A caller that gives up has used its turn.
     pub async fn turn(&self) {
         let waiting = Waiting::begin(&self.waiting);

@@ -7,7 +7,8 @@ use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use futures_util::StreamExt as _;
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, error, info_span};
 
@@ -24,6 +25,8 @@ use crate::types::{AccountId, TenantId, UnixMillis, WallClock};
 
 /// How many commands may wait for a session. Policy when full: the caller waits, within its own deadline.
 const MAILBOX: usize = 16;
+/// How many sessions of a tenant that is removed log out at a time.
+const LOGOUTS: usize = 64;
 
 /// The sessions of all tenants.
 pub(super) type Registry = HashMap<TenantId, Arc<TenantSessions>>;
@@ -166,18 +169,18 @@ impl TenantSessions {
                 None => Restored::default(),
             };
         restored.sends = sends;
-        let limit = self.tenant.max_sessions;
+        let limit = self.tenant.settings().max_sessions;
         self.spawn(account, restored, Duration::ZERO, partition, &term, limit)
     }
 
     /// Whether the tenant has as many running sessions as it may.
     pub(super) fn is_full(&self) -> bool {
-        self.slots().running >= self.tenant.max_sessions
+        self.slots().running >= self.tenant.settings().max_sessions
     }
 
     /// The refusal of one more session.
     pub(super) fn too_many_sessions(&self) -> CallError {
-        let limit = self.tenant.max_sessions;
+        let limit = self.tenant.settings().max_sessions;
         Exceeded::count(&self.tenant.id, Quota::Sessions, limit).into()
     }
 
@@ -217,6 +220,41 @@ impl TenantSessions {
                 let _full = mailbox.try_send(Command::Save);
             }
         }
+    }
+
+    /// Has every session look at the tenant's settings. One whose mailbox is full looks with its next command.
+    pub(super) fn tell_of_settings(&self) {
+        for mailbox in self.mailboxes() {
+            let _full = mailbox.try_send(Command::Settings);
+        }
+    }
+
+    /// Logs every session out, and waits until that is stored.
+    pub(super) async fn log_out_all(&self) {
+        let logouts = self.mailboxes().into_iter().map(|mailbox| async move {
+            let (reply, answer) = oneshot::channel();
+            if mailbox.send(Command::Logout(reply)).await.is_ok() {
+                // A session that ends without a word has nothing to be logged out.
+                let _ended = answer.await;
+            }
+        });
+        futures_util::stream::iter(logouts)
+            .buffer_unordered(LOGOUTS)
+            .collect::<()>()
+            .await;
+    }
+
+    /// Ends the present hold of every partition; the sessions store what they have.
+    pub(super) async fn let_all_go(&self) {
+        for number in 0..self.tenant.partitions {
+            self.let_go(number, false).await;
+        }
+    }
+
+    fn mailboxes(&self) -> Vec<mpsc::Sender<Command>> {
+        let slots = self.slots();
+        let mailboxes = slots.by_account.values();
+        mailboxes.filter_map(|slot| slot.mailbox.clone()).collect()
     }
 
     /// Ends the present hold of a partition. `lost`: another replica owns it; the sessions close at once and store

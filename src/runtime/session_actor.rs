@@ -42,6 +42,7 @@ use crate::runtime::tenant::Tenant;
 use crate::session::Session;
 use crate::session::effect::Durable;
 use crate::session::input::{Input, Now};
+use crate::session::policy::Policy;
 use crate::session::state::{Phase, State};
 use crate::tenants::quotas::Admitted;
 use crate::types::{SessionKey, UnixMillis, WallClock};
@@ -57,6 +58,8 @@ pub(super) struct SessionActor {
     key: SessionKey,
     tenant: Arc<Tenant>,
     session: Session,
+    /// What the session goes by.
+    policy: Arc<Policy>,
     protocol: Protocol,
     socket: Socket,
     mailbox: mpsc::Receiver<Command>,
@@ -136,13 +139,14 @@ impl SessionActor {
         let seed = rand::random();
         let who = tenant.identification(&key.account);
         let protocol = record::protocol(who, seed, &restored);
-        let policy = Arc::clone(&tenant.policy);
+        let settings = tenant.settings();
+        let policy = Arc::clone(&settings.policy);
         let known = restored.durable != Durable::default();
         let begins = now();
-        let session = Session::restore(policy, seed, restored.durable, begins, delay);
+        let session = Session::restore(Arc::clone(&policy), seed, restored.durable, begins, delay);
         let sends = Sends::new(
             tenant.id.clone(),
-            tenant.max_pending_sends,
+            settings.max_pending_sends,
             restored.sends,
             begins.wall,
         );
@@ -162,6 +166,7 @@ impl SessionActor {
             key,
             tenant,
             session,
+            policy,
             protocol,
             mailbox,
             lease_lost,
@@ -238,6 +243,11 @@ impl SessionActor {
 
     fn take(&mut self, happened: Happened) {
         let now = now();
+        let policy = &self.tenant.settings().policy;
+        if !Arc::ptr_eq(policy, &self.policy) {
+            self.policy = Arc::clone(policy);
+            self.inputs.push_back(Input::Policy(Arc::clone(policy)));
+        }
         match happened {
             Happened::Command(Some(command)) => self.command(now, command),
             // Nobody can reach the session any more; it is let go as in a stop.

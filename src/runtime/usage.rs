@@ -69,11 +69,7 @@ pub fn start(gateway: Gateway, store: Arc<dyn Store>, tasks: &Tasks) {
 impl Keeper {
     /// Notes what waits; when it is time for a `look`, asks also of tenants of which nothing waits.
     async fn pass(&mut self, look: bool) {
-        let tenants: Vec<(Arc<Tenant>, usize)> = self
-            .gateway
-            .tenants()
-            .map(|(tenant, running)| (Arc::clone(tenant), running))
-            .collect();
+        let tenants = self.gateway.tenants();
         for (tenant, _) in &tenants {
             if let Err(error) = self.note(&tenant.quotas, look).await {
                 counter!(DAILY_ACTIVE_FAILURES, "reason" => "store").increment(1);

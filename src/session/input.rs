@@ -1,8 +1,10 @@
 //! Everything that can happen to a session.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::session::disposition::Refusal;
+use crate::session::policy::Policy;
 use crate::types::{Secret, UnixMillis};
 
 /// The present moment, on both clocks. Timers run on `at`, which never jumps; `wall` is read only to learn how
@@ -41,7 +43,7 @@ impl Signature {
 }
 
 /// Everything that can happen to a session.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Input {
     /// The bot wants the account kept logged in.
     Login(Option<Signature>),
@@ -81,6 +83,9 @@ pub enum Input {
         /// Not before this has passed.
         retry_after: Duration,
     },
+
+    /// The operator has set how the tenant's sessions behave from now on.
+    Policy(Arc<Policy>),
 
     /// The moment that `Session::poll_timeout` named has come, or may have.
     Timeout,

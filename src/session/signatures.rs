@@ -1,9 +1,11 @@
 //! The life of a session's signatures: when a fresh one is fetched, and what happens when one ends.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use crate::session::effect::{Effect, LoginAnswer, Notice, RenewReason};
-use crate::session::input::{Now, Signature};
+use crate::session::input::{Life, Now, Signature};
+use crate::session::policy::{KickPolicy, Policy};
 use crate::session::state::{ParkReason, State};
 use crate::session::{CODE_SIGNATURE_EXPIRED, Session, Turn};
 
@@ -52,12 +54,55 @@ impl Session {
         };
         self.renewal.ended = self.durable.signature_refused || signature.has_expired(now.wall);
         if let (Some(life), false) = (signature.life, self.renewal.ended) {
-            let whole = life.expires_at.since(life.issued_at);
-            let due = life.issued_at.plus(whole.mul_f64(self.policy.renew_at));
-            let until_due = self.jitter.around(due.since(now.wall), RENEWAL_JITTER);
-            self.renewal.due_at = Some(now.at + until_due);
+            self.plan_renewal(now, life);
             self.renewal.ends_at = Some(now.at + life.expires_at.since(now.wall));
         }
+    }
+
+    fn plan_renewal(&mut self, now: Now, life: Life) {
+        let whole = life.expires_at.since(life.issued_at);
+        let due = life.issued_at.plus(whole.mul_f64(self.policy.renew_at));
+        let until_due = self.jitter.around(due.since(now.wall), RENEWAL_JITTER);
+        self.renewal.due_at = Some(now.at + until_due);
+    }
+
+    /// The operator has set another policy. It holds from now on. Timers that run already are not moved, but for the next
+    /// renewal and a retake that is not to be any more.
+    pub(super) fn policy_set(&mut self, turn: &mut Turn<'_>, policy: Arc<Policy>) {
+        let before = std::mem::replace(&mut self.policy, policy);
+        let issues = self.policy.can_issue;
+        let other_issuer = issues != before.can_issue;
+        let signature = self.durable.signature.as_ref();
+        if let Some(life) = signature.and_then(|signature| signature.life)
+            && (self.policy.renew_at.to_bits() != before.renew_at.to_bits()
+                || (other_issuer && issues))
+        {
+            self.plan_renewal(turn.now, life);
+        }
+        match &mut self.state {
+            State::RenewingSignature { .. } if other_issuer && issues => self.ask_issuer(turn),
+            State::RenewingSignature { .. } if other_issuer => self.ask_bot(turn),
+            // A kick that was to be taken back is not any more.
+            State::Parked { retake_at, .. } if self.policy.kick == KickPolicy::Yield => {
+                *retake_at = None;
+            }
+            State::LoggedOut
+            | State::Connecting { .. }
+            | State::LoggingIn { .. }
+            | State::Online { .. }
+            | State::BackingOff { .. }
+            | State::RenewingSignature { .. }
+            | State::LoggingOut { .. }
+            | State::Parked { .. }
+            | State::Closed => {}
+        }
+    }
+
+    /// The bot is to bring a signature: nobody else makes one.
+    fn ask_bot(&self, turn: &mut Turn<'_>) {
+        let (code, desc) = (self.durable.code, &self.durable.desc);
+        turn.tell.push(self.expired_notice(code, desc));
+        turn.answer = Some(LoginAnswer::failure(code, desc));
     }
 
     /// Whether there is a signature to log in with, taking up the next one if the present one has ended.
@@ -102,8 +147,7 @@ impl Session {
         if self.policy.can_issue {
             self.ask_issuer(turn);
         } else {
-            turn.tell.push(self.expired_notice(code, desc));
-            turn.answer = Some(LoginAnswer::failure(code, desc));
+            self.ask_bot(turn);
         }
         if reason != RenewReason::FirstLogin && code != CODE_SIGNATURE_EXPIRED {
             // The upstream's word outlives a restart: what it refused is not tried again.

@@ -24,6 +24,7 @@ impl Session {
             Input::Kicked { kick_type, desc } => self.kicked(turn, kick_type, &desc),
             Input::Renewed(signature) => self.issuer_answered(turn, signature),
             Input::RenewalFailed { retry_after, .. } => self.issuer_failed(turn, retry_after),
+            Input::Policy(policy) => self.policy_set(turn, policy),
             Input::Timeout => self.timeout(turn),
             Input::Stop => {
                 turn.answer = Some(LoginAnswer::Ended);

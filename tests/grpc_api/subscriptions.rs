@@ -24,14 +24,20 @@ fn reading(name: &str, shared: bool) -> v1::SubscribeRequest {
 
 /// A stream that has said where it begins.
 async fn open(clients: &mut Clients, request: v1::SubscribeRequest) -> Stream {
+    open_made(clients, request).await.0
+}
+
+/// The same, and whether it said that the subscription had to be made.
+async fn open_made(clients: &mut Clients, request: v1::SubscribeRequest) -> (Stream, bool) {
     let mut stream = clients
         .events
         .subscribe(request)
         .await
         .unwrap()
         .into_inner();
-    assert_eq!(message(&mut stream).await.events, []);
-    stream
+    let first = message(&mut stream).await;
+    assert_eq!(first.events, []);
+    (stream, first.subscription_made)
 }
 
 async fn list(clients: &mut Clients) -> Vec<v1::Subscription> {
@@ -54,6 +60,28 @@ async fn acknowledge(clients: &mut Clients, name: &str, cursor: String) {
         cursor,
     };
     clients.events.acknowledge(request).await.unwrap();
+}
+
+#[tokio::test]
+async fn who_subscribes_is_told_that_the_subscription_had_to_be_made() {
+    let served = served().await;
+    let mut acme = served.connect("acme-key").await;
+    for shared in [false, true] {
+        let request = reading("s", shared);
+        let (mut stream, made) = open_made(&mut acme, request.clone()).await;
+        assert!(made);
+        served.append(ACCOUNTS[0], "a").await;
+        assert!(
+            !message(&mut stream).await.subscription_made,
+            "only at first"
+        );
+        assert!(!open_made(&mut acme, request.clone()).await.1);
+        assert_eq!(delete(&mut acme, "s").await, None);
+        assert!(open_made(&mut acme, request).await.1);
+        assert_eq!(delete(&mut acme, "s").await, None);
+    }
+    let latest = v1::SubscribeRequest::default();
+    assert!(!open_made(&mut acme, latest).await.1);
 }
 
 #[tokio::test]

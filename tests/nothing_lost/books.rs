@@ -93,6 +93,8 @@ pub(crate) struct Record {
     losses_before: usize,
     /// The last number in each row when its name was made anew.
     untold: BTreeMap<Row, u64>,
+    /// How many losses there had been then.
+    losses_at_name: usize,
     /// What came twice in the log.
     twice: Vec<String>,
     /// What took longest.
@@ -125,6 +127,7 @@ impl Record {
             resets: 0,
             losses_before: 0,
             untold: BTreeMap::new(),
+            losses_at_name: 0,
             twice: Vec::new(),
             slowest: (Duration::ZERO, String::new()),
             faults: Vec::new(),
@@ -156,9 +159,13 @@ impl Record {
         self.losses_before = ledger.losses();
     }
 
-    /// The store has lost its name, which was made anew at the end of what there is now. Where it stood is lost with the name,
-    /// and so no gap can tell what is missing.
+    /// Its name was made anew, at the end of what there is now. That is right once after the store has lost it while no stream
+    /// read it: where it stood is lost with the name, and so no gap can tell what is missing.
     pub(crate) fn begin_anew(&mut self, ledger: &Ledger) {
+        if ledger.losses() == self.losses_at_name {
+            return self.fault("its name was made anew, and the store has lost nothing since");
+        }
+        self.losses_at_name = ledger.losses();
         self.untold = ledger.begun();
         self.place.sequences.clear();
         self.top.clear();
@@ -236,7 +243,7 @@ impl Record {
         }
         self.resets += 1;
         self.place.resets += 1;
-        // A log that began anew numbers anew. Which accounts are in it is not told.
+        // A log whose end its owner had not seen begins with 1 again. Which accounts are in it is not told.
         self.place.sequences.clear();
         self.top.clear();
         // Numbers are never given out twice, so one that begins at the earliest is told of what was lost before it, too.

@@ -288,7 +288,7 @@ impl Reader {
             let mut record = self.subscriber.record.lock().unwrap();
             let begins = record.place.cursor.is_none();
             let unsure = asked.is_some_and(|losses| losses < ledger.losses());
-            if unsure && (begins || self.habits.named) {
+            if unsure && begins {
                 return false;
             }
             if begins {

@@ -149,6 +149,7 @@ pub(crate) async fn a_stale_owner_writes_nothing(store: Shared) {
 
     let mut late = events(["late", "later"]);
     late.records = vec![session("bot", "late"), session("new", "late")];
+    late.sends = vec![send("bot", "id", "late")];
     let current = fenced(store.commit(&old, &late).await, &old);
     assert_eq!(current, Some(new.epoch));
     let trimmed = store.trim(&old, &newest(0)).await;
@@ -156,6 +157,7 @@ pub(crate) async fn a_stale_owner_writes_nothing(store: Shared) {
 
     let kept = vec![session("bot", "kept")];
     assert_eq!(store.sessions(&here()).await.unwrap(), kept);
+    assert_eq!(store.sends(&here()).await.unwrap(), []);
     assert_eq!(log(&store, &here()).await, [(1, "kept".to_owned())]);
 
     let mut ahead = new.clone();

@@ -197,6 +197,11 @@ async fn more_messages_than_can_wait_for_the_store_are_fetched_when_it_is_back()
         .await;
     }
     assert_eq!(upstream.user("bot").acked, 0);
+    let taken = gateway.metrics.sum("imgate_session_events_in_total", "");
+    assert!(
+        taken < 3000.0,
+        "{taken} were taken: what waits has no bound"
+    );
     redis.resume();
     let seen = events.texts_until("bot", "text-2999").await;
     assert!(seen == texts, "{} of {}", seen.len(), texts.len());

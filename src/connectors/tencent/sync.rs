@@ -134,8 +134,8 @@ impl Position {
     }
 }
 
-/// FNV-1a, 64 bits: stable over versions, which a stored fingerprint has to be. With 256 remembered the odds of
-/// taking a new message for a seen one are one in 10^17.
+/// FNV-1a, 64 bits: stable over versions, which a stored fingerprint has to be. With 8192 remembered the odds
+/// of taking a new message for a seen one are one in 10^15.
 pub(super) fn fingerprint(identity: &str) -> u64 {
     identity.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)

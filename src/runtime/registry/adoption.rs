@@ -38,6 +38,7 @@ impl TenantSessions {
         // From now on the hold can be ended.
         *partition.hold() = Some(term.clone());
         self.note_held();
+        let jitter = self.tenant.settings().start_jitter;
         let mut sends_of: HashMap<AccountId, Vec<StoredSend>> = HashMap::new();
         for send in sends {
             sends_of.entry(send.account.clone()).or_default().push(send);
@@ -47,7 +48,7 @@ impl TenantSessions {
             match record::decode(&self.tenant.sealer, &key, &record) {
                 Ok(mut restored) if restored.durable.desired => {
                     restored.sends = sends_of.remove(&account).unwrap_or_default();
-                    let delay = self.tenant.start_jitter.mul_f64(rand::random());
+                    let delay = jitter.mul_f64(rand::random());
                     // Whether there is room for it was decided when it was logged in.
                     let _held = self.spawn(&account, restored, delay, partition, &term, usize::MAX);
                 }

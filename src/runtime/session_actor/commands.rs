@@ -36,6 +36,8 @@ pub(in crate::runtime) enum Command {
     Invoke(String, String, InvokeReply),
     /// Store the record again: the store has lost it.
     Save,
+    /// The tenant's settings are others now.
+    Settings,
 }
 
 impl SessionActor {
@@ -92,6 +94,8 @@ impl SessionActor {
                 self.outbox.save();
                 self.sends.store_again();
             }
+            // They are looked at whenever anything happens.
+            Command::Settings => {}
         }
     }
 

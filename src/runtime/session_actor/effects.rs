@@ -22,8 +22,9 @@ impl SessionActor {
                 let tenant = Arc::clone(&self.tenant);
                 let path = self.protocol.path();
                 self.socket = Socket::Dialling(Box::pin(async move {
-                    tenant.pacer.turn().await;
-                    tenant.dialer.dial(&path).await
+                    tenant.settings().pacer.turn().await;
+                    // Where the upstream is may have been set anew meanwhile.
+                    tenant.settings().dialer.dial(&path).await
                 }));
             }
             Effect::LogIn(credential) => {

@@ -27,12 +27,12 @@ use crate::proto::v1;
 use crate::runtime::handle::Gateway;
 use crate::runtime::pacer::Pacer;
 use crate::runtime::supervisor::{TaskKind, Tasks};
-use crate::runtime::tenant::{LocalIssuer, Tenant};
+use crate::runtime::tenant::{LocalIssuer, Settings, Tenant};
 use crate::session::policy::Policy;
 use crate::store::memory::MemoryStore;
 use crate::store::seal::{KeyRing, Sealer};
 use crate::store::{Claim, Lease, Store};
-use crate::tenants::quotas::{Limits, Quotas};
+use crate::tenants::quotas::Limits;
 use crate::types::{AccountId, AppId, Epoch, PartitionId, ReplicaId, Secret, SessionKey, TenantId};
 
 /// An upstream with one account. It answers what a login needs, and counts.
@@ -291,10 +291,7 @@ async fn gateway(
     );
     let key = Secret::new("00".repeat(32));
     let ring = KeyRing::parse("k", [("k", &key)]).unwrap();
-    let tenant = Tenant {
-        id: TenantId::new("t"),
-        partitions: 1,
-        sdk_app_id: 1,
+    let settings = Settings {
         dialer: Arc::new(Arc::clone(upstream)),
         policy: Arc::new(Policy {
             can_issue: true,
@@ -305,13 +302,14 @@ async fn gateway(
             lifetime: DAY,
         }),
         pacer: Arc::new(Pacer::new(AppId::new("1"), Arc::clone(&shared), 1000)),
-        quotas: Quotas::new(TenantId::new("t"), Limits::NONE),
+        limits: Limits::NONE,
         start_jitter: Duration::ZERO,
-        sealer: Arc::new(Sealer::new(ring)),
         max_sessions: 10,
         max_pending_sends: 8,
         max_frame_bytes: 1 << 20,
     };
+    let sealer = Arc::new(Sealer::new(ring));
+    let tenant = Tenant::new(TenantId::new("t"), 1, 1, sealer, settings);
     let gateway = Gateway::new(vec![(Arc::new(tenant), vec![writer])], shared, tasks);
     (gateway, lease, keeper)
 }

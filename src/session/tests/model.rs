@@ -115,6 +115,10 @@ impl Model {
     /// What the machine is to do and say, in order.
     pub(super) fn step(&mut self, now: Now, input: &Input) -> Vec<String> {
         if self.place == Place::Gone {
+            if let Input::Policy(policy) = input {
+                // For the next process.
+                self.policy = Arc::clone(policy);
+            }
             return Vec::new();
         }
         let mut logout = false;
@@ -150,6 +154,7 @@ impl Model {
                     self.kicked(now);
                 }
             }
+            Input::Policy(policy) => self.policy_set(policy),
             Input::Timeout => logout = self.timeout(now),
             Input::Stop => {
                 self.does("Close");
@@ -166,6 +171,17 @@ impl Model {
         does.extend(self.says.take().map(str::to_owned));
         does.extend(logout.then(|| "AnswerLogout".to_owned()));
         does
+    }
+
+    fn policy_set(&mut self, policy: &Arc<Policy>) {
+        let nobody_issues = self.policy.can_issue && !policy.can_issue;
+        self.policy = Arc::clone(policy);
+        if nobody_issues && self.place == Place::Renewing {
+            self.says = Some("Answer(failed)");
+        }
+        if policy.kick == KickPolicy::Yield && matches!(self.place, Place::Parked(_)) {
+            self.until = None;
+        }
     }
 
     fn does(&mut self, effect: &str) {

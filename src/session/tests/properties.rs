@@ -29,6 +29,8 @@ enum Step {
     Restart(Duration),
     Stop,
     LeaseLost,
+    /// The operator sets who issues, when a signature is renewed, and what a kick leads to.
+    Policy(Policy),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -143,6 +145,10 @@ impl World {
             Step::Restart(delay) => self.restart(*delay),
             Step::Stop => self.input(Input::Stop),
             Step::LeaseLost => self.input(Input::LeaseLost),
+            Step::Policy(policy) => {
+                self.it.policy = Arc::new(policy.clone());
+                self.input(Input::Policy(Arc::clone(&self.it.policy)));
+            }
         }
     }
 
@@ -521,6 +527,10 @@ fn step() -> impl Strategy<Value = Step> {
         3 => seconds(0..30).prop_map(Step::Restart),
         1 => Just(Step::Stop),
         1 => Just(Step::LeaseLost),
+        2 => (policy(), 1u32..9).prop_map(|(policy, tenths)| {
+            let renew_at = f64::from(tenths) / 10.0;
+            Step::Policy(Policy { renew_at, ..policy })
+        }),
     ]
 }
 

@@ -873,3 +873,39 @@ fn a_stop_in_the_middle_of_a_logout_answers_it() {
     it.restart(SECOND);
     it.is("LoggedOut");
 }
+
+#[test]
+fn a_policy_that_is_set_anew_holds_from_then_on() {
+    let with = |change: fn(&mut Policy)| {
+        let mut policy = Policy::default();
+        change(&mut policy);
+        Input::Policy(Arc::new(policy))
+    };
+    // An issuer that comes is asked at once by who waits for a signature, and one that goes leaves the bot to be asked.
+    let mut it = Harness::manual().online();
+    it.input(expired_70001());
+    assert_eq!(it.state(), "RenewingSignature");
+    it.on(with(|policy| policy.can_issue = true), "Issue(Expired 1)");
+    it.on(with(|_| {}), "SignatureExpired(70001), Answer(70001)");
+
+    // Online, the next renewal moves.
+    let mut it = Harness::issuing().online();
+    it.on(
+        with(|policy| (policy.can_issue, policy.renew_at) = (true, 0.1)),
+        "",
+    );
+    it.skip(2 * DAY);
+    it.on(Input::Traffic, "");
+    it.on(Input::Timeout, "Issue(Expiring 1)");
+
+    // A kick that was to be taken back is not.
+    let mut it = Harness::new(Policy {
+        kick: KickPolicy::Retake { delay: 30 * SECOND },
+        ..Policy::default()
+    })
+    .online();
+    it.input(kicked());
+    assert!(it.session.poll_timeout().is_some());
+    it.on(with(|_| {}), "");
+    assert_eq!(it.session.poll_timeout(), None);
+}

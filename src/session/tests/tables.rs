@@ -173,6 +173,14 @@ impl Harness {
                 Input::Renewed(self.ended_signature("old")),
             ),
             ("RenewalFailed", issuer_failed(Duration::ZERO)),
+            ("Policy(manual)", Input::Policy(Arc::default())),
+            (
+                "Policy(issuer)",
+                Input::Policy(Arc::new(Policy {
+                    can_issue: true,
+                    ..Policy::default()
+                })),
+            ),
             ("Timeout", Input::Timeout),
             ("Due", Input::Timeout),
             ("Stop", Input::Stop),
@@ -386,6 +394,7 @@ RenewingSignature | Login(ended)           | RenewingSignature        | Answer(7
 RenewingSignature | RenewSignature(two)    | Connecting 0             | Connect, Save, Changed
 RenewingSignature | Logout                 | LoggedOut                | Save, Changed, Answer(ended), AnswerLogout
 RenewingSignature | Renewed(two)           | Connecting 0             | Connect, Save, Changed
+RenewingSignature | Policy(issuer)         | RenewingSignature        | Issue(Expired 1)
 RenewingSignature | Due                    | Parked Signature         | Save, Changed, Answer(70001)
 RenewingSignature | Stop                   | Closed                   | Close, Answer(ended)
 RenewingSignature | LeaseLost              | Closed                   | Close
@@ -427,6 +436,8 @@ Retaking | Login(ended)           | RenewingSignature        | Save, SignatureEx
 Retaking | RenewSignature(two)    | Parked Kicked retaking   | Save
 Retaking | Logout                 | LoggedOut                | Save, Changed, Answer(ended), AnswerLogout
 Retaking | Renewed(two)           | Parked Kicked retaking   | Save
+Retaking | Policy(manual)         | Parked Kicked            |
+Retaking | Policy(issuer)         | Parked Kicked            |
 Retaking | Due                    | Connecting 0             | Connect, Save
 Retaking | Stop                   | Closed                   | Close, Answer(ended)
 Retaking | LeaseLost              | Closed                   | Close
@@ -468,6 +479,8 @@ ProvenButEnded | Expired(forget ticket) | RenewingSignature        | Close, Forg
 
 RenewingSignature | Login()                | RenewingSignature        | nothing
 RenewingSignature | Login(ended)           | RenewingSignature        | nothing
+RenewingSignature | Policy(manual)         | RenewingSignature        | SignatureExpired(70001), Answer(70001)
+RenewingSignature | Policy(issuer)         | RenewingSignature        | nothing
 
 Kicked | Login(ended)           | RenewingSignature        | Issue(Expired 1), Save, Changed
 

@@ -63,7 +63,7 @@ impl C2cSend {
         Self {
             to: to.to_owned(),
             msg_seq: seq,
-            msg_random: rand::random_range(0..100_000_000),
+            msg_random: random_of(seq),
             msg_body: text_body(text),
             cloud_custom_data: String::new(),
             from_nick: String::new(),
@@ -81,7 +81,7 @@ impl GroupSend {
     pub(in crate::sim) fn text(group: &str, seq: u64, text: &str, now: UnixMillis) -> Self {
         Self {
             group_id: group.to_owned(),
-            random: rand::random_range(0..100_000_000),
+            random: random_of(seq),
             client_seq: seq,
             msg_priority: String::from("Normal"),
             msg_body: text_body(text),
@@ -90,6 +90,13 @@ impl GroupSend {
             online_only_flag: 0,
         }
     }
+}
+
+/// A number that looks like chance, and is another one for each of a sender's messages: it alone tells those of one second
+/// apart. 48271 has no factor in common with the number of values.
+const fn random_of(seq: u64) -> u64 {
+    const VALUES: u64 = 100_000_000;
+    (seq % VALUES) * 48_271 % VALUES
 }
 
 fn text_body(text: &str) -> Box<RawValue> {
@@ -310,6 +317,12 @@ mod tests {
 
     fn value(answer: Result<String, Refused>) -> Value {
         serde_json::from_str(&answer.unwrap()).unwrap()
+    }
+
+    #[test]
+    fn messages_of_one_second_are_told_apart() {
+        let numbers: std::collections::HashSet<_> = (1..=100_000).map(random_of).collect();
+        assert_eq!(numbers.len(), 100_000);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use crate::tenants::quotas::Quota;
 use crate::types::WallClock;
 
 fn limits(world: &World) -> impl Fn(Limits) {
-    let (tenant, _) = world.gateway.tenants().next().unwrap();
+    let (tenant, _) = world.gateway.tenants().remove(0);
     let quotas = Arc::clone(&tenant.quotas);
     move |limits| quotas.set_limits(limits)
 }
@@ -105,7 +105,7 @@ async fn who_was_active_is_noted_in_the_store_and_known_to_the_next_process() {
 
     // A store that is away costs no login, and is told later.
     world.store.set_available(false);
-    let (tenant, _) = world.gateway.tenants().next().unwrap();
+    let (tenant, _) = world.gateway.tenants().remove(0);
     let other = AccountId::new("other");
     assert!(tenant.quotas.note_active(&other, WallClock.now(), None));
     tokio::time::sleep(Duration::from_secs(5)).await;
@@ -128,7 +128,7 @@ async fn a_renewal_of_a_session_that_is_logged_in_goes_on_at_the_cap() {
     assert_eq!(log_in(&world, "bot1").await, Ok(0));
     // The cap is reached by others.
     limits(&world)(capped(1));
-    let (tenant, _) = world.gateway.tenants().next().unwrap();
+    let (tenant, _) = world.gateway.tenants().remove(0);
     let today = WallClock.now().day();
     tenant.quotas.active_known(today, 100, today);
     // Past the life of its signature, which is renewed.
