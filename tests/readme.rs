@@ -32,7 +32,7 @@ use tokio::time::Instant;
 const MEASURED_WITHIN: Duration = Duration::from_secs(20);
 
 /// Keys that may be left out and have no value of their own then: the table says in words what happens.
-const WITHOUT_DEFAULT: [&str; 11] = [
+const WITHOUT_DEFAULT: [&str; 12] = [
     "replica_id",
     "grpc.tls.cert_file",
     "grpc.tls.key_file",
@@ -44,6 +44,7 @@ const WITHOUT_DEFAULT: [&str; 11] = [
     "tenants.upstream_ca_file",
     "tenants.secret_key",
     "tenants.issuers",
+    "tenants.limits.daily_active_users",
 ];
 
 /// Labels whose values the table leaves to the gateway: names of its methods, tasks and so on.
@@ -346,6 +347,7 @@ fn the_reasons_are_those_that_the_gateway_gives() {
         "runtime/handle",
         "events/service",
         "tenants/auth",
+        "tenants/quotas",
         "grpc/status",
     ]
     .map(|file| fs::read_to_string(checkout(&format!("src/{file}.rs"))).unwrap())

@@ -172,7 +172,10 @@ impl Pacers {
         let mut apps = self.apps.lock().unwrap_or_else(PoisonError::into_inner);
         // Of an app that no tenant has any more nobody else holds the pacer.
         apps.retain(|_, pacer| Arc::strong_count(pacer) > 1);
-        let make = || Arc::new(Pacer::new(app.clone(), Arc::clone(&self.store), per_second));
+        let make = || {
+            let (store, patience) = (Arc::clone(&self.store), config.store.operation_timeout / 4);
+            Arc::new(Pacer::new(app.clone(), store, patience, per_second))
+        };
         let pacer = Arc::clone(apps.entry(app.clone()).or_insert_with(make));
         pacer.set_rate(per_second);
         pacer

@@ -2,7 +2,8 @@
 //! those of all its tenants, on all replicas.
 //!
 //! Turns are the store's to give out, a few at a time, so that one call serves many sessions that wait. While the store is
-//! away or slow, this replica takes its share of the rate: as much of it as it holds of the app's partitions.
+//! away or slow, this replica takes its share of the rate: as much of it as it holds of the app's partitions. Where it is
+//! away for some replicas only, the others have the whole rate beside that.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -18,20 +19,19 @@ use crate::store::Store;
 use crate::store::turns::{LOOK_AHEAD, Turns};
 use crate::types::{AppId, TenantId};
 
-/// How long the store may take to give out turns.
-const STORE_WAIT: Duration = Duration::from_millis(250);
 /// How long a store that did not is left alone.
 const STORE_REST: Duration = Duration::from_secs(1);
 /// One call takes at most the turns of this part of a second, or replicas would get them in long rows.
 const CALLS_PER_SECOND: u32 = 20;
 /// A turn that nobody came for within this time is given up, or many would come at once later.
-const STALE: Duration = Duration::from_millis(100);
+const STALE: Duration = Duration::from_secs(1);
 
 /// Gives out moments to connect at, first come, first served, at a steady rate.
 #[derive(Debug)]
 pub struct Pacer {
     app: AppId,
     store: Arc<dyn Store>,
+    patience: Duration,
     per_second: AtomicU32,
     /// Of each tenant of the app, how many partitions are held here, and of how many.
     held: Mutex<HashMap<TenantId, (u16, u16)>>,
@@ -51,11 +51,13 @@ struct Line {
 }
 
 impl Pacer {
-    /// A pacer of so many connections a second to the app over the fleet; 0 counts as 1.
-    pub fn new(app: AppId, store: Arc<dyn Store>, per_second: u32) -> Self {
+    /// A pacer of so many connections a second to the app over the fleet; 0 counts as 1. The store is waited for with
+    /// this `patience`.
+    pub fn new(app: AppId, store: Arc<dyn Store>, patience: Duration, per_second: u32) -> Self {
         Self {
             app,
             store,
+            patience,
             per_second: AtomicU32::new(per_second),
             held: Mutex::default(),
             waiting: AtomicU32::new(0),
@@ -102,10 +104,10 @@ impl Pacer {
             let waiting = self.waiting.load(Ordering::Relaxed);
             let most = waiting.clamp(1, (per_second / CALLS_PER_SECOND).max(1));
             let asking = self.store.take_turns(&self.app, per_second, most);
-            let refused = match tokio::time::timeout(STORE_WAIT, asking).await {
+            let refused = match tokio::time::timeout(self.patience, asking).await {
                 Ok(Ok(turns)) => return self.take(line, &turns).await,
                 Ok(Err(error)) => error.to_string(),
-                Err(_) => format!("no answer within {STORE_WAIT:?}"),
+                Err(_) => format!("no answer within {:?}", self.patience),
             };
             if line.rest_until.is_none() {
                 warn!(app = %self.app, reason = refused, "connections are paced by this replica's share of the rate");
@@ -175,9 +177,11 @@ mod tests {
     use super::*;
     use crate::store::memory::MemoryStore;
 
+    const PATIENCE: Duration = Duration::from_millis(250);
+
     fn pacer(store: &Arc<MemoryStore>, per_second: u32) -> Pacer {
         let store: Arc<dyn Store> = store.clone();
-        Pacer::new(AppId::new("app"), store, per_second)
+        Pacer::new(AppId::new("app"), store, PATIENCE, per_second)
     }
 
     /// When each of so many that come at once has its turn, in milliseconds from now.
@@ -254,9 +258,9 @@ mod tests {
         let pacer = pacer(&store, 10);
         store.set_hanging(true);
         let all = turns(&[&pacer], 50).await;
-        assert_eq!(all[0], STORE_WAIT.as_millis());
+        assert_eq!(all[0], PATIENCE.as_millis());
         // After that the store's silence falls within the look-ahead.
-        let expected = STORE_WAIT.as_millis() + 4900;
+        let expected = PATIENCE.as_millis() + 4900;
         assert!(all[49] <= expected + 10, "{all:?}");
         store.set_hanging(false);
         tokio::time::sleep(STORE_REST).await;

@@ -76,7 +76,7 @@ impl Tenant {
         sealer: Arc<Sealer>,
         settings: Settings,
     ) -> Self {
-        Self {
+        let tenant = Self {
             quotas: Quotas::new(id.clone(), settings.limits),
             held: AtomicU16::new(0),
             id,
@@ -84,7 +84,10 @@ impl Tenant {
             sdk_app_id,
             sealer,
             settings: ArcSwap::from_pointee(settings),
-        }
+        };
+        // A tenant of which nothing is held here counts for the share of those that are.
+        tenant.set_held(0);
+        tenant
     }
 
     /// What is set now.

@@ -301,7 +301,7 @@ async fn gateway(
             key: Secret::new("key".into()),
             lifetime: DAY,
         }),
-        pacer: Arc::new(Pacer::new(AppId::new("1"), Arc::clone(&shared), 1000)),
+        pacer: Arc::new(Pacer::new(AppId::new("1"), Arc::clone(&shared), DAY, 1000)),
         limits: Limits::NONE,
         start_jitter: Duration::ZERO,
         max_sessions: 10,
