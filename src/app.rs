@@ -3,6 +3,7 @@
 
 mod partitions;
 mod parts;
+mod reload;
 mod watches;
 
 use std::future::Future;
@@ -14,12 +15,13 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
 use tracing::{info, warn};
 
-use self::partitions::Partitions;
+use self::partitions::{Partitions, Started};
+pub use self::reload::ReloadError;
+use self::reload::{Asker, Live};
 use self::watches::Watches;
-use crate::config::{self, Config};
+use crate::config::{self, Config, Files, Seen};
 use crate::connectors::websocket::DialError;
 use crate::error::{Classified, ErrorKind};
-use crate::events::canary::Canary;
 use crate::events::follower;
 use crate::events::hub::Hub;
 use crate::events::service::Events;
@@ -105,6 +107,8 @@ pub struct App {
     readiness: Readiness,
     gateway: Gateway,
     grace: Duration,
+    /// Asks for the configuration to be read again.
+    asker: Asker,
     /// In the order in which they stop.
     api: Tasks,
     ownership: Tasks,
@@ -117,12 +121,24 @@ impl App {
     pub async fn start(config: Config, metrics: PrometheusHandle) -> Result<Self, AppError> {
         let store = config.store.clone();
         let opened = async move { parts::open_store(&store).await };
-        Self::start_on(config, metrics, opened).await
+        Self::start_on(config, None, metrics, opened).await
+    }
+
+    /// The same, and follows the files that `config` was read from: what changes there is put in force.
+    pub async fn start_and_follow(
+        config: Config,
+        files: (Files, Seen),
+        metrics: PrometheusHandle,
+    ) -> Result<Self, AppError> {
+        let store = config.store.clone();
+        let opened = async move { parts::open_store(&store).await };
+        Self::start_on(config, Some(files), metrics, opened).await
     }
 
     /// Starts everything on the store that `opened` gives.
     async fn start_on(
         config: Config,
+        files: Option<(Files, Seen)>,
         metrics: PrometheusHandle,
         opened: impl Future<Output = Result<Arc<dyn Store>, AppError>>,
     ) -> Result<Self, AppError> {
@@ -143,11 +159,6 @@ impl App {
 
         let store = opened.await?;
         let pacers = parts::Pacers::new(&store);
-        let tenants = config
-            .tenants
-            .iter()
-            .map(|tenant| parts::runtime_tenant(&config, tenant, &sealer, &pacers))
-            .collect::<Result<Vec<_>, _>>()?;
 
         let hub = Hub::new();
         let events = Events::new(
@@ -158,23 +169,18 @@ impl App {
             api.clone(),
         );
         follower::start(Arc::clone(&store), hub.clone(), &services);
-        let partitions = Partitions::start(&config, tenants, &store, &hub, &sealer, &writers);
-        let Partitions {
-            gateway,
+        let (partitions, started) =
+            Partitions::start(&config, &store, &hub, &sealer, &pacers, &writers)?;
+        let gateway = partitions.gateway().clone();
+        let Started {
             keeper,
             complete,
             canary,
             kept,
-        } = partitions;
+        } = started;
         partitions::keep_leases(keeper, &ownership);
         let grace = config.store.lease_ttl;
-        let canary = Canary {
-            partition: canary.partition,
-            lease: canary.lease,
-            writer: canary.writer,
-            events: events.clone(),
-            every: CANARY_EVERY.min(grace / 3),
-        };
+        let canary = canary.canary(events.clone(), CANARY_EVERY.min(grace / 3));
         let watches = Watches {
             readiness: readiness.clone(),
             grace,
@@ -190,7 +196,7 @@ impl App {
         let served = Api {
             gateway: gateway.clone(),
             events,
-            directory,
+            directory: directory.clone(),
             tokens,
         };
         let health = server::start(grpc_listener, served, options, &api).await?;
@@ -198,12 +204,21 @@ impl App {
         readiness.met(Condition::Listener);
         info!(%grpc_address, %ops_address, replica = %config.replica_id, "imgate has started");
         let grace = config.shutdown.grace;
+        let live = Live {
+            config,
+            partitions,
+            directory,
+            sealer,
+            pacers,
+        };
+        let asker = reload::follow(files, live, &api);
         Ok(Self {
             grpc_address,
             ops_address,
             readiness,
             gateway,
             grace,
+            asker,
             api,
             ownership,
             writers,
@@ -224,6 +239,14 @@ impl App {
     /// Waits until the gateway can take calls.
     pub async fn ready(&self) {
         self.readiness.ready().await;
+    }
+
+    /// Reads the configuration again and puts it in force.
+    ///
+    /// # Errors
+    /// When it is wrong, or changes what cannot change now: nothing of it is in force then.
+    pub async fn reload(&self) -> Result<(), ReloadError> {
+        self.asker.ask().await
     }
 
     /// Waits until a part has ended without which the gateway is of no use.

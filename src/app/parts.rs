@@ -1,7 +1,7 @@
 //! From the options of the configuration to what the parts are made of.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::AppError;
@@ -151,7 +151,7 @@ pub(super) fn settings(
 }
 
 /// The pacers of all upstream apps. Tenants of one app share one. Cheap to clone.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(super) struct Pacers {
     store: Arc<dyn Store>,
     apps: Arc<Mutex<HashMap<AppId, Arc<Pacer>>>>,
@@ -165,20 +165,30 @@ impl Pacers {
         }
     }
 
-    /// That of the tenant's app, at the rate that is configured now.
+    /// Sets another rate for all of them.
+    pub(super) fn set_rate(&self, per_second: u32) {
+        for pacer in self.apps().values() {
+            pacer.set_rate(per_second);
+        }
+    }
+
+    /// That of the tenant's app; a new one is made with the rate that is configured.
     fn of(&self, config: &Config, tenant: &config::Tenant) -> Arc<Pacer> {
         let app = AppId::new(format!("{}@{}", tenant.sdk_app_id, tenant.upstream_url));
         let per_second = config.pacing.connects_per_second;
-        let mut apps = self.apps.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut apps = self.apps();
         // Of an app that no tenant has any more nobody else holds the pacer.
         apps.retain(|_, pacer| Arc::strong_count(pacer) > 1);
         let make = || {
             let (store, patience) = (Arc::clone(&self.store), config.store.operation_timeout / 4);
             Arc::new(Pacer::new(app.clone(), store, patience, per_second))
         };
-        let pacer = Arc::clone(apps.entry(app.clone()).or_insert_with(make));
-        pacer.set_rate(per_second);
-        pacer
+        Arc::clone(apps.entry(app.clone()).or_insert_with(make))
+    }
+
+    fn apps(&self) -> MutexGuard<'_, HashMap<AppId, Arc<Pacer>>> {
+        // Nothing panics while it is held.
+        self.apps.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

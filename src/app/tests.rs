@@ -31,7 +31,7 @@ async fn start(store: &Arc<MemoryStore>, config: Config) -> App {
     let metrics = PrometheusBuilder::new().build_recorder().handle();
     let store: Arc<dyn Store> = store.clone();
     let opened = async move { Ok(store) };
-    App::start_on(config, metrics, opened).await.unwrap()
+    App::start_on(config, None, metrics, opened).await.unwrap()
 }
 
 async fn get(address: SocketAddr, path: &str) -> String {

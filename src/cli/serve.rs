@@ -5,30 +5,44 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use tokio::signal::unix::{SignalKind, signal};
+
 use super::{CliError, runtime, stop_signal};
 use crate::app::App;
-use crate::config::Config;
+use crate::config::Files;
 use crate::observability::{logging, metrics};
 
 /// The arguments of `imgate serve` and `imgate check-config`.
 #[derive(Debug, Args)]
 pub(super) struct ConfigArgs {
-    /// The configuration, in TOML. See `imgate config-reference`.
-    #[arg(long, value_name = "FILE")]
-    config: PathBuf,
+    /// The configuration, in TOML: a file, or a folder of which all .toml files are taken. Given several times, all of it
+    /// together is the configuration. See `imgate config-reference`.
+    #[arg(long, value_name = "PATH", required = true)]
+    config: Vec<PathBuf>,
 }
 
-/// Runs the gateway until SIGTERM or SIGINT.
+/// Runs the gateway until SIGTERM or SIGINT. SIGHUP has it read its configuration again, which it does by itself when that
+/// changes.
 pub(super) fn serve(args: &ConfigArgs) -> Result<(), CliError> {
-    let config = Config::load(&args.config)?;
+    let files = Files::new(args.config.clone());
+    let (config, seen) = files.load();
+    let config = config?;
     logging::install(&config.log)?;
     let metrics = metrics::install()?;
     runtime()?.block_on(async {
-        let app = App::start(config, metrics).await?;
+        let mut hang_up = signal(SignalKind::hangup())?;
+        let app = App::start_and_follow(config, (files, seen), metrics).await?;
         say_where(&app, &mut std::io::stdout().lock())?;
+        let reloading = async {
+            while hang_up.recv().await.is_some() {
+                // What becomes of it is in the log.
+                let _logged = app.reload().await;
+            }
+        };
         let failed = tokio::select! {
             stopped = stop_signal() => stopped.is_err(),
             () = app.failed() => true,
+            () = reloading => true,
         };
         // A second signal does not wait for the order of things.
         let in_time = tokio::select! {
@@ -54,14 +68,19 @@ fn say_where(app: &App, out: &mut impl Write) -> Result<(), CliError> {
 
 /// Reads a configuration and says what is wrong with it.
 pub(super) fn check_config(args: &ConfigArgs, out: &mut impl Write) -> Result<(), CliError> {
-    let config = Config::load(&args.config)?;
+    let config = Files::new(args.config.clone()).load().0?;
     for warning in config.warnings() {
         writeln!(out, "warning: {warning}")?;
     }
+    let shown: Vec<_> = args
+        .config
+        .iter()
+        .map(|path| path.display().to_string())
+        .collect();
     writeln!(
         out,
         "{}: good, with {} tenants",
-        args.config.display(),
+        shown.join(", "),
         config.tenants.len()
     )?;
     Ok(())

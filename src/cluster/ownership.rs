@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use metrics::{Unit, counter, describe_counter, describe_gauge, gauge};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior};
 use tracing::{error, info, warn};
 
@@ -58,8 +58,19 @@ pub struct Ownership {
     pub unsure: HashSet<PartitionId>,
     /// Partitions whose lease a write found refused.
     pub fenced: mpsc::Receiver<PartitionId>,
+    /// What is to be held, and no more to be held, from now on.
+    pub changes: mpsc::Receiver<Change>,
     /// True once everything is held.
     pub complete: watch::Sender<bool>,
+}
+
+/// A change of what is to be held.
+#[derive(Debug)]
+pub enum Change {
+    /// These as well.
+    Hold(HashMap<PartitionId, watch::Sender<Option<Lease>>>),
+    /// These no more: nothing writes there any longer. Their leases are given back, and then the answer is dropped.
+    LetGo(Vec<PartitionId>, oneshot::Sender<()>),
 }
 
 /// How things stand with a partition after it was seen to.
@@ -83,6 +94,7 @@ impl Ownership {
             let due: Vec<PartitionId> = tokio::select! {
                 biased;
                 () = tasks.stopping() => return,
+                Some(change) = self.changes.recv() => self.change(change).await,
                 Some(partition) = self.fenced.recv() => vec![partition],
                 _ = renew.tick() => self.partitions.keys().cloned().collect(),
                 _ = claim.tick() => self.not_held(),
@@ -111,12 +123,36 @@ impl Ownership {
 
     /// Gives all leases back, so that another replica need not wait for them to run out.
     pub async fn release(&mut self) {
-        for lease in self.partitions.values() {
-            let Some(lease) = lease.send_replace(None) else {
-                continue;
-            };
-            if let Err(error) = self.store.release(&lease).await {
-                warn!(partition = %lease.partition, %error, "the lease is left to run out");
+        for keeper in self.partitions.values() {
+            self.give_back(keeper).await;
+        }
+    }
+
+    async fn give_back(&self, keeper: &watch::Sender<Option<Lease>>) {
+        let Some(lease) = keeper.send_replace(None) else {
+            return;
+        };
+        if let Err(error) = self.store.release(&lease).await {
+            warn!(partition = %lease.partition, %error, "the lease is left to run out");
+        }
+    }
+
+    /// Makes a change; answers which partitions are to be seen to at once.
+    async fn change(&mut self, change: Change) -> Vec<PartitionId> {
+        match change {
+            Change::Hold(more) => {
+                let due = more.keys().cloned().collect();
+                self.partitions.extend(more);
+                due
+            }
+            Change::LetGo(partitions, _done) => {
+                for partition in partitions {
+                    self.unsure.remove(&partition);
+                    if let Some(keeper) = self.partitions.remove(&partition) {
+                        self.give_back(&keeper).await;
+                    }
+                }
+                Vec::new()
             }
         }
     }
@@ -282,6 +318,7 @@ mod tests {
             partitions: HashMap::from([(partition.clone(), keeper)]),
             unsure: HashSet::new(),
             fenced: mpsc::channel(1).1,
+            changes: mpsc::channel(1).1,
             complete: watch::channel(false).0,
         };
         (ownership, partition)

@@ -12,6 +12,7 @@ use toml::Table;
 use zeroize::Zeroizing;
 
 use super::error::{ConfigErrors, Problem, Problems};
+use super::files::{Files, Seen};
 use super::options::Options;
 use super::section::Reader;
 use super::setting::{MaybeSecret, SecretRef, Setting as _};
@@ -28,25 +29,7 @@ impl Config {
     ///
     /// Everything that is wrong with the file and with what it refers to.
     pub fn load(path: &Path) -> Result<Self, ConfigErrors> {
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "the one reader of the environment"
-        )]
-        let environment = |name: &str| std::env::var(name).ok();
-        let failed = |error: io::Error| ConfigErrors {
-            file: Some(path.to_owned()),
-            problems: vec![Problem {
-                key: "the file".to_owned(),
-                value: None,
-                remedy: format!("cannot be read: {error}"),
-            }],
-        };
-        let text = fs::read_to_string(path).map_err(failed)?;
-        let base = path.parent().unwrap_or_else(|| Path::new(""));
-        Self::parse(&text, base, &environment).map_err(|errors| ConfigErrors {
-            file: Some(path.to_owned()),
-            ..errors
-        })
+        Files::new(vec![path.to_owned()]).load().0
     }
 
     /// Reads and checks the text of a file, with relative paths starting at `base` and variables of `environment`.
@@ -59,16 +42,40 @@ impl Config {
         base: &Path,
         environment: &dyn Fn(&str) -> Option<String>,
     ) -> Result<Self, ConfigErrors> {
-        let table: Table = text.parse().map_err(|error| syntax_error(text, &error))?;
-        let (options, problems) = Reader::read::<Options>(table);
-        let mut sources = Sources {
-            base,
-            environment,
-            problems,
-        };
-        let config = check::check(options, &mut sources);
-        sources.problems.into_result(config, None)
+        check(table(text)?, base, environment, &mut Seen::default())
     }
+}
+
+/// The variables of this process.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the one reader of the environment"
+)]
+pub(super) fn environment(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+/// Reads the text of a file.
+pub(super) fn table(text: &str) -> Result<Table, ConfigErrors> {
+    text.parse().map_err(|error| syntax_error(text, &error))
+}
+
+/// Checks what the files say together; notes what that refers to.
+pub(super) fn check(
+    table: Table,
+    base: &Path,
+    environment: &dyn Fn(&str) -> Option<String>,
+    seen: &mut Seen,
+) -> Result<Config, ConfigErrors> {
+    let (options, problems) = Reader::read::<Options>(table);
+    let mut sources = Sources {
+        base,
+        environment,
+        seen,
+        problems,
+    };
+    let config = check::check(options, &mut sources);
+    sources.problems.into_result(config, None)
 }
 
 /// The line and the reason, but not the line's text, for it may hold a secret.
@@ -91,6 +98,7 @@ fn syntax_error(text: &str, error: &toml::de::Error) -> ConfigErrors {
 pub(super) struct Sources<'a> {
     base: &'a Path,
     environment: &'a dyn Fn(&str) -> Option<String>,
+    seen: &'a mut Seen,
     pub(super) problems: Problems,
 }
 
@@ -191,13 +199,20 @@ impl Sources<'_> {
             .ok()
     }
 
-    fn read(&self, path: &Path) -> Result<Zeroizing<Vec<u8>>, String> {
+    fn read(&mut self, path: &Path) -> Result<Zeroizing<Vec<u8>>, String> {
         let path = self.path(path);
-        let failed = |error: io::Error| format!("{} cannot be read: {error}", path.display());
-        let size = fs::metadata(&path).map_err(failed)?.len();
-        if size > MAX_FILE_BYTES {
-            return Err(format!("{} is greater than 1 MiB", path.display()));
-        }
-        fs::read(&path).map(Zeroizing::new).map_err(failed)
+        let content = read_small(&path);
+        let noted = content.as_ref().ok().map(|content| content.as_slice());
+        self.seen.note(&path, noted);
+        content
     }
+}
+
+fn read_small(path: &Path) -> Result<Zeroizing<Vec<u8>>, String> {
+    let failed = |error: io::Error| format!("{} cannot be read: {error}", path.display());
+    let size = fs::metadata(path).map_err(failed)?.len();
+    if size > MAX_FILE_BYTES {
+        return Err(format!("{} is greater than 1 MiB", path.display()));
+    }
+    fs::read(path).map(Zeroizing::new).map_err(failed)
 }

@@ -10,16 +10,21 @@ use std::time::Duration;
 
 use crate::types::{ReplicaId, Secret, TenantId};
 
+mod change;
 mod check;
 mod error;
+mod files;
 mod load;
+pub mod metrics;
 mod options;
 mod reference;
 mod seal;
 mod section;
 mod setting;
 
+pub use change::Change;
 pub use error::{ConfigErrors, Problem};
+pub use files::{Files, Seen};
 pub use options::{
     Backoff, DailyActiveUsersAction, Issuer, Keepalive, KickPolicy, Limits, Log, LogFormat, Ops,
     Pacing, Scope, Shutdown, TenantLog,
@@ -29,7 +34,7 @@ pub use seal::{Seal, SealError, SealKeys};
 pub use setting::ByteSize;
 
 /// The checked configuration.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     /// The name of this process, kept over restarts.
     pub replica_id: ReplicaId,
@@ -56,7 +61,7 @@ pub struct Config {
 }
 
 /// The gRPC API for bots.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Grpc {
     /// The address to listen on; a loopback address if any tenant has no API key.
     pub listen: SocketAddr,
@@ -71,7 +76,7 @@ pub struct Grpc {
 }
 
 /// TLS of the gRPC API.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct GrpcTls {
     /// The server's certificate chain, PEM.
     pub cert_pem: Vec<u8>,
@@ -82,7 +87,7 @@ pub struct GrpcTls {
 }
 
 /// Where sessions, leases and the event log are kept.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Store {
     /// Which kind, and where.
     pub kind: StoreKind,
@@ -110,7 +115,7 @@ pub enum StoreKind {
 }
 
 /// A customer of the gateway.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Tenant {
     /// The tenant's name.
     pub id: TenantId,

@@ -16,7 +16,7 @@ use crate::error::{Classified, ErrorKind};
 use crate::types::Secret;
 
 /// AES-256 keys by name.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SealKeys {
     /// The name of the key that seals; `keys` has it.
     pub active: String,
@@ -25,7 +25,7 @@ pub struct SealKeys {
 }
 
 /// Where the keys come from.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Seal {
     /// They are given.
     Keys(SealKeys),

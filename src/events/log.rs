@@ -177,6 +177,7 @@ impl Default for LogOptions {
 #[derive(Clone, Debug)]
 pub struct LogWriter {
     queue: mpsc::Sender<Append>,
+    options: watch::Sender<LogOptions>,
     stuck: watch::Receiver<Option<Stuck>>,
     meter: Meter,
 }
@@ -207,6 +208,7 @@ impl LogWriter {
         let (queue, appends) = mpsc::channel(options.queue.max(1));
         let (is_stuck, stuck) = watch::channel(None);
         let (appended, to_trim) = watch::channel(0);
+        let (set_options, options) = watch::channel(options);
         let span = info_span!("log", %partition);
         let meter = Meter::of(&partition);
         let trimmer = trimmer::Trimmer {
@@ -225,9 +227,16 @@ impl LogWriter {
         tasks.spawn("log writer", TaskKind::Vital, writing);
         Self {
             queue,
+            options: set_options,
             stuck,
             meter,
         }
+    }
+
+    /// Sets other options from now on: the length of the queue alone stays. What is in the log is trimmed by them with the
+    /// next trim.
+    pub fn set(&self, options: LogOptions) {
+        self.options.send_replace(options);
     }
 
     /// Whether what is handed over now is written soon: an error while the writer waits for the store.

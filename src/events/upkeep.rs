@@ -42,7 +42,7 @@ type Name = (TenantId, String);
 
 struct Upkeep {
     store: Arc<dyn Store>,
-    partitions: Vec<Kept>,
+    partitions: watch::Receiver<Vec<Kept>>,
     series: Series,
 }
 
@@ -60,8 +60,8 @@ struct Series {
     made: BTreeSet<Name>,
 }
 
-/// Starts it; it ends when `tasks` are told to stop.
-pub fn start(store: Arc<dyn Store>, partitions: Vec<Kept>, tasks: &Tasks) {
+/// Starts it for the partitions that there are at each time; it ends when `tasks` are told to stop.
+pub fn start(store: Arc<dyn Store>, partitions: watch::Receiver<Vec<Kept>>, tasks: &Tasks) {
     let mut upkeep = Upkeep {
         store,
         partitions,
@@ -115,7 +115,8 @@ impl Upkeep {
     }
 
     async fn look_at_all(&self, now: UnixMillis, found: &mut Found) -> Result<(), StoreError> {
-        for kept in &self.partitions {
+        let partitions = self.partitions.borrow().clone();
+        for kept in &partitions {
             if kept.lease.borrow().is_some() {
                 self.look_at(kept, now, found).await?;
             }

@@ -63,6 +63,7 @@ impl Classified for MetricsError {
 fn describe_all() {
     describe_metrics();
     super::readiness::describe_metrics();
+    crate::config::metrics::describe_metrics();
     crate::cluster::ownership::describe_metrics();
     crate::events::metrics::describe_metrics();
     crate::grpc::metrics::describe_metrics();

@@ -11,7 +11,7 @@ use tracing::warn;
 use crate::connectors::OutgoingMessage;
 use crate::connectors::tencent::usersig::UserSig;
 use crate::error::Classified as _;
-use crate::events::log::LogWriter;
+use crate::events::log::{LogOptions, LogWriter};
 use crate::proto::v1;
 use crate::runtime::handle::{CallError, Invoked, Outcome, Sent};
 use crate::runtime::record;
@@ -63,11 +63,10 @@ impl Gateway {
         });
     }
 
-    /// Sets how a tenant's sessions behave from now on.
-    pub fn set(&self, tenant: &TenantId, settings: Settings) {
+    /// Sets how a tenant's sessions behave from now on, and how its log is written.
+    pub fn set(&self, tenant: &TenantId, settings: Settings, log: &LogOptions) {
         if let Ok(sessions) = self.tenant(tenant) {
-            sessions.tenant.set(settings);
-            sessions.tell_of_settings();
+            sessions.set(settings, log);
         }
     }
 

@@ -12,13 +12,13 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, error, info_span};
 
-use crate::events::log::LogWriter;
+use crate::events::log::{LogOptions, LogWriter};
 use crate::proto::v1;
 use crate::runtime::handle::CallError;
 use crate::runtime::record::{self, Restored};
 use crate::runtime::session_actor::{Command, Left, Origin, SessionActor, View};
 use crate::runtime::supervisor::{TaskKind, Tasks};
-use crate::runtime::tenant::Tenant;
+use crate::runtime::tenant::{Settings, Tenant};
 use crate::store::{StoreError, StoredSend};
 use crate::tenants::quotas::{Exceeded, Quota};
 use crate::types::{AccountId, TenantId, UnixMillis, WallClock};
@@ -222,8 +222,13 @@ impl TenantSessions {
         }
     }
 
-    /// Has every session look at the tenant's settings. One whose mailbox is full looks with its next command.
-    pub(super) fn tell_of_settings(&self) {
+    /// Sets how the sessions behave from now on, and how their log is written.
+    pub(super) fn set(&self, settings: Settings, log: &LogOptions) {
+        self.tenant.set(settings);
+        for partition in &self.partitions {
+            partition.writer.set(log.clone());
+        }
+        // One whose mailbox is full looks at the settings with its next command.
         for mailbox in self.mailboxes() {
             let _full = mailbox.try_send(Command::Settings);
         }

@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
+
 use super::auth::{AuthError, Credentials, KeyDigest, Principal, Scope};
 use crate::types::TenantId;
 
@@ -39,7 +41,7 @@ pub struct ApiKey {
 /// All tenants of the gateway. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Directory {
-    inner: Arc<Inner>,
+    inner: Arc<ArcSwap<Inner>>,
 }
 
 #[derive(Debug)]
@@ -74,24 +76,23 @@ pub enum DirectoryError {
 impl Directory {
     /// Checks the tenants and makes them findable by key.
     pub fn new(tenants: Vec<Tenant>) -> Result<Self, DirectoryError> {
-        let mut inner = Inner {
-            tenants: BTreeMap::new(),
-            by_key: HashMap::new(),
-            open: Vec::new(),
-        };
-        for tenant in tenants {
-            inner.add(tenant)?;
-        }
         Ok(Self {
-            inner: Arc::new(inner),
+            inner: Arc::new(ArcSwap::from_pointee(Inner::of(tenants)?)),
         })
+    }
+
+    /// Puts other tenants in the place of those that there are, for all clones of the directory. On an error nothing changes.
+    pub fn replace(&self, tenants: Vec<Tenant>) -> Result<(), DirectoryError> {
+        self.inner.store(Arc::new(Inner::of(tenants)?));
+        Ok(())
     }
 
     /// Finds out who calls.
     pub fn authenticate(&self, credentials: Credentials<'_>) -> Result<Principal, AuthError> {
+        let inner = self.inner.load();
         let principal = match credentials.bearer()? {
-            Some(key) => self.by_key(key)?,
-            None => return self.by_openness(credentials.tenant).cloned(),
+            Some(key) => inner.by_key(key)?,
+            None => return inner.by_openness(credentials.tenant).cloned(),
         };
         match credentials.tenant {
             Some(named) if named != principal.tenant.as_str() => Err(AuthError::OtherTenant),
@@ -100,30 +101,44 @@ impl Directory {
     }
 
     /// One tenant.
-    pub fn tenant(&self, id: &TenantId) -> Option<&Tenant> {
-        self.inner.tenants.get(id)
+    pub fn tenant(&self, id: &TenantId) -> Option<Tenant> {
+        self.inner.load().tenants.get(id).cloned()
     }
 
     /// All tenants, in the order of their IDs.
-    pub fn tenants(&self) -> impl Iterator<Item = &Tenant> {
-        self.inner.tenants.values()
+    pub fn tenants(&self) -> Vec<Tenant> {
+        self.inner.load().tenants.values().cloned().collect()
     }
 
     /// Whether some tenant takes callers without a key.
     pub fn has_open_tenant(&self) -> bool {
-        !self.inner.open.is_empty()
+        !self.inner.load().open.is_empty()
+    }
+}
+
+impl Inner {
+    fn of(tenants: Vec<Tenant>) -> Result<Self, DirectoryError> {
+        let mut inner = Self {
+            tenants: BTreeMap::new(),
+            by_key: HashMap::new(),
+            open: Vec::new(),
+        };
+        for tenant in tenants {
+            inner.add(tenant)?;
+        }
+        Ok(inner)
     }
 
     fn by_key(&self, key: &str) -> Result<&Principal, AuthError> {
         let digest = KeyDigest::of(key);
-        match self.inner.by_key.get(&digest) {
+        match self.by_key.get(&digest) {
             Some((stored, principal)) if stored.matches(&digest) => Ok(principal),
             Some(_) | None => Err(AuthError::KeyUnknown),
         }
     }
 
     fn by_openness(&self, named: Option<&str>) -> Result<&Principal, AuthError> {
-        match (named, self.inner.open.as_slice()) {
+        match (named, self.open.as_slice()) {
             (_, []) => Err(AuthError::KeyMissing),
             (None, [only]) => Ok(only),
             (None, [_, ..]) => Err(AuthError::TenantNotNamed),
@@ -133,9 +148,7 @@ impl Directory {
                 .ok_or(AuthError::KeyMissing),
         }
     }
-}
 
-impl Inner {
     fn add(&mut self, tenant: Tenant) -> Result<(), DirectoryError> {
         if !(1..=MAX_PARTITIONS).contains(&tenant.partitions) {
             return Err(DirectoryError::Partitions(tenant.id));

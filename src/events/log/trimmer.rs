@@ -15,7 +15,7 @@ use crate::types::{UnixMillis, WallClock};
 pub(super) struct Trimmer {
     pub(super) store: Arc<dyn Store>,
     pub(super) lease: watch::Receiver<Option<Lease>>,
-    pub(super) options: LogOptions,
+    pub(super) options: watch::Receiver<LogOptions>,
     /// How many events the writer has appended.
     pub(super) appended: watch::Receiver<u64>,
     pub(super) meter: Meter,
@@ -25,15 +25,16 @@ impl Trimmer {
     /// Trims whenever enough was appended or enough time has passed, until told to stop or until the writer has
     /// ended.
     pub(super) async fn run(mut self, tasks: Tasks) {
-        let mut next_at = self.options.trim_every_events;
+        let mut next_at = self.options.borrow().trim_every_events;
         loop {
+            let trim_every = self.options.borrow().trim_every;
             let pass = async {
                 let enough = self.appended.wait_for(|appended| *appended >= next_at);
                 tokio::select! {
                     enough = enough => enough.map(|_| ())?,
-                    () = tokio::time::sleep(self.options.trim_every) => {}
+                    () = tokio::time::sleep(trim_every) => {}
                 }
-                next_at = *self.appended.borrow() + self.options.trim_every_events;
+                next_at = *self.appended.borrow() + self.options.borrow().trim_every_events;
                 self.trim().await;
                 Ok::<(), watch::error::RecvError>(())
             };
@@ -75,10 +76,11 @@ impl Trimmer {
     }
 
     fn retention(&self) -> Retention {
-        let age = u64::try_from(self.options.retain_age.as_millis()).unwrap_or(u64::MAX);
+        let options = self.options.borrow();
+        let age = u64::try_from(options.retain_age.as_millis()).unwrap_or(u64::MAX);
         Retention {
-            events: self.options.retain_events,
-            bytes: self.options.retain_bytes,
+            events: options.retain_events,
+            bytes: options.retain_bytes,
             since: UnixMillis(WallClock.now().0.saturating_sub(age)),
         }
     }

@@ -26,7 +26,7 @@ pub(super) struct Writer {
     lease: watch::Receiver<Option<Lease>>,
     hub: Hub,
     fenced: mpsc::Sender<PartitionId>,
-    options: LogOptions,
+    options: watch::Receiver<LogOptions>,
     appends: mpsc::Receiver<Append>,
     stuck: watch::Sender<Option<Stuck>>,
     /// How many events were appended, for the trimmer.
@@ -59,7 +59,7 @@ impl Writer {
         lease: watch::Receiver<Option<Lease>>,
         hub: Hub,
         fenced: mpsc::Sender<PartitionId>,
-        options: LogOptions,
+        options: watch::Receiver<LogOptions>,
         appends: mpsc::Receiver<Append>,
         stuck: watch::Sender<Option<Stuck>>,
         appended: watch::Sender<u64>,
@@ -87,7 +87,7 @@ impl Writer {
 
     /// Writes until told to stop or until nobody can append any more.
     pub(super) async fn run(mut self, tasks: Tasks) {
-        let stop_within = self.options.stop_within;
+        let stop_within = self.options.borrow().stop_within;
         let stopping = tasks.clone();
         let stop_by = async move {
             stopping.stopping().await;
@@ -124,7 +124,8 @@ impl Writer {
         };
         let mut bytes = first.bytes();
         let mut group = vec![first];
-        while group.len() < self.options.flush_appends && bytes < self.options.flush_bytes {
+        let options = self.options.borrow();
+        while group.len() < options.flush_appends && bytes < options.flush_bytes {
             let Ok(next) = self.appends.try_recv() else {
                 break;
             };
@@ -163,6 +164,7 @@ impl Writer {
             id: self.batch,
             ..Batch::default()
         };
+        let sealer = self.options.borrow().sealer.clone();
         for append in group {
             batch.records.extend(append.record.iter().map(|record| {
                 let account = append.account.clone();
@@ -177,7 +179,7 @@ impl Writer {
                     record: record.clone(),
                 }));
             for event in &append.events {
-                batch.events.push(match &self.options.sealer {
+                batch.events.push(match &sealer {
                     Some(sealer) => payload::wrap(sealer, &self.partition.tenant, event)?,
                     None => event.clone(),
                 });
@@ -270,11 +272,11 @@ impl Writer {
 
     /// Full jitter: anything up to a bound that doubles, but never nothing at all.
     fn pause(&self, attempt: u32) -> Duration {
-        let bound = self
-            .options
+        let options = self.options.borrow();
+        let bound = options
             .retry_min
             .saturating_mul(1 << attempt.saturating_sub(1).min(10))
-            .min(self.options.retry_max);
+            .min(options.retry_max);
         bound.mul_f64(rand::random_range(0.5..=1.0))
     }
 

@@ -33,7 +33,7 @@ async fn world() -> World {
         });
     }
     let tasks = Tasks::new();
-    start(store.clone(), kept, &tasks);
+    start(store.clone(), watch::channel(kept).1, &tasks);
     World {
         store,
         leases,
