@@ -291,7 +291,15 @@ async fn gateway(
     );
     let key = Secret::new("00".repeat(32));
     let ring = KeyRing::parse("k", [("k", &key)]).unwrap();
-    let settings = Settings {
+    let settings = settings(upstream, &shared);
+    let sealer = Arc::new(Sealer::new(ring));
+    let tenant = Tenant::new(TenantId::new("t"), 1, 1, sealer, settings);
+    let gateway = Gateway::new(vec![(Arc::new(tenant), vec![writer])], shared, tasks);
+    (gateway, lease, keeper)
+}
+
+fn settings(upstream: &Arc<Upstream>, store: &Arc<dyn Store>) -> Settings {
+    Settings {
         dialer: Arc::new(Arc::clone(upstream)),
         policy: Arc::new(Policy {
             can_issue: true,
@@ -301,17 +309,13 @@ async fn gateway(
             key: Secret::new("key".into()),
             lifetime: DAY,
         }),
-        pacer: Arc::new(Pacer::new(AppId::new("1"), Arc::clone(&shared), DAY, 1000)),
+        pacer: Arc::new(Pacer::new(AppId::new("1"), Arc::clone(store), DAY, 1000)),
         limits: Limits::NONE,
         start_jitter: Duration::ZERO,
         max_sessions: 10,
         max_pending_sends: 8,
         max_frame_bytes: 1 << 20,
-    };
-    let sealer = Arc::new(Sealer::new(ring));
-    let tenant = Tenant::new(TenantId::new("t"), 1, 1, sealer, settings);
-    let gateway = Gateway::new(vec![(Arc::new(tenant), vec![writer])], shared, tasks);
-    (gateway, lease, keeper)
+    }
 }
 
 const DAY: Duration = Duration::from_secs(86_400);

@@ -163,3 +163,26 @@ async fn sends_and_raw_commands_are_of_one_rate() {
     tokio::time::sleep(refused.retry_after).await;
     assert_eq!(invoke().await, None);
 }
+
+#[tokio::test(start_paused = true)]
+async fn limits_that_are_set_anew_hold_for_what_was_used_before() {
+    let world = World::new().await;
+    assert_eq!(log_in(&world, "bot1").await, Ok(0));
+    let shared: Arc<dyn Store> = world.store.clone();
+    let anew = Settings {
+        limits: Limits {
+            logins_per_minute: 1,
+            subscribers: 0,
+            ..capped(1)
+        },
+        ..settings(&world.upstream, &shared)
+    };
+    let tenant = TenantId::new("t");
+    let open = world.gateway.subscribe(&tenant).unwrap();
+    world.gateway.set(&tenant, anew, &LogOptions::default());
+    assert!(world.gateway.subscribe(&tenant).is_err());
+    drop(open);
+    assert_eq!(log_in(&world, "bot2").await, Err(Quota::DailyActiveUsers));
+    assert_eq!(log_in(&world, "bot2").await, Err(Quota::Logins));
+    assert_eq!(log_in(&world, "bot1").await, Ok(0));
+}
