@@ -1,6 +1,7 @@
 //! The composition root: from a checked configuration to a running gateway, and its ordered stop. The only file
 //! that knows every part.
 
+mod enrolment;
 mod partitions;
 mod parts;
 mod reload;
@@ -35,6 +36,7 @@ use crate::runtime::usage;
 use crate::store::seal::KeyRingError;
 use crate::store::{Store, StoreError};
 use crate::tenants::directory::{Directory, DirectoryError};
+use crate::types::TenantId;
 
 /// How often the canary is sent, unless readiness is to know sooner.
 const CANARY_EVERY: Duration = Duration::from_secs(2);
@@ -69,6 +71,20 @@ pub enum AppError {
         /// Why.
         error: DialError,
     },
+    /// A tenant's data is laid out otherwise than its configuration says.
+    #[error(
+        "tenants[{tenant}].{key} = {configured}: its data in the store was made with {stored}; put that back, declare another          tenant, or purge this one"
+    )]
+    Layout {
+        /// Whose.
+        tenant: TenantId,
+        /// The key of the configuration.
+        key: &'static str,
+        /// Its value.
+        configured: u32,
+        /// What the data was made with.
+        stored: u32,
+    },
     /// The tenants contradict each other.
     #[error("tenants: {0}")]
     Directory(#[from] DirectoryError),
@@ -85,6 +101,7 @@ impl Classified for AppError {
             | Self::Seal(_)
             | Self::KeyRing(_)
             | Self::Upstream { .. }
+            | Self::Layout { .. }
             | Self::Directory(_)
             | Self::Server(_) => ErrorKind::InvalidInput,
         }
@@ -159,6 +176,7 @@ impl App {
 
         let store = opened.await?;
         let pacers = parts::Pacers::new(&store);
+        enrolment::at_start(&store, &config.tenants, &services).await?;
 
         let hub = Hub::new();
         let events = Events::new(
@@ -206,6 +224,7 @@ impl App {
         let grace = config.shutdown.grace;
         let live = Live {
             config,
+            store,
             partitions,
             directory,
             sealer,

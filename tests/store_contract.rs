@@ -36,6 +36,8 @@ mod sentinel;
 mod shares;
 #[path = "store_contract/subscriptions.rs"]
 mod subscriptions;
+#[path = "store_contract/tenants.rs"]
+mod tenants;
 #[path = "store_contract/twins.rs"]
 mod twins;
 
@@ -77,6 +79,8 @@ macro_rules! contract {
                 log: a_log_that_lost_its_newest_entries_leaves_a_hole,
                 log: a_log_that_lost_everything_goes_on_as_the_same,
                 log: what_was_seen_of_another_log_is_passed_over,
+                tenants: the_first_layout_of_a_tenant_is_kept,
+                tenants: a_purge_leaves_nothing_of_a_partition_and_all_of_others,
                 subscriptions: a_subscription_only_moves_forward,
                 subscriptions: a_subscription_follows_the_present_log_only,
                 subscriptions: subscriptions_are_apart,

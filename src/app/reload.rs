@@ -10,10 +10,12 @@ use tracing::{error, info, warn};
 
 use super::partitions::Partitions;
 use super::parts::Pacers;
-use super::{AppError, parts};
+use super::{AppError, enrolment, parts};
 use crate::config::metrics as names;
 use crate::config::{Change, Config, ConfigErrors, Files, Seen};
+use crate::error::{Classified, ErrorKind};
 use crate::runtime::supervisor::{TaskKind, Tasks};
+use crate::store::Store;
 use crate::store::seal::Sealer;
 use crate::tenants::directory::Directory;
 
@@ -43,11 +45,34 @@ pub(super) fn follow(files: Option<(Files, Seen)>, live: Live, tasks: &Tasks) ->
     // At most one request waits; a further one waits for its place.
     let (requests, asked) = mpsc::channel(1);
     if let Some((files, seen)) = files {
-        let follower = Follower { files, seen, live };
+        let follower = Follower {
+            files,
+            seen,
+            again: false,
+            live,
+        };
         let following = follower.run(asked, tasks.clone());
         tasks.spawn("configuration", TaskKind::Vital, following);
     }
     Asker { requests }
+}
+
+impl Classified for ReloadError {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Config(errors) => errors.kind(),
+            Self::Part(error) => error.kind(),
+            Self::NotReading => ErrorKind::Precondition,
+        }
+    }
+
+    fn retry_after(&self) -> Option<Duration> {
+        (self.kind() == ErrorKind::Unavailable).then_some(LOOK_EVERY)
+    }
+
+    fn public_text(&self) -> String {
+        "the configuration was not put in force; ask the operator".into()
+    }
 }
 
 /// Asks for the configuration to be read.
@@ -73,6 +98,7 @@ impl Asker {
 pub(super) struct Live {
     /// What is in force.
     pub(super) config: Config,
+    pub(super) store: Arc<dyn Store>,
     pub(super) partitions: Partitions,
     pub(super) directory: Directory,
     pub(super) sealer: Arc<Sealer>,
@@ -84,6 +110,8 @@ struct Follower {
     files: Files,
     /// What was read last.
     seen: Seen,
+    /// It could not be put in force for a reason that passes.
+    again: bool,
     live: Live,
 }
 
@@ -119,7 +147,7 @@ impl Follower {
 
     async fn changed_and_settled(&self) -> bool {
         if is_current(&self.seen).await {
-            return false;
+            return self.again;
         }
         loop {
             let (_, seen) = read(&self.files).await;
@@ -138,6 +166,9 @@ impl Follower {
             Ok(config) => self.live.set(config).await,
             Err(errors) => Err(errors.into()),
         };
+        self.again = put_in_force
+            .as_ref()
+            .is_err_and(|refusal| refusal.kind() == ErrorKind::Unavailable);
         let outcome = match &put_in_force {
             Ok(true) => "applied",
             Ok(false) => "unchanged",
@@ -169,6 +200,7 @@ impl Live {
         Directory::new(directory.clone()).map_err(AppError::from)?;
         let mut newcomers = Vec::new();
         for tenant in added {
+            enrolment::enrol(&self.store, &tenant).await?;
             let runtime = parts::runtime_tenant(&next, &tenant, &self.sealer, &self.pacers)?;
             newcomers.push((tenant, runtime));
         }

@@ -1,3 +1,4 @@
 //! Which replica owns which partition.
 
 pub mod ownership;
+pub mod purge;

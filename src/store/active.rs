@@ -27,6 +27,11 @@ impl ActiveDays {
         let noted = self.tenants.get(tenant).and_then(|days| days.get(&day));
         noted.map_or(0, |noted| u64::try_from(noted.len()).unwrap_or(u64::MAX))
     }
+
+    /// Forgets a tenant.
+    pub(super) fn forget(&mut self, tenant: &TenantId) {
+        self.tenants.remove(tenant);
+    }
 }
 
 /// The oldest day that is kept when `newest` is the newest.

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::{
     Batch, Claim, Committed, Lease, LogBounds, LogRead, Position, Renewal, Retention, Store,
-    StoreError, StoredSend, StoredSession, StoredSubscription, Trimmed, Turns,
+    StoreError, StoredSend, StoredSession, StoredSubscription, TenantLayout, Trimmed, Turns,
 };
 use crate::types::{
     AccountId, AppId, Day, Epoch, MemberId, PartitionId, ReplicaId, TenantId, UnixMillis,
@@ -81,6 +81,10 @@ pub struct Measured<S> {
     release_share: Operation,
     take_turns: Operation,
     note_active: Operation,
+    enrol: Operation,
+    enrolled: Operation,
+    strike: Operation,
+    purge: Operation,
     ping: Operation,
 }
 
@@ -121,6 +125,10 @@ impl<S: Store> Measured<S> {
             release_share: operation("release_share"),
             take_turns: operation("take_turns"),
             note_active: operation("note_active"),
+            enrol: operation("enrol"),
+            enrolled: operation("enrolled"),
+            strike: operation("strike"),
+            purge: operation("purge"),
             ping: operation("ping"),
         }
     }
@@ -332,6 +340,26 @@ impl<S: Store> Store for Measured<S> {
     ) -> Result<u64, StoreError> {
         let work = self.store.note_active(tenant, day, accounts);
         self.note_active.measure(work).await
+    }
+
+    async fn enrol(
+        &self,
+        tenant: &TenantId,
+        layout: TenantLayout,
+    ) -> Result<TenantLayout, StoreError> {
+        self.enrol.measure(self.store.enrol(tenant, layout)).await
+    }
+
+    async fn enrolled(&self) -> Result<Vec<(TenantId, TenantLayout)>, StoreError> {
+        self.enrolled.measure(self.store.enrolled()).await
+    }
+
+    async fn strike(&self, tenant: &TenantId) -> Result<(), StoreError> {
+        self.strike.measure(self.store.strike(tenant)).await
+    }
+
+    async fn purge(&self, lease: &Lease) -> Result<(), StoreError> {
+        self.purge.measure(self.store.purge(lease)).await
     }
 
     async fn ping(&self) -> Result<(), StoreError> {

@@ -180,8 +180,34 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
         accounts: &[AccountId],
     ) -> Result<u64, StoreError>;
 
+    /// Notes by what a tenant's data is laid out, unless something is noted already. Answers what is noted then.
+    async fn enrol(
+        &self,
+        tenant: &TenantId,
+        layout: TenantLayout,
+    ) -> Result<TenantLayout, StoreError>;
+
+    /// Every tenant that is noted, in order, with the layout of its data.
+    async fn enrolled(&self) -> Result<Vec<(TenantId, TenantLayout)>, StoreError>;
+
+    /// Takes back that a tenant is noted. Which accounts were active goes with it; where only their number is kept, that
+    /// runs out by itself.
+    async fn strike(&self, tenant: &TenantId) -> Result<(), StoreError>;
+
+    /// Removes all that a partition has, but for its epoch, which only grows, and the lease. Fenced like a commit.
+    async fn purge(&self, lease: &Lease) -> Result<(), StoreError>;
+
     /// Answers when the store can serve.
     async fn ping(&self) -> Result<(), StoreError>;
+}
+
+/// By what a tenant's data is laid out. It stays as long as there is data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TenantLayout {
+    /// Over how many partitions its accounts are spread.
+    pub partitions: u16,
+    /// The upstream app that its tickets and reading positions are of.
+    pub sdk_app_id: u32,
 }
 
 /// A replica's ownership of a partition.

@@ -16,13 +16,13 @@ use redb::{ReadTransaction, ReadableDatabase as _};
 use tokio::time::Instant;
 
 use self::file::DatabaseFile;
-use self::tables::{Step, active, log, records, subscriptions};
+use self::tables::{Step, active, log, records, subscriptions, tenants};
 use self::writer::{Held, Leases, Writer, locked};
 use super::shares::Shares;
 use super::turns::LocalTurns;
 use super::{
     Batch, Claim, Committed, Lease, LogBounds, LogRead, Position, Renewal, Retention, Store,
-    StoreError, StoredSend, StoredSession, StoredSubscription, Trimmed, Turns,
+    StoreError, StoredSend, StoredSession, StoredSubscription, TenantLayout, Trimmed, Turns,
 };
 use crate::types::{
     AccountId, AppId, Day, Epoch, MemberId, PartitionId, ReplicaId, TenantId, UnixMillis,
@@ -319,6 +319,34 @@ impl Store for EmbeddedStore {
             Ok(Ok(group.tables.note_active(&tenant, day, &accounts)?))
         };
         self.writer.write(noting).await
+    }
+
+    async fn enrol(
+        &self,
+        tenant: &TenantId,
+        layout: TenantLayout,
+    ) -> Result<TenantLayout, StoreError> {
+        let tenant = tenant.clone();
+        let enrolling =
+            move |group: &mut writer::Group<'_>| Ok(Ok(group.tables.enrol(&tenant, layout)?));
+        self.writer.write(enrolling).await
+    }
+
+    async fn enrolled(&self) -> Result<Vec<(TenantId, TenantLayout)>, StoreError> {
+        self.reading(tenants::enrolled).await
+    }
+
+    async fn strike(&self, tenant: &TenantId) -> Result<(), StoreError> {
+        let tenant = tenant.clone();
+        let striking = move |group: &mut writer::Group<'_>| Ok(Ok(group.tables.strike(&tenant)?));
+        self.writer.write(striking).await
+    }
+
+    async fn purge(&self, lease: &Lease) -> Result<(), StoreError> {
+        let lease = lease.clone();
+        self.writer
+            .write(move |group| group.tables.purge(&lease))
+            .await
     }
 
     async fn ping(&self) -> Result<(), StoreError> {

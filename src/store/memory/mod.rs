@@ -2,7 +2,7 @@
 
 mod partition;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -19,7 +19,7 @@ use super::shares::Shares;
 use super::turns::LocalTurns;
 use super::{
     Arrival, Batch, Claim, Committed, Lease, LogBounds, LogRead, Position, Renewal, Retention,
-    Store, StoreError, StoredSend, StoredSession, StoredSubscription, Trimmed, Turns,
+    Store, StoreError, StoredSend, StoredSession, StoredSubscription, TenantLayout, Trimmed, Turns,
 };
 use crate::types::{
     AccountId, AppId, Day, Epoch, MemberId, PartitionId, ReplicaId, TenantId, UnixMillis,
@@ -52,6 +52,7 @@ struct State {
     shares: Shares,
     turns: LocalTurns,
     active: ActiveDays,
+    tenants: BTreeMap<TenantId, TenantLayout>,
 }
 
 impl MemoryStore {
@@ -122,6 +123,7 @@ impl MemoryStore {
             state.shares = Shares::default();
             state.active = ActiveDays::default();
             state.turns = LocalTurns::default();
+            state.tenants.clear();
         });
     }
 
@@ -429,6 +431,39 @@ impl Store for MemoryStore {
                 state.check_space()?;
             }
             Ok(state.active.note(tenant, day, accounts))
+        })
+    }
+
+    async fn enrol(
+        &self,
+        tenant: &TenantId,
+        layout: TenantLayout,
+    ) -> Result<TenantLayout, StoreError> {
+        self.serving(|state| Ok(*state.tenants.entry(tenant.clone()).or_insert(layout)))
+    }
+
+    async fn enrolled(&self) -> Result<Vec<(TenantId, TenantLayout)>, StoreError> {
+        self.serving(|state| {
+            let tenants = state.tenants.iter();
+            Ok(tenants
+                .map(|(tenant, layout)| (tenant.clone(), *layout))
+                .collect())
+        })
+    }
+
+    async fn strike(&self, tenant: &TenantId) -> Result<(), StoreError> {
+        self.serving(|state| {
+            state.tenants.remove(tenant);
+            state.active.forget(tenant);
+            Ok(())
+        })
+    }
+
+    async fn purge(&self, lease: &Lease) -> Result<(), StoreError> {
+        self.serving(|state| {
+            state.check_fence(lease)?;
+            state.partition(&lease.partition).purge();
+            Ok(())
         })
     }
 

@@ -36,6 +36,15 @@ impl Partition {
         self.lease.as_ref().filter(|held| held.until > now)
     }
 
+    /// Forgets all but the epoch and the lease.
+    pub(super) fn purge(&mut self) {
+        *self = Self {
+            lease: self.lease.take(),
+            epoch: self.epoch,
+            ..Self::default()
+        };
+    }
+
     pub(super) fn end(&self) -> Position {
         self.end
     }

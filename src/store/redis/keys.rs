@@ -9,6 +9,9 @@ use crate::types::{AppId, Day, PartitionId, TenantId};
 /// server share it: what is told of another's log is a hint that leads to nothing.
 pub(super) const GROWN: &str = "imgate:grown";
 
+/// Hash of tenant to `<partitions> <upstream app>`: by what its data is laid out.
+pub(super) const TENANTS: &str = "imgate:tenants";
+
 /// One of a partition's keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Part {

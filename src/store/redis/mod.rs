@@ -11,6 +11,7 @@ mod reply;
 mod scripts;
 mod servers;
 mod subscriptions;
+mod tenants;
 
 use std::time::Duration;
 
@@ -26,7 +27,7 @@ use self::keys::Part;
 use self::reply::Meaning;
 use super::{
     Batch, Claim, Committed, Lease, LogBounds, LogRead, Position, Renewal, Retention, Store,
-    StoreError, StoredSend, StoredSession, StoredSubscription, Trimmed, Turns,
+    StoreError, StoredSend, StoredSession, StoredSubscription, TenantLayout, Trimmed, Turns,
 };
 use crate::types::{
     AccountId, AppId, Day, Epoch, MemberId, PartitionId, ReplicaId, TenantId, UnixMillis,
@@ -318,6 +319,26 @@ impl Store for RedisStore {
         accounts: &[AccountId],
     ) -> Result<u64, StoreError> {
         fleet::note_active(self, tenant, day, accounts).await
+    }
+
+    async fn enrol(
+        &self,
+        tenant: &TenantId,
+        layout: TenantLayout,
+    ) -> Result<TenantLayout, StoreError> {
+        tenants::enrol(self, tenant, layout).await
+    }
+
+    async fn enrolled(&self) -> Result<Vec<(TenantId, TenantLayout)>, StoreError> {
+        tenants::enrolled(self).await
+    }
+
+    async fn strike(&self, tenant: &TenantId) -> Result<(), StoreError> {
+        tenants::strike(self, tenant).await
+    }
+
+    async fn purge(&self, lease: &Lease) -> Result<(), StoreError> {
+        tenants::purge(self, lease).await
     }
 
     async fn ping(&self) -> Result<(), StoreError> {

@@ -25,6 +25,10 @@ pub(super) struct Scripts {
     pub(super) advance: Script,
     /// Forgets a subscription.
     pub(super) remove: Script,
+    /// Notes a tenant.
+    pub(super) enrol: Script,
+    /// Removes what a partition has.
+    pub(super) purge: Script,
     /// Enters and removes members of a shared subscription, and lists them.
     pub(super) attend: Script,
     /// Takes a partition of a shared subscription.
@@ -57,6 +61,8 @@ pub(super) static SCRIPTS: LazyLock<Scripts> = LazyLock::new(|| Scripts {
     trim: script!("lua/trim.lua"),
     advance: script!("lua/advance.lua"),
     remove: script!("lua/remove.lua"),
+    enrol: script!("lua/enrol.lua"),
+    purge: script!("lua/purge.lua"),
     attend: script!("lua/attend.lua"),
     claim_share: script!("lua/claim_share.lua"),
     release_share: script!("lua/release_share.lua"),

@@ -35,6 +35,16 @@ impl Tables<'_> {
         }
         Ok(count)
     }
+
+    /// Forgets who was active of a tenant.
+    pub(super) fn forget_active(&mut self, tenant: &TenantId) -> Step<()> {
+        let tenant = tenant.as_str();
+        let days = (tenant, 0, "")..(tenant, u32::MAX, "");
+        self.active.retain_in(days, |_, ()| false)?;
+        let days = (tenant, 0)..(tenant, u32::MAX);
+        self.active_counts.retain_in(days, |_, _| false)?;
+        Ok(())
+    }
 }
 
 /// How many accounts were noted.

@@ -4,6 +4,7 @@ pub(super) mod active;
 pub(super) mod log;
 pub(super) mod records;
 pub(super) mod subscriptions;
+pub(super) mod tenants;
 
 use redb::{ReadableTable, Table, TableDefinition, TableError, WriteTransaction};
 
@@ -67,6 +68,7 @@ pub(super) struct Tables<'txn> {
     uses: Table<'txn, Named<'static>, u64>,
     active: Table<'txn, (&'static str, u32, &'static str), ()>,
     active_counts: Table<'txn, (&'static str, u32), u64>,
+    tenants: Table<'txn, &'static str, (u16, u32)>,
 }
 
 impl<'txn> Tables<'txn> {
@@ -83,6 +85,7 @@ impl<'txn> Tables<'txn> {
             uses: transaction.open_table(USES)?,
             active: transaction.open_table(ACTIVE)?,
             active_counts: transaction.open_table(ACTIVE_COUNTS)?,
+            tenants: transaction.open_table(tenants::TENANTS)?,
         })
     }
 
