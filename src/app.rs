@@ -31,6 +31,7 @@ use crate::grpc::server::{self, Api, ServerError};
 use crate::observability::ops_server;
 use crate::observability::readiness::{Condition, Readiness};
 use crate::runtime::handle::Gateway;
+use crate::runtime::issuer::IssuerError;
 use crate::runtime::supervisor::Tasks;
 use crate::runtime::usage;
 use crate::store::seal::KeyRingError;
@@ -71,6 +72,14 @@ pub enum AppError {
         /// Why.
         error: DialError,
     },
+    /// A tenant's issuer cannot be called.
+    #[error("tenants[{tenant}].{error}")]
+    Issuer {
+        /// Whose.
+        tenant: String,
+        /// Why.
+        error: IssuerError,
+    },
     /// A tenant's data is laid out otherwise than its configuration says.
     #[error(
         "tenants[{tenant}].{key} = {configured}: its data in the store was made with {stored}; put that back, declare another          tenant, or purge this one"
@@ -101,6 +110,7 @@ impl Classified for AppError {
             | Self::Seal(_)
             | Self::KeyRing(_)
             | Self::Upstream { .. }
+            | Self::Issuer { .. }
             | Self::Layout { .. }
             | Self::Directory(_)
             | Self::Server(_) => ErrorKind::InvalidInput,

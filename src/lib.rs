@@ -13,7 +13,7 @@
 //! | session | the gateway's holding of one account: desired state, credential, ticket, reading position, state |
 //! | signature | the login credential (Tencent: UserSig). It ends; it can be renewed |
 //! | ticket | what the upstream gives at a login, to resume with (Tencent: the A2 key). Using it is no login |
-//! | issuer | where a renewed signature comes from: `local` (the tenant's secret key) or `manual` (the bot) |
+//! | issuer | where a signature comes from when the bot brings none: `callback` (the tenant's service), `local` (the tenant's secret key) or `manual` (the bot, asked) |
 //! | connector | one upstream protocol |
 //! | partition | the unit of ownership, ordering and logging: a tenant and a hash of the account |
 //! | replica | one imgate process |
@@ -32,7 +32,7 @@
 //! |---|---|---|---|
 //! | G1 | One login at a time: callers join the one in flight, and an account that is online answers at once | `src/session/commands.rs` | `src/session/tests/stories.rs` `logins_on_the_way_join_the_one_in_flight`; `src/runtime/session_actor/tests.rs` `concurrent_logins_join_and_an_online_account_answers_at_once` |
 //! | G2 | A network drop is not a login: the session resumes by its ticket, also after a restart | `src/session/transitions.rs`, `src/runtime/record.rs` | `src/session/tests/stories.rs` `a_restored_session_comes_back_by_ticket_after_its_delay`; `src/runtime/session_actor/tests.rs` `a_stop_keeps_the_session_and_the_next_process_resumes_it` |
-//! | G3 | Expired means renewed: one renewal in flight, then one login; renewals are counted and paced | `src/session/signatures.rs` | `src/session/tests/stories.rs` `fresh_signatures_that_are_refused_again_and_again_are_paced_and_then_parked` |
+//! | G3 | Expired means renewed: one renewal in flight, then one login; renewals are counted and paced | `src/session/signatures.rs`, `src/runtime/issuer/mod.rs` | `src/session/tests/stories.rs` `fresh_signatures_that_are_refused_again_and_again_are_paced_and_then_parked`; `tests/trouble/issuers.rs` `a_thousand_sessions_that_end_at_once_ask_one_by_one_and_in_turn` |
 //! | G4 | Kicked means yield: no login by itself, or one at most where the tenant asks for it | `src/session/transitions.rs` | `src/session/tests/stories.rs` `a_kick_is_taken_back_once_and_the_second_one_parks` |
 //! | G5 | Refused means stop: a permanent refusal parks the session with the reason, until a Login | `src/connectors/tencent/codes.rs` | `src/session/tests/stories.rs` `a_permanent_refusal_parks_until_the_next_login` |
 //! | G6 | Desired state is kept: what was logged in comes back, what was logged out stays out | `src/runtime/record.rs`, `src/runtime/registry.rs` | `src/session/tests/stories.rs` `what_was_logged_out_stays_out`; `tests/store_contract/embedded_faults.rs` `nothing_that_was_answered_is_lost_by_kill_nine` |
@@ -76,7 +76,9 @@
 //! 2. The gateway finds the session's task, or starts one from the stored record, and puts the call in its mailbox.
 //!    If the account is not online, the store must answer first: a login that cannot be stored would be forgotten.
 //! 3. The task gives [`session::Session::handle`] an `Input::Login`. A session that is on the way joins the caller to
-//!    the login in flight; one that is online answers; any other wants `Effect::Connect`.
+//!    the login in flight; one that is online answers; one without a signature wants `Effect::RenewSignature`, for
+//!    which the task asks the tenant's issuers ([`runtime::issuer`]) and goes on meanwhile; any other wants
+//!    `Effect::Connect`.
 //! 4. The upstream app's pacer gives the connection its turn; the dialler opens it. `Effect::LogIn` carries the ticket, if
 //!    there is one, or else the signature. The connector writes the frame and reads the answer.
 //! 5. The table in [`connectors::tencent::codes`] says what a refusal means: renew, retry, throttle, park. The session

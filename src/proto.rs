@@ -7,6 +7,8 @@
     reason = "generated code"
 )]
 
+pub mod time;
+
 /// The bot-facing API.
 pub mod v1 {
     tonic::include_proto!("imgate.v1");

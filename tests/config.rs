@@ -19,6 +19,7 @@ fn folder(name: &str) -> PathBuf {
 fn environment(name: &str) -> Option<String> {
     match name {
         "IMGATE_TEST_SECRET" => Some("hunter2-from-the-environment".to_owned()),
+        "IMGATE_TEST_HEADER" => Some("hunter2\r\nx-admin: yes".to_owned()),
         "IMGATE_TEST_REDIS" => Some("redis://:hunter2@127.0.0.1:6379/1".to_owned()),
         _ => None,
     }
@@ -95,7 +96,15 @@ fn every_value_of_a_full_file_arrives() {
         panic!("{:?}", config.tenants)
     };
     assert_eq!(acme.upstream_url, "wss://im.example.com:8443");
-    assert_eq!(acme.issuers, [Issuer::Manual, Issuer::Local]);
+    let in_order = [Issuer::Manual, Issuer::Callback, Issuer::Local];
+    assert_eq!(acme.issuers, in_order);
+    let callback = acme.callback.as_ref().unwrap();
+    assert_eq!(callback.url, "https://signatures.example.com:8443");
+    assert!(callback.ca_pem.is_some() && callback.identity.is_some());
+    let token = callback.token.as_ref().unwrap();
+    assert_eq!(token.expose(), "hunter2-from-the-environment");
+    assert_eq!(callback.timeout, Duration::from_secs(2));
+    assert_eq!((callback.calls_per_second, callback.concurrency), (7, 3));
     assert_eq!(acme.kick_policy, KickPolicy::Retake);
     let secret = acme.secret_key.as_ref().unwrap();
     assert_eq!(secret.expose(), "hunter2-from-a-file");
@@ -111,7 +120,26 @@ fn every_value_of_a_full_file_arrives() {
     assert!(acme.upstream_ca_pem.is_some());
     let secret = globex.secret_key.as_ref().unwrap();
     assert_eq!(secret.expose(), "hunter2-from-the-environment");
-    assert_eq!(globex.issuers, [Issuer::Local, Issuer::Manual]);
+    let in_order = [Issuer::Callback, Issuer::Local, Issuer::Manual];
+    assert_eq!(globex.issuers, in_order);
+    let callback = globex.callback.as_ref().unwrap();
+    assert_eq!(callback.url, "http://[::1]:50061");
+    assert_eq!(callback.timeout, Duration::from_secs(5));
+    assert_eq!((callback.calls_per_second, callback.concurrency), (50, 16));
+}
+
+#[test]
+fn an_issuer_that_is_never_asked_is_warned_of() {
+    let text = |issuers: &str| {
+        format!(
+            "[[tenants]]\nid = \"acme\"\nsdk_app_id = 1\nsecret_key = {{ env = \"IMGATE_TEST_SECRET\" }}\n\
+             issuers = {issuers}\ncallback.url = \"http://localhost:1\"\n"
+        )
+    };
+    let warnings = |issuers: &str| parse(&text(issuers)).unwrap().warnings();
+    let warned = warnings(r#"["local", "callback"]"#);
+    assert!(warned[0].contains("tenants[acme].issuers"), "{warned:?}");
+    assert_eq!(warnings(r#"["callback", "local"]"#), [] as [&str; 0]);
 }
 
 #[test]
@@ -172,6 +200,10 @@ fn the_example_names_every_key_correctly() {
         "grpc.tls.key_file",
         "seal.keys.k1",
         "store.url",
+        "tenants[acme].callback.ca_file",
+        "tenants[acme].callback.cert_file",
+        "tenants[acme].callback.key_file",
+        "tenants[acme].callback.token",
         "tenants[acme].secret_key",
         "tenants[acme].upstream_ca_file",
     ]);

@@ -41,7 +41,13 @@ struct Gateway {
 }
 
 impl Gateway {
+    /// One that has the app's key.
     fn new(simulator: &Simulator) -> Self {
+        Self::with(simulator, r#"secret_key = { file = "app.key" }"#)
+    }
+
+    /// One whose tenant has these lines, too.
+    fn with(simulator: &Simulator, tenant: &str) -> Self {
         // The port must be the same after a restart, so it is chosen here.
         let any = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = any.local_addr().unwrap().port();
@@ -62,7 +68,7 @@ impl Gateway {
             id = "examples"
             sdk_app_id = {SDK_APP_ID}
             upstream_url = "{}"
-            secret_key = {{ file = "app.key" }}
+            {tenant}
 
             [[tenants.api_keys]]
             id = "bots"
@@ -107,6 +113,13 @@ fn rust_bot(gateway: &str) -> Command {
 
 /// `examples/python/echo_bot.py`, in the tests' Python environment.
 fn python_bot(gateway: &str) -> Command {
+    let mut command = python("echo_bot.py");
+    command.args(["--gateway", gateway]);
+    command
+}
+
+/// A script of `examples/python`.
+fn python(script: &str) -> Command {
     let python = checkout("tests/.env/venv/bin/python");
     assert!(
         python.exists(),
@@ -114,8 +127,7 @@ fn python_bot(gateway: &str) -> Command {
     );
     let mut command = Command::new(python);
     command
-        .arg(checkout("examples/python/echo_bot.py"))
-        .args(["--gateway", gateway])
+        .arg(checkout("examples/python").join(script))
         // A proxy of the machine's is not for this machine.
         .env("no_proxy", "127.0.0.1");
     command
@@ -216,4 +228,67 @@ fn the_python_bot_talks_with_the_vendors_sdk_over_a_restart() {
     let simulator = Simulator::start(&[]);
     let gateway = Gateway::new(&simulator);
     echoes_over_a_restart(python_bot(&gateway.address()), gateway, &simulator);
+}
+
+/// A bot that has no signature and hears of none stays online over the ends of several: the issuer is asked for the first
+/// and, ahead of time, for each next one.
+#[test]
+fn the_python_issuer_keeps_a_bot_online_over_the_ends_of_its_signatures() {
+    let simulator = Simulator::start(&[]);
+    let control = &simulator.control;
+    let secrets = tempfile::tempdir().unwrap();
+    let (key, token) = (secrets.path().join("app.key"), secrets.path().join("token"));
+    std::fs::write(&key, SECRET_KEY).unwrap();
+    std::fs::write(&token, "the-token-of-the-gateway\n").unwrap();
+    let mut issuer = python("signature_issuer.py");
+    issuer
+        .args(["--listen", "127.0.0.1:0", "--accounts", "bot"])
+        .args(["--sdk-app-id", &SDK_APP_ID.to_string()])
+        .args(["--lifetime", "4"])
+        .arg("--secret-key-file")
+        .arg(&key)
+        .arg("--token-file")
+        .arg(&token);
+    let issuer = Process::start("the issuer", &mut issuer);
+    let address = issuer.printed("listening on ", START);
+    let address = address.trim_start_matches("listening on ");
+    let gateway = Gateway::with(
+        &simulator,
+        &format!(
+            r#"
+            issuers = ["callback"]
+            login_spacing = "0s"
+            callback = {{ url = "http://{address}", token = {{ file = "{}" }} }}
+            "#,
+            token.display()
+        ),
+    );
+    let _running = gateway.start();
+    let echo = |account: &str| {
+        let mut bot = python_bot(&gateway.address());
+        bot.args(["--account", account, "--api-key", API_KEY]);
+        Process::start(account, &mut bot)
+    };
+    let bot = echo("bot1");
+    bot.printed("logged in as bot1", LOGGED_IN);
+    ask(control, "POST", "/account", r#"{"user_id": "human"}"#);
+    let (mut echoed, ends) = (0, 4);
+    while count(control, "bot1", "logins") <= ends {
+        // At any time it is there, or is back in a moment.
+        let message = r#"{"from": "human", "to": "bot1", "text": "still there?"}"#;
+        ask(control, "POST", "/message", message);
+        echoed += 1;
+        poll("the echo", || count(control, "bot1", "sent") == echoed);
+    }
+    // Every signature was used once, and none was used that had ended.
+    assert_eq!(count(control, "bot1", "refused"), 0);
+
+    // Who is none of the tenant's is told so, and is not held.
+    let stranger = echo("stranger").finish(LOGGED_IN);
+    let said = stranger.transcript;
+    assert!(
+        !stranger.success && said.contains("FAILED_PRECONDITION"),
+        "{said}"
+    );
+    assert!(said.contains("the issuer refuses the account"), "{said}");
 }

@@ -11,6 +11,8 @@
 mod events;
 #[path = "grpc_api/fixture.rs"]
 mod fixture;
+#[path = "grpc_api/forged.rs"]
+mod forged;
 #[path = "grpc_api/server.rs"]
 mod server;
 #[path = "grpc_api/subscriptions.rs"]

@@ -140,6 +140,8 @@ const PURE: &[&str] = &[
     "events/assignment",
     "cluster/assignment",
     "cluster/lease",
+    "runtime/issuer/answer",
+    "runtime/issuer/breaker",
 ];
 
 const IMPURE_CRATES: &[&str] = &[

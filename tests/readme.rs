@@ -32,7 +32,7 @@ use tokio::time::Instant;
 const MEASURED_WITHIN: Duration = Duration::from_secs(20);
 
 /// Keys that may be left out and have no value of their own then: the table says in words what happens.
-const WITHOUT_DEFAULT: [&str; 12] = [
+const WITHOUT_DEFAULT: [&str; 17] = [
     "replica_id",
     "grpc.tls.cert_file",
     "grpc.tls.key_file",
@@ -44,6 +44,11 @@ const WITHOUT_DEFAULT: [&str; 12] = [
     "tenants.upstream_ca_file",
     "tenants.secret_key",
     "tenants.issuers",
+    "tenants.callback.url",
+    "tenants.callback.ca_file",
+    "tenants.callback.cert_file",
+    "tenants.callback.key_file",
+    "tenants.callback.token",
     "tenants.limits.daily_active_users",
 ];
 
@@ -224,7 +229,8 @@ async fn measure_everything(noting: &Noting) {
         // Nobody listens on port 1.
         "ws://127.0.0.1:1".to_owned(),
     )
-    .with_secret_key(Secret::new("key".to_owned()));
+    .with_secret_key(Secret::new("key".to_owned()))
+    .with_callback("http://127.0.0.1:1".to_owned());
     let mut config = Config::new(StoreKind::Memory, vec![tenant]);
     config.grpc.listen = ([127, 0, 0, 1], 0).into();
     config.ops.listen = ([127, 0, 0, 1], 0).into();

@@ -12,7 +12,7 @@
 mod control;
 #[path = "support/program.rs"]
 mod process;
-#[path = "reload/world.rs"]
+#[path = "support/following.rs"]
 mod world;
 
 use serde_json::json;

@@ -29,6 +29,8 @@ mod failover;
 mod fixture;
 #[path = "trouble/frames.rs"]
 mod frames;
+#[path = "trouble/issuers.rs"]
+mod issuers;
 #[path = "trouble/network.rs"]
 mod network;
 #[path = "trouble/outages.rs"]

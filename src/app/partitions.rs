@@ -10,7 +10,7 @@ use tracing::{Instrument as _, info_span};
 
 use super::parts::Pacers;
 use super::{AppError, parts};
-use crate::cluster::ownership::{Change, Ownership};
+use crate::cluster::ownership::{Change, Keeper, Ownership, Reach};
 use crate::config::{self, Config};
 use crate::events::canary::{self, Canary};
 use crate::events::hub::Hub;
@@ -31,7 +31,7 @@ const FENCED: usize = 1024;
 const LOG_OUT_WITHIN: Duration = Duration::from_secs(30);
 
 /// Who keeps the lease of a partition, and tells its writer.
-type Keepers = HashMap<PartitionId, watch::Sender<Option<Lease>>>;
+type Keepers = HashMap<PartitionId, Keeper>;
 
 /// What holds partitions.
 #[derive(Debug)]
@@ -121,6 +121,7 @@ impl Partitions {
             fenced: fenced_reports,
             changes,
             complete,
+            reach: Reach::default(),
         };
         let started = Started {
             keeper,
@@ -207,7 +208,7 @@ impl Partitions {
             options,
             &self.tasks,
         );
-        keepers.insert(partition.clone(), keeper);
+        keepers.insert(partition.clone(), Keeper::new(keeper, writer.written()));
         Partition {
             partition,
             lease,

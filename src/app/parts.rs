@@ -10,8 +10,9 @@ use crate::connectors::greatest_frame;
 use crate::connectors::websocket::Dialer;
 use crate::events::log::LogOptions;
 use crate::grpc::server::{ServerOptions, Tls};
+use crate::runtime::issuer::{CallbackOptions, IssuedFor, IssuerError, IssuerOptions, Issuers};
 use crate::runtime::pacer::Pacer;
-use crate::runtime::tenant::{LocalIssuer, Settings, Tenant};
+use crate::runtime::tenant::{Settings, Tenant};
 use crate::session::backoff::Backoff;
 use crate::session::keepalive::KeepalivePolicy;
 use crate::session::policy::{KickPolicy, Policy};
@@ -129,17 +130,14 @@ pub(super) fn settings(
                 error,
             }
         })?;
-    let issuer = match (&tenant.secret_key, tenant.issuers.contains(&Issuer::Local)) {
-        (Some(key), true) => Some(LocalIssuer {
-            key: key.clone(),
-            lifetime: tenant.signature_lifetime,
-        }),
-        (Some(_) | None, _) => None,
-    };
+    let issuers = issuers(tenant).map_err(|error| AppError::Issuer {
+        tenant: tenant.id.to_string(),
+        error,
+    })?;
     Ok(Settings {
         dialer: Arc::new(dialer),
-        policy: Arc::new(policy(config, tenant, issuer.is_some())),
-        issuer,
+        policy: Arc::new(policy(config, tenant, &issuers)),
+        issuers: Arc::new(issuers),
         pacer: pacers.of(config, tenant),
         limits: limits(&tenant.limits),
         start_jitter: config.pacing.start_jitter,
@@ -205,6 +203,35 @@ fn limits(limits: &config::Limits) -> Limits {
     }
 }
 
+fn issuers(tenant: &config::Tenant) -> Result<Issuers, IssuerError> {
+    let options = |issuer: &Issuer| match issuer {
+        Issuer::Callback => tenant.callback.clone().map(|callback| {
+            IssuerOptions::Callback(CallbackOptions {
+                url: callback.url,
+                ca_pem: callback.ca_pem,
+                identity: callback.identity,
+                token: callback.token,
+                timeout: callback.timeout,
+                calls_per_second: callback.calls_per_second,
+                concurrency: callback.concurrency,
+            })
+        }),
+        Issuer::Local => Some(IssuerOptions::Local {
+            lifetime: tenant.signature_lifetime,
+        }),
+        Issuer::Manual => Some(IssuerOptions::Manual),
+    };
+    let issued_for = IssuedFor {
+        sdk_app_id: tenant.sdk_app_id.into(),
+        secret_key: tenant.secret_key.clone(),
+        login_spacing: tenant.login_spacing,
+    };
+    Issuers::new(
+        tenant.issuers.iter().filter_map(options).collect(),
+        issued_for,
+    )
+}
+
 pub(super) fn log_options(log: &config::TenantLog, sealer: &Arc<Sealer>) -> LogOptions {
     LogOptions {
         retain_events: log.retain_events.into(),
@@ -229,7 +256,7 @@ pub(super) fn server_options(config: &Config) -> ServerOptions {
     }
 }
 
-fn policy(config: &Config, tenant: &config::Tenant, can_issue: bool) -> Policy {
+fn policy(config: &Config, tenant: &config::Tenant, issuers: &Issuers) -> Policy {
     Policy {
         backoff: Backoff {
             first: config.backoff.first,
@@ -240,7 +267,8 @@ fn policy(config: &Config, tenant: &config::Tenant, can_issue: bool) -> Policy {
             answer_timeout: config.keepalive.answer_timeout,
         },
         login_spacing: tenant.login_spacing,
-        can_issue,
+        can_issue: issuers.can_issue(),
+        asks_bot: issuers.asks_bot(),
         renew_at: tenant.renew_at,
         kick: match tenant.kick_policy {
             config::KickPolicy::Yield => KickPolicy::Yield,

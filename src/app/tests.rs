@@ -133,7 +133,10 @@ async fn the_canary_of_another_is_no_hindrance() {
     let here = canary::partition(&ReplicaId::new("r1"));
     let other = ReplicaId::new("other");
     let ttl = Duration::from_secs(60);
-    let taken = store.claim(&here, &other, ttl, Epoch(0)).await.unwrap();
+    let taken = store
+        .claim(&here, &other, ttl, Some(Epoch(0)))
+        .await
+        .unwrap();
     assert!(matches!(taken, Claim::Granted(_)));
     let app = start(&store, config(Duration::from_secs(30))).await;
     tokio::time::sleep(Duration::from_secs(5)).await;
@@ -182,7 +185,9 @@ async fn a_stop_ends_the_canary_first_and_gives_all_leases_back() {
         number,
     });
     for partition in tenant.chain([canary::partition(&ReplicaId::new("r1"))]) {
-        let claim = store.claim(&partition, &other, PATIENCE, Epoch(0)).await;
+        let claim = store
+            .claim(&partition, &other, PATIENCE, Some(Epoch(0)))
+            .await;
         assert!(matches!(claim, Ok(Claim::Granted(_))), "{claim:?}");
     }
     tokio::time::sleep(Duration::from_secs(10)).await;
@@ -203,7 +208,7 @@ async fn a_subscription_that_nobody_uses_is_forgotten() {
         ("used", UnixMillis(now.0 - month + 60_000)),
     ] {
         let place = Position::default();
-        let put = store.advance_subscription(&partition, name, &place, used_at);
+        let put = store.advance_subscription(&partition, name, &place, used_at, false);
         put.await.unwrap();
     }
     let app = start(&store, config(Duration::from_secs(30))).await;

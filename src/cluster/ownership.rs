@@ -3,6 +3,11 @@
 //! A store that does not answer is not a lost lease: sessions go on, and the lease is renewed when the store is
 //! back. A lease that the store has forgotten is claimed again, with a greater epoch; one that is another's is lost,
 //! and the partition's sessions close at once.
+//!
+//! After an outage, and where a store has lost everything, a partition looks free whose owner lives and holds what is
+//! stored nowhere else. So whoever waits for it leaves its owner the time to come back first.
+
+mod keeper;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -11,19 +16,25 @@ use std::time::Duration;
 use metrics::{Unit, counter, describe_counter, describe_gauge, gauge};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior};
-use tracing::{error, info, warn};
+use tracing::warn;
 
 use crate::runtime::handle::Gateway;
 use crate::runtime::supervisor::Tasks;
-use crate::store::{Claim, Lease, Renewal, Store};
-use crate::types::{Epoch, PartitionId, ReplicaId};
+use crate::store::Store;
+use crate::types::{PartitionId, ReplicaId};
+
+pub use self::keeper::Keeper;
+
+use self::keeper::{Hand, Seen};
 
 /// Leases lost to another replica.
 const LEASES_LOST: &str = "imgate_cluster_leases_lost_total";
 /// Partitions held.
 const PARTITIONS: &str = "imgate_cluster_partitions";
-/// How often a partition that is not held is tried for.
+/// How often a partition that is not held is tried for, and a store that was away.
 const CLAIM_EVERY: Duration = Duration::from_secs(1);
+/// How much longer than the time between two renewals owners have to come back.
+const PATIENCE_MARGIN: Duration = Duration::from_secs(2);
 
 /// Declares the metrics and starts them at zero.
 pub fn describe_metrics() {
@@ -52,8 +63,8 @@ pub struct Ownership {
     pub ttl: Duration,
     /// Who is told.
     pub gateway: Gateway,
-    /// What is to be held, and where its writer looks for the lease.
-    pub partitions: HashMap<PartitionId, watch::Sender<Option<Lease>>>,
+    /// What is to be held.
+    pub partitions: HashMap<PartitionId, Keeper>,
     /// Partitions whose new claim was not answered: the store may have granted it, and then refuses the old lease.
     pub unsure: HashSet<PartitionId>,
     /// Partitions whose lease a write found refused.
@@ -62,25 +73,29 @@ pub struct Ownership {
     pub changes: mpsc::Receiver<Change>,
     /// True once everything is held.
     pub complete: watch::Sender<bool>,
+    /// Whether the store can be asked.
+    pub reach: Reach,
 }
 
 /// A change of what is to be held.
 #[derive(Debug)]
 pub enum Change {
     /// These as well.
-    Hold(HashMap<PartitionId, watch::Sender<Option<Lease>>>),
+    Hold(HashMap<PartitionId, Keeper>),
     /// These no more: nothing writes there any longer. Their leases are given back, and then the answer is dropped.
     LetGo(Vec<PartitionId>, oneshot::Sender<()>),
 }
 
-/// How things stand with a partition after it was seen to.
-enum Seen {
-    /// Held or not, the store said so, or has not been asked for anything new.
-    Settled,
-    /// A new claim was not answered.
-    Unsure,
-    /// It was lost to another.
-    Lost,
+/// Whether the store can be asked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Reach {
+    /// It answers.
+    #[default]
+    There,
+    /// It did not answer.
+    Away,
+    /// It answers again; until then its partitions are their owners' to claim.
+    Back(Instant),
 }
 
 impl Ownership {
@@ -97,14 +112,12 @@ impl Ownership {
                 Some(change) = self.changes.recv() => self.change(change).await,
                 Some(partition) = self.fenced.recv() => vec![partition],
                 _ = renew.tick() => self.partitions.keys().cloned().collect(),
-                _ = claim.tick() => self.not_held(),
+                _ = claim.tick() => self.due_to_claim(),
             };
-            for partition in due {
-                tokio::select! {
-                    biased;
-                    () = tasks.stopping() => return,
-                    seen = self.see_to(&partition) => self.note(partition, seen),
-                }
+            tokio::select! {
+                biased;
+                () = tasks.stopping() => return,
+                () = self.see_to_all(due) => {}
             }
             self.report();
         }
@@ -115,8 +128,7 @@ impl Ownership {
     fn report(&self) {
         let tenants = self.partitions.iter();
         let tenants = tenants.filter(|(partition, _)| !partition.tenant.is_reserved());
-        let (held, missing): (Vec<_>, Vec<_>) =
-            tenants.partition(|(_, lease)| lease.borrow().is_some());
+        let (held, missing): (Vec<_>, Vec<_>) = tenants.partition(|(_, keeper)| keeper.is_held());
         gauge!(PARTITIONS).set(u32::try_from(held.len()).unwrap_or(u32::MAX));
         self.complete.send_replace(missing.is_empty());
     }
@@ -128,8 +140,8 @@ impl Ownership {
         }
     }
 
-    async fn give_back(&self, keeper: &watch::Sender<Option<Lease>>) {
-        let Some(lease) = keeper.send_replace(None) else {
+    async fn give_back(&self, keeper: &Keeper) {
+        let Some(lease) = keeper.lease.send_replace(None) else {
             return;
         };
         if let Err(error) = self.store.release(&lease).await {
@@ -157,10 +169,42 @@ impl Ownership {
         }
     }
 
-    fn not_held(&self) -> Vec<PartitionId> {
-        let held = |lease: &watch::Sender<Option<Lease>>| lease.borrow().is_some();
-        let missing = self.partitions.iter().filter(|(_, lease)| !held(lease));
-        missing.map(|(partition, _)| partition.clone()).collect()
+    /// What is not held; everything while the store is away, so that it is renewed as soon as that is back.
+    fn due_to_claim(&self) -> Vec<PartitionId> {
+        let is_due = |partition: &PartitionId, keeper: &Keeper| {
+            self.reach == Reach::Away || self.unsure.contains(partition) || !keeper.is_held()
+        };
+        let due = self.partitions.iter();
+        let due = due.filter(|(partition, keeper)| is_due(partition, keeper));
+        due.map(|(partition, _)| partition.clone()).collect()
+    }
+
+    /// Sees to partitions one after the other, as long as the store answers.
+    async fn see_to_all(&mut self, due: Vec<PartitionId>) {
+        match self.reach {
+            Reach::Away => match self.store.ping().await {
+                Ok(()) => self.reach = Reach::Back(Instant::now() + self.patience()),
+                Err(error) => {
+                    warn!(%error, "the store is away; leases are neither renewed nor claimed");
+                    return;
+                }
+            },
+            Reach::Back(until) if until <= Instant::now() => self.reach = Reach::There,
+            Reach::Back(_) | Reach::There => {}
+        }
+        for partition in due {
+            let seen = self.see_to(&partition).await;
+            self.note(partition, seen);
+            if self.reach == Reach::Away {
+                return;
+            }
+        }
+    }
+
+    /// How long an owner may take to come back after an outage: it tries as often as who waits for its partitions, and
+    /// one of an earlier version as often as it renews.
+    fn patience(&self) -> Duration {
+        self.ttl / 3 + PATIENCE_MARGIN
     }
 
     fn note(&mut self, partition: PartitionId, seen: Seen) {
@@ -170,7 +214,9 @@ impl Ownership {
             }
             Seen::Unsure => {
                 self.unsure.insert(partition);
+                self.reach = Reach::Away;
             }
+            Seen::Away => self.reach = Reach::Away,
             Seen::Lost => {
                 self.unsure.remove(&partition);
                 self.step_back();
@@ -187,170 +233,22 @@ impl Ownership {
     }
 
     /// Claims or renews one partition.
-    async fn see_to(&self, partition: &PartitionId) -> Seen {
-        let Some(keeper) = self.partitions.get(partition) else {
-            return Seen::Settled;
+    async fn see_to(&mut self, partition: &PartitionId) -> Seen {
+        let hand = Hand {
+            store: &*self.store,
+            replica: &self.replica,
+            ttl: self.ttl,
+            gateway: &self.gateway,
+            patience: self.patience(),
+            is_patient: matches!(self.reach, Reach::Back(_)),
         };
-        let held = keeper.borrow().clone();
-        let Some(lease) = held else {
-            return self.claim(partition, keeper, None).await;
-        };
-        if self.unsure.contains(partition) {
-            return self.claim(partition, keeper, Some(lease)).await;
+        let unsure = self.unsure.contains(partition);
+        match self.partitions.get_mut(partition) {
+            Some(keeper) => hand.see_to(partition, keeper, unsure).await,
+            None => Seen::Settled,
         }
-        match self.store.renew(&lease, self.ttl).await {
-            Ok(Renewal::Renewed) => Seen::Settled,
-            Ok(Renewal::Missing) => {
-                warn!(%partition, "the store has forgotten the lease; claiming it again");
-                self.claim(partition, keeper, Some(lease)).await
-            }
-            Ok(Renewal::Lost) => {
-                self.lose(partition, keeper).await;
-                Seen::Lost
-            }
-            Err(error) => {
-                warn!(%partition, %error, "the lease is not renewed; trying again");
-                Seen::Settled
-            }
-        }
-    }
-
-    async fn claim(
-        &self,
-        partition: &PartitionId,
-        keeper: &watch::Sender<Option<Lease>>,
-        before: Option<Lease>,
-    ) -> Seen {
-        let floor = before
-            .as_ref()
-            .map_or_else(Epoch::default, |lease| lease.epoch);
-        match self
-            .store
-            .claim(partition, &self.replica, self.ttl, floor)
-            .await
-        {
-            Ok(Claim::Granted(lease)) if before.is_some() => {
-                info!(%partition, epoch = %lease.epoch, "the partition is held again");
-                keeper.send_replace(Some(lease));
-                self.gateway.save_all(partition);
-                Seen::Settled
-            }
-            Ok(Claim::Granted(lease)) => {
-                self.take(partition, keeper, lease).await;
-                Seen::Settled
-            }
-            Ok(Claim::Held { owner, remaining }) => {
-                if before.is_some() {
-                    self.lose(partition, keeper).await;
-                    return Seen::Lost;
-                }
-                info!(%partition, %owner, ?remaining, "the partition is another's; waiting");
-                Seen::Settled
-            }
-            Err(error) => {
-                warn!(%partition, %error, "the partition is not claimed; trying again");
-                // Without a lease before, another claim finds out; with one, it may be refused from now on.
-                if before.is_some() {
-                    Seen::Unsure
-                } else {
-                    Seen::Settled
-                }
-            }
-        }
-    }
-
-    async fn take(
-        &self,
-        partition: &PartitionId,
-        keeper: &watch::Sender<Option<Lease>>,
-        lease: Lease,
-    ) {
-        let stored = self.store.sessions(partition).await;
-        let sends = self.store.sends(partition).await;
-        match stored.and_then(|stored| Ok((stored, sends?))) {
-            Ok((stored, sends)) => {
-                info!(%partition, epoch = %lease.epoch, sessions = stored.len(), "partition held");
-                keeper.send_replace(Some(lease));
-                self.gateway.adopt(partition, stored, sends);
-            }
-            Err(error) => error!(%partition, %error, "the partition cannot be read; trying again"),
-        }
-    }
-
-    async fn lose(&self, partition: &PartitionId, keeper: &watch::Sender<Option<Lease>>) {
-        if !partition.tenant.is_reserved() {
-            counter!(LEASES_LOST).increment(1);
-        }
-        error!(%partition, "the partition is another replica's now; closing its sessions");
-        keeper.send_replace(None);
-        self.gateway.lose(partition).await;
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::store::memory::MemoryStore;
-    use crate::types::TenantId;
-
-    const TTL: Duration = Duration::from_secs(30);
-
-    /// One partition, held, and then claimed once more under the same name without this process hearing of it.
-    async fn world() -> (Ownership, PartitionId) {
-        let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
-        let partition = PartitionId {
-            tenant: TenantId::new("t"),
-            number: 0,
-        };
-        let replica = ReplicaId::new("r");
-        let claim = store.claim(&partition, &replica, TTL, Epoch(0)).await;
-        let Ok(Claim::Granted(lease)) = claim else {
-            panic!("{claim:?}")
-        };
-        let again = store.claim(&partition, &replica, TTL, lease.epoch).await;
-        assert!(matches!(again, Ok(Claim::Granted(_))), "{again:?}");
-        let keeper = watch::channel(Some(lease)).0;
-        let ownership = Ownership {
-            gateway: Gateway::new(Vec::new(), Arc::clone(&store), &Tasks::new()),
-            store,
-            replica,
-            ttl: TTL,
-            partitions: HashMap::from([(partition.clone(), keeper)]),
-            unsure: HashSet::new(),
-            fenced: mpsc::channel(1).1,
-            changes: mpsc::channel(1).1,
-            complete: watch::channel(false).0,
-        };
-        (ownership, partition)
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_claim_whose_answer_was_lost_is_made_again() {
-        let (mut ownership, partition) = world().await;
-        ownership.note(partition.clone(), Seen::Unsure);
-        let seen = ownership.see_to(&partition).await;
-        ownership.note(partition.clone(), seen);
-        let held = ownership.partitions[&partition].borrow().clone();
-        assert_eq!(held.map(|lease| lease.epoch), Some(Epoch(3)));
-        assert!(ownership.unsure.is_empty());
-        assert_eq!(ownership.replica.as_str(), "r");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_process_that_lost_its_lease_to_its_own_name_waits_until_it_is_free() {
-        let (mut ownership, partition) = world().await;
-        let seen = ownership.see_to(&partition).await;
-        ownership.note(partition.clone(), seen);
-        assert!(ownership.replica.as_str().starts_with("r~"));
-        let seen = ownership.see_to(&partition).await;
-        ownership.note(partition.clone(), seen);
-        assert!(
-            ownership.partitions[&partition].borrow().is_none(),
-            "taken back"
-        );
-        tokio::time::sleep(TTL).await;
-        let seen = ownership.see_to(&partition).await;
-        ownership.note(partition.clone(), seen);
-        assert!(ownership.partitions[&partition].borrow().is_some());
-    }
-}
+mod tests;

@@ -19,12 +19,25 @@ pub struct Problem {
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.key)?;
+        f.write_str(&on_one_line(&self.key))?;
         if let Some(value) = &self.value {
-            write!(f, " = {value}")?;
+            write!(f, " = {}", on_one_line(value))?;
         }
-        write!(f, ": {}", self.remedy)
+        write!(f, ": {}", on_one_line(&self.remedy))
     }
+}
+
+/// Escapes control characters, so that a key or value of the file cannot look like another problem or command a terminal.
+fn on_one_line(text: &str) -> String {
+    let mut line = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() {
+            line.extend(c.escape_default());
+        } else {
+            line.push(c);
+        }
+    }
+    line
 }
 
 /// All problems of one configuration, in the order of the keys' first reading. Never empty.

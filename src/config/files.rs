@@ -182,6 +182,10 @@ fn digest_of_names(names: &[PathBuf]) -> Vec<u8> {
 }
 
 fn digest_of_file(path: &Path) -> Option<Vec<u8>> {
+    // What is none was refused, and may have no end.
+    if !path.is_file() {
+        return None;
+    }
     let content = fs::read(path).map(zeroize::Zeroizing::new).ok()?;
     Some(digest_of(&content))
 }
@@ -299,5 +303,13 @@ mod tests {
         assert!(seen.is_current(), "what is wrong is not read again");
         symlink("..data/app.key", at("app.key")).unwrap();
         assert!(!seen.is_current());
+    }
+
+    #[test]
+    fn what_is_no_file_is_not_read_again() {
+        let mut seen = Seen::default();
+        // It has no end.
+        seen.note(Path::new("/dev/zero"), None);
+        assert!(seen.is_current());
     }
 }

@@ -3,7 +3,7 @@
 
 use std::fmt;
 use std::fs;
-use std::io;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use tokio_rustls::rustls::pki_types::pem::PemObject as _;
@@ -210,9 +210,20 @@ impl Sources<'_> {
 
 fn read_small(path: &Path) -> Result<Zeroizing<Vec<u8>>, String> {
     let failed = |error: io::Error| format!("{} cannot be read: {error}", path.display());
-    let size = fs::metadata(path).map_err(failed)?.len();
-    if size > MAX_FILE_BYTES {
+    // A device or a pipe may have no end, or no beginning.
+    if !fs::metadata(path).map_err(failed)?.is_file() {
+        return Err(format!("{} is not a file", path.display()));
+    }
+    let file = fs::File::open(path).map_err(failed)?;
+    // Room for all of it from the start, so that no copy of a part is left behind. But its own word is not the bound: it
+    // may grow, and files of /proc say 0.
+    let size = file.metadata().map_err(failed)?.len().min(MAX_FILE_BYTES);
+    let room = usize::try_from(size).unwrap_or(0).saturating_add(2);
+    let mut bytes = Zeroizing::new(Vec::with_capacity(room));
+    let mut bounded = file.take(MAX_FILE_BYTES + 1);
+    bounded.read_to_end(&mut bytes).map_err(failed)?;
+    if bytes.len() as u64 > MAX_FILE_BYTES {
         return Err(format!("{} is greater than 1 MiB", path.display()));
     }
-    fs::read(path).map(Zeroizing::new).map_err(failed)
+    Ok(bytes)
 }

@@ -131,6 +131,8 @@ pub struct Tenant {
     pub secret_key: Option<Secret<String>>,
     /// Where signatures come from when one runs out, in this order; at least one.
     pub issuers: Vec<Issuer>,
+    /// The tenant's own issuer; there if `issuers` has [`Issuer::Callback`].
+    pub callback: Option<Callback>,
     /// How long a signature of [`Issuer::Local`] is valid; at least 30 s.
     pub signature_lifetime: Duration,
     /// At which part of its lifetime a signature is renewed; 0.1 to 0.95.
@@ -147,6 +149,25 @@ pub struct Tenant {
     pub api_keys: Vec<ApiKey>,
     /// Bounds.
     pub limits: Limits,
+}
+
+/// A tenant's own service that makes signatures.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Callback {
+    /// Where it is: `https://` or, on a loopback address, `http://`, host and port, without a path.
+    pub url: String,
+    /// The authorities that its certificate must come from, PEM; `None` for the system's.
+    pub ca_pem: Option<Vec<u8>>,
+    /// The certificate chain that the gateway shows, and its private key, PEM.
+    pub identity: Option<(Vec<u8>, Secret<Vec<u8>>)>,
+    /// The gateway's bearer token, of visible ASCII.
+    pub token: Option<Secret<String>>,
+    /// How long an answer may take.
+    pub timeout: Duration,
+    /// The most calls that are begun per second; not 0.
+    pub calls_per_second: u32,
+    /// The most calls in flight; not 0.
+    pub concurrency: u32,
 }
 
 /// An API key of a tenant.
@@ -210,6 +231,15 @@ impl Config {
                     tenant.id, tenant.upstream_url
                 ));
             }
+            let of = |issuer| tenant.issuers.iter().position(|one| *one == issuer);
+            if let (Some(local), Some(callback)) = (of(Issuer::Local), of(Issuer::Callback))
+                && local < callback
+            {
+                warnings.push(format!(
+                    "tenants[{}].issuers: \"local\" always answers, so \"callback\" behind it is never asked",
+                    tenant.id
+                ));
+            }
         }
         warnings
     }
@@ -241,6 +271,7 @@ impl Tenant {
             upstream_ca_pem: None,
             secret_key: None,
             issuers: vec![Issuer::Manual],
+            callback: None,
             signature_lifetime: options.signature_lifetime,
             renew_at: options.renew_at,
             kick_policy: options.kick_policy,
@@ -256,6 +287,23 @@ impl Tenant {
     pub fn with_secret_key(mut self, secret_key: Secret<String>) -> Self {
         self.secret_key = Some(secret_key);
         self.issuers = vec![Issuer::Local, Issuer::Manual];
+        self
+    }
+
+    /// The same tenant with a service of its own, which is the first issuer. The argument is as the field `url` of
+    /// [`Callback`] says; everything else of it has its default.
+    pub fn with_callback(mut self, url: String) -> Self {
+        let options = options::CallbackOptions::default();
+        self.callback = Some(Callback {
+            url,
+            ca_pem: None,
+            identity: None,
+            token: None,
+            timeout: options.timeout,
+            calls_per_second: options.calls_per_second,
+            concurrency: options.concurrency,
+        });
+        self.issuers.insert(0, Issuer::Callback);
         self
     }
 }

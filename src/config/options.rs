@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::section::section;
-use super::setting::{ByteSize, MaybeSecret, SecretRef, choice};
+use super::setting::{ByteSize, KeySha256, MaybeSecret, SecretRef, choice};
 use crate::types::Secret;
 
 const fn secs(seconds: u64) -> Duration {
@@ -47,6 +47,8 @@ choice! {
 choice! {
     /// Where a renewed signature comes from.
     pub enum Issuer {
+        /// Asked of the tenant's own service.
+        Callback = "callback",
         /// Minted with the tenant's secret key.
         Local = "local",
         /// Asked of the bots: an event goes out, and RenewSignature or Login continues the session.
@@ -261,11 +263,15 @@ section! {
         pub(super) upstream_url: String = default("wss://wss.im.qcloud.com".to_owned()),
         /// Authorities to trust beside the system's for wss, PEM. Default: the system's alone.
         pub(super) upstream_ca_file: Option<PathBuf> = optional("upstream-ca.crt".into()),
-        /// The upstream app's secret key, which the issuer "local" signs with. Default: none.
+        /// The upstream app's secret key, which the issuer "local" signs with, and which signatures of "callback" must
+        /// be made with. Default: none.
         pub(super) secret_key: Option<SecretRef> = optional(SecretRef::File("acme-secret.key".into())),
-        /// Where signatures come from when one runs out; the first that can. "local" mints them with secret_key;
-        /// "manual" asks the bots by an event. Default: "local" if there is a secret_key, then "manual".
-        pub(super) issuers: Option<Vec<Issuer>> = optional(vec![Issuer::Local, Issuer::Manual]),
+        /// Where signatures come from when one runs out, or when a Login brings none: asked in this order until one
+        /// answers. "callback" calls the tenant's service, see [tenants.callback]; "local" mints with secret_key;
+        /// "manual" asks the bots by an event, and what stands behind it has its turn in the next attempt. Default:
+        /// "callback" if there is [tenants.callback], "local" if there is a secret_key, then "manual".
+        pub(super) issuers: Option<Vec<Issuer>> =
+            optional(vec![Issuer::Callback, Issuer::Local, Issuer::Manual]),
         /// How long a signature of "local" is valid; at least 30s.
         pub(super) signature_lifetime: Duration = default(days(7)),
         /// At which part of its lifetime a signature is renewed, 0.1 to 0.95; jittered.
@@ -279,12 +285,36 @@ section! {
         pub(super) login_spacing: Duration = default(secs(15)),
     }
     tables {
+        /// The tenant's own issuer.
+        pub(super) callback: Option<CallbackOptions> = optional_table,
         /// The event log.
         pub(super) log: TenantLog = table,
         /// Who may call.
         pub(super) api_keys: Vec<ApiKeyOptions> = tables,
         /// Bounds.
         pub(super) limits: Limits = table,
+    }
+}
+
+section! {
+    /// The tenant's service that makes signatures: `imgate.v1.SignatureIssuerService`, called by the issuer "callback".
+    pub(super) struct CallbackOptions {
+        /// Where it is: https://HOST[:PORT], or http:// on a loopback address.
+        pub(super) url: String = required("https://signatures.example.com".to_owned()),
+        /// The authorities that its certificate must come from, PEM. Default: the system's.
+        pub(super) ca_file: Option<PathBuf> = optional("issuer-ca.crt".into()),
+        /// The certificate chain that imgate shows it, PEM, with key_file. Default: none.
+        pub(super) cert_file: Option<PathBuf> = optional("imgate.crt".into()),
+        /// The private key of that certificate, PEM.
+        pub(super) key_file: Option<PathBuf> = optional("imgate.key".into()),
+        /// What imgate sends as `authorization: Bearer TOKEN`. Default: nothing.
+        pub(super) token: Option<SecretRef> = optional(SecretRef::File("issuer-token.key".into())),
+        /// How long an answer may take; told to the service as the deadline.
+        pub(super) timeout: Duration = default(secs(5)),
+        /// The most calls that are begun per second.
+        pub(super) calls_per_second: u32 = default(50),
+        /// The most calls in flight.
+        pub(super) concurrency: u32 = default(16),
     }
 }
 
@@ -312,9 +342,9 @@ section! {
         /// The key's name in logs: small letters, digits and dashes, at most 63.
         pub(super) id: String = required("bot-fleet".to_owned()),
         /// The SHA-256 of the key in hexadecimal (`printf %s KEY | sha256sum`).
-        pub(super) sha256: String = required(
+        pub(super) sha256: KeySha256 = required(KeySha256(
             "5f0d8b1e6ac24a7793d1c08e24be7f5a1b6690c2d7e3f84415a9e0637cdb2f18".to_owned(),
-        ),
+        )),
         /// What it may do: "sessions", "events", "messages".
         pub(super) scopes: Vec<Scope> = required(vec![Scope::Sessions, Scope::Events, Scope::Messages]),
     }

@@ -275,6 +275,29 @@ impl Setting for SecretRef {
     }
 }
 
+/// The SHA-256 of a key in hexadecimal. It is no secret; but what stands there by mistake may be the key itself, so nothing
+/// of it is ever shown.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) struct KeySha256(pub(super) String);
+
+impl std::fmt::Debug for KeySha256 {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("***")
+    }
+}
+
+impl Setting for KeySha256 {
+    const SECRET: bool = true;
+
+    fn from_toml(value: &Value) -> Result<Self, String> {
+        String::from_toml(value).map(Self)
+    }
+
+    fn to_toml(&self) -> String {
+        quoted(&self.0)
+    }
+}
+
 /// A value that may hold a secret: given in the file, or by reference.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) enum MaybeSecret {

@@ -44,7 +44,7 @@ impl Print {
 
 impl Entry {
     /// Reads what the store has. An event that does not open or decode is told in the log of the program, here, once.
-    pub(super) fn open(partition: &PartitionId, sealer: &Sealer, stored: &LogEntry) -> Self {
+    pub fn open(partition: &PartitionId, sealer: &Sealer, stored: &LogEntry) -> Self {
         match payload::unwrap(sealer, &partition.tenant, &stored.payload) {
             Ok(encoded) => Self::decode(partition, stored.sequence, stored.appended_at, &encoded),
             Err(problem) => {

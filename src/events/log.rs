@@ -17,7 +17,7 @@ use super::hub::Hub;
 use crate::error::{Classified, ErrorKind};
 use crate::runtime::supervisor::{TaskKind, Tasks};
 use crate::store::seal::Sealer;
-use crate::store::{Lease, Store, StoreError};
+use crate::store::{BatchId, Lease, Store, StoreError};
 use crate::types::{AccountId, PartitionId};
 
 mod meter;
@@ -179,6 +179,7 @@ pub struct LogWriter {
     queue: mpsc::Sender<Append>,
     options: watch::Sender<LogOptions>,
     stuck: watch::Receiver<Option<Stuck>>,
+    written: watch::Receiver<BatchId>,
     meter: Meter,
 }
 
@@ -207,6 +208,10 @@ impl LogWriter {
     ) -> Self {
         let (queue, appends) = mpsc::channel(options.queue.max(1));
         let (is_stuck, stuck) = watch::channel(None);
+        let (is_written, written) = watch::channel(BatchId {
+            writer: rand::random_range(1..=u64::MAX),
+            number: 0,
+        });
         let (appended, to_trim) = watch::channel(0);
         let (set_options, options) = watch::channel(options);
         let span = info_span!("log", %partition);
@@ -219,7 +224,7 @@ impl LogWriter {
             meter,
         };
         let writer = writer::Writer::new(
-            partition, store, lease, hub, fenced, options, appends, is_stuck, appended,
+            partition, store, lease, hub, fenced, options, appends, is_stuck, is_written, appended,
         );
         let trimming = trimmer.run(tasks.clone()).instrument(span.clone());
         let writing = writer.run(tasks.clone()).instrument(span);
@@ -229,6 +234,7 @@ impl LogWriter {
             queue,
             options: set_options,
             stuck,
+            written,
             meter,
         }
     }
@@ -237,6 +243,11 @@ impl LogWriter {
     /// next trim.
     pub fn set(&self, options: LogOptions) {
         self.options.send_replace(options);
+    }
+
+    /// The last batch of this writer that the store has answered as written; number 0 before the first.
+    pub fn written(&self) -> watch::Receiver<BatchId> {
+        self.written.clone()
     }
 
     /// Whether what is handed over now is written soon: an error while the writer waits for the store.

@@ -53,16 +53,12 @@ impl Named {
         self.store.subscription(&partition, &self.name).await
     }
 
-    /// Moves it forward, and makes it where it is not.
+    /// Moves it forward where it is. False if it is nowhere.
     pub(super) async fn advance(
         &self,
         positions: &BTreeMap<u16, Position>,
-    ) -> Result<(), StoreError> {
-        let moves = positions
-            .iter()
-            .map(|(&number, position)| self.advance_in(number, position));
-        try_join_all(moves).await?;
-        Ok(())
+    ) -> Result<bool, StoreError> {
+        self.advance_all(positions, true).await
     }
 
     /// Where it stands, and whether it had to be made. Where it does not stand yet it is put at `ends`: everywhere for a
@@ -86,7 +82,7 @@ impl Named {
                 missing.remove(&number);
             }
         }
-        self.advance(&missing).await?;
+        self.advance_all(&missing, false).await?;
         Ok((positions, true))
     }
 
@@ -134,7 +130,8 @@ impl Named {
     /// `last` is where it last stood. One that was deleted stays so; one that the store has lost with the log is put
     /// back, so that who comes later is told of the loss and does not begin at the end.
     async fn note_use_in(&self, number: u16, last: &mut Position) -> Result<(), StoreError> {
-        match self.stored_in(number).await? {
+        let stored = self.stored_in(number).await?;
+        match stored {
             Some(position) => *last = position,
             None => {
                 let bounds = self.store.log_bounds(&self.logs.partition(number)).await?;
@@ -146,14 +143,31 @@ impl Named {
                 }
             }
         }
-        self.advance_in(number, last).await
+        self.advance_in(number, last, stored.is_some()).await?;
+        Ok(())
     }
 
-    async fn advance_in(&self, number: u16, position: &Position) -> Result<(), StoreError> {
-        let partition = self.logs.partition(number);
+    async fn advance_all(
+        &self,
+        positions: &BTreeMap<u16, Position>,
+        only_if_there: bool,
+    ) -> Result<bool, StoreError> {
+        let moves = positions.iter();
+        let moves =
+            moves.map(|(&number, position)| self.advance_in(number, position, only_if_there));
+        Ok(try_join_all(moves).await?.contains(&true))
+    }
+
+    async fn advance_in(
+        &self,
+        number: u16,
+        position: &Position,
+        only_if_there: bool,
+    ) -> Result<bool, StoreError> {
+        let (partition, now) = (self.logs.partition(number), WallClock.now());
         let (store, name) = (&self.store, &self.name);
         store
-            .advance_subscription(&partition, name, position, WallClock.now())
+            .advance_subscription(&partition, name, position, now, only_if_there)
             .await
     }
 

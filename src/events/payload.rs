@@ -16,11 +16,7 @@ const SEALED: u8 = 0;
 ///
 /// # Errors
 /// [`SealError::Cipher`], which is not expected.
-pub(super) fn wrap(
-    sealer: &Sealer,
-    tenant: &TenantId,
-    encoded: &[u8],
-) -> Result<Vec<u8>, SealError> {
+pub fn wrap(sealer: &Sealer, tenant: &TenantId, encoded: &[u8]) -> Result<Vec<u8>, SealError> {
     let sealed = with(tenant, |belongs| sealer.seal(belongs, encoded))?;
     let mut payload = Vec::with_capacity(1 + sealed.len());
     payload.push(SEALED);
@@ -32,7 +28,7 @@ pub(super) fn wrap(
 ///
 /// # Errors
 /// When it is sealed and does not open.
-pub(super) fn unwrap<'a>(
+pub fn unwrap<'a>(
     sealer: &Sealer,
     tenant: &TenantId,
     payload: &'a [u8],

@@ -255,10 +255,12 @@ impl Events {
     ) -> Result<(), EventsError> {
         let positions = self.checked(logs, cursor)?.positions();
         let named = self.named(logs, name.to_owned());
-        if named.stored().await?.iter().all(Option::is_none) {
-            return Err(EventsError::UnknownSubscription);
+        // It is not made: one that is being deleted at this moment would be back.
+        if named.advance(&positions).await? {
+            Ok(())
+        } else {
+            Err(EventsError::UnknownSubscription)
         }
-        Ok(named.advance(&positions).await?)
     }
 
     /// The tenant's named subscriptions, in the order of their names.

@@ -21,7 +21,7 @@ use crate::types::{Epoch, PartitionId, ReplicaId, Secret, TenantId, UnixMillis};
 pub(crate) async fn lease(store: &MemoryStore, partition: &PartitionId) -> Lease {
     let ttl = Duration::from_secs(3600);
     let owner = ReplicaId::new("r1");
-    match store.claim(partition, &owner, ttl, Epoch(0)).await {
+    match store.claim(partition, &owner, ttl, Some(Epoch(0))).await {
         Ok(Claim::Granted(lease)) => lease,
         other => panic!("no lease: {other:?}"),
     }

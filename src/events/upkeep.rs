@@ -52,6 +52,8 @@ struct Found {
     lags: BTreeMap<Name, u64>,
     /// From which partitions a subscription was removed.
     forgotten: BTreeMap<Name, Vec<u16>>,
+    /// Who has a partition in which they cannot be read.
+    unreadable: BTreeSet<TenantId>,
 }
 
 /// Which subscriptions have a series of their own.
@@ -105,7 +107,7 @@ impl Upkeep {
         }
         match done {
             Ok(()) => {
-                for (name, lag) in self.series.assign(&found.lags) {
+                for (name, lag) in self.series.assign(&found) {
                     show(name.as_ref(), lag);
                 }
             }
@@ -117,8 +119,16 @@ impl Upkeep {
     async fn look_at_all(&self, now: UnixMillis, found: &mut Found) -> Result<(), StoreError> {
         let partitions = self.partitions.borrow().clone();
         for kept in &partitions {
-            if kept.lease.borrow().is_some() {
-                self.look_at(kept, now, found).await?;
+            if kept.lease.borrow().is_none() {
+                continue;
+            }
+            match self.look_at(kept, now, found).await {
+                Err(error @ StoreError::Corrupt { .. }) => {
+                    let partition = &kept.partition;
+                    warn!(%partition, %error, "its subscriptions are not seen to until that is repaired");
+                    found.unreadable.insert(partition.tenant.clone());
+                }
+                seen => seen?,
             }
         }
         Ok(())
@@ -160,10 +170,12 @@ impl Upkeep {
 
 impl Series {
     /// What to show: each subscription's lag, or that none is left of one that is gone; under no name the greatest of
-    /// those that have no series of their own.
-    fn assign(&mut self, lags: &BTreeMap<Name, u64>) -> Vec<(Option<Name>, u64)> {
+    /// those that have no series of their own. Of a tenant whose subscriptions cannot all be read nothing is shown: half
+    /// a figure would be a wrong one.
+    fn assign(&mut self, found: &Found) -> Vec<(Option<Name>, u64)> {
+        let is_whole = |name: &Name| !found.unreadable.contains(&name.0);
         let mut shared = 0;
-        for (name, lag) in lags {
+        for (name, lag) in found.lags.iter().filter(|(name, _)| is_whole(name)) {
             if self.made.len() < MAX_SERIES {
                 self.made.insert(name.clone());
             }
@@ -171,8 +183,9 @@ impl Series {
                 shared = shared.max(*lag);
             }
         }
-        let own = self.made.iter().map(|name| {
-            let lag = lags.get(name).copied().unwrap_or_default();
+        let made = self.made.iter().filter(|name| is_whole(name));
+        let own = made.map(|name| {
+            let lag = found.lags.get(name).copied().unwrap_or_default();
             (Some(name.clone()), lag)
         });
         own.chain([(None, shared)]).collect()

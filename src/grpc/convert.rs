@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::error::{Classified, ErrorKind};
 use crate::events::service::{Start, SubscribeOptions, SubscriptionStatus};
-use crate::proto::v1;
+use crate::proto::{time, v1};
 use crate::tenants::token::{Tokens, Use};
 use crate::types::{AccountId, Secret, TenantId, UnixMillis};
 
@@ -176,10 +176,7 @@ pub(super) fn subscription_status(status: SubscriptionStatus) -> v1::Subscriptio
 }
 
 fn timestamp(at: UnixMillis) -> prost_types::Timestamp {
-    prost_types::Timestamp {
-        seconds: i64::try_from(at.as_secs()).unwrap_or(i64::MAX),
-        nanos: i32::try_from(at.0 % 1000).unwrap_or(0) * 1_000_000,
-    }
+    time::timestamp(at.0)
 }
 
 fn accounts(ids: &[String]) -> Result<HashSet<AccountId>, Invalid> {

@@ -105,6 +105,8 @@ impl From<CallError> for Status {
             }
             CallError::Quota(exceeded) => extra.exceeded = Some(exceeded.clone()),
             CallError::SignatureRequired
+            | CallError::IssuerUnavailable { .. }
+            | CallError::IssuerRefused(_)
             | CallError::UnknownAccount
             | CallError::NotLoggedIn(_)
             | CallError::UpstreamUnanswered

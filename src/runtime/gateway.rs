@@ -228,10 +228,12 @@ impl Gateway {
         }
     }
 
-    /// Has every session of a partition store its record again, for the store has lost it.
-    pub fn save_all(&self, partition: &PartitionId) {
-        if let Ok(sessions) = self.tenant(&partition.tenant) {
-            sessions.save_all(partition.number);
+    /// Has the record of every session of a partition stored again, for the store has lost it. False if there is more
+    /// to be stored than is taken now.
+    pub fn save_all(&self, partition: &PartitionId) -> bool {
+        match self.tenant(&partition.tenant) {
+            Ok(sessions) => sessions.save_all(partition.number),
+            Err(_) => true,
         }
     }
 

@@ -53,6 +53,19 @@ pub enum CallError {
     /// No signature was given and none can be made.
     #[error("no signature was given and the tenant has no issuer that makes one")]
     SignatureRequired,
+    /// The tenant's issuer makes no signature now. The login goes on.
+    #[error(
+        "{reason}; the login goes on, and calling Login again, with a signature or without, joins it"
+    )]
+    IssuerUnavailable {
+        /// Why, in words.
+        reason: &'static str,
+        /// When the issuer is asked again, from now.
+        retry_after: Duration,
+    },
+    /// The tenant's issuer does not want to make a signature for the account.
+    #[error("{0}; mend that, or call Login with a signature")]
+    IssuerRefused(&'static str),
     /// The account was never logged in.
     #[error("no session for this account")]
     UnknownAccount,
@@ -88,6 +101,8 @@ impl CallError {
         match self {
             Self::Invalid { .. } => "INVALID_FIELD",
             Self::SignatureRequired => "SIGNATURE_REQUIRED",
+            Self::IssuerUnavailable { .. } => "ISSUER_UNAVAILABLE",
+            Self::IssuerRefused(_) => "ISSUER_REFUSED",
             Self::UnknownAccount => "UNKNOWN_ACCOUNT",
             Self::NotLoggedIn(_) => "NOT_LOGGED_IN",
             Self::UpstreamUnanswered => "UPSTREAM_UNANSWERED",
@@ -105,20 +120,25 @@ impl Classified for CallError {
         match self {
             Self::Invalid { .. } => ErrorKind::InvalidInput,
             Self::SignatureRequired
+            | Self::IssuerRefused(_)
             | Self::NotLoggedIn(_)
             | Self::SendOutcomeUnknown
             | Self::Ended => ErrorKind::Precondition,
             Self::UnknownAccount => ErrorKind::NotFound,
             Self::Quota(exceeded) => exceeded.kind(),
-            Self::UpstreamUnanswered | Self::Stopping => ErrorKind::Unavailable,
+            Self::IssuerUnavailable { .. } | Self::UpstreamUnanswered | Self::Stopping => {
+                ErrorKind::Unavailable
+            }
             Self::Store(error) => error.kind(),
         }
     }
 
     fn retry_after(&self) -> Option<Duration> {
         match self {
+            Self::IssuerUnavailable { retry_after, .. } => Some(*retry_after),
             Self::Invalid { .. }
             | Self::SignatureRequired
+            | Self::IssuerRefused(_)
             | Self::UnknownAccount
             | Self::SendOutcomeUnknown
             | Self::Ended
@@ -135,6 +155,8 @@ impl Classified for CallError {
             Self::Quota(exceeded) => exceeded.public_text(),
             Self::Invalid { .. }
             | Self::SignatureRequired
+            | Self::IssuerUnavailable { .. }
+            | Self::IssuerRefused(_)
             | Self::UnknownAccount
             | Self::NotLoggedIn(_)
             | Self::UpstreamUnanswered

@@ -39,7 +39,11 @@ pub fn describe_metrics() {
         Unit::Count,
         "Upstream logins, by credential and outcome"
     );
-    describe_counter!(RENEWALS, Unit::Count, "Fresh signatures, by outcome");
+    describe_counter!(
+        RENEWALS,
+        Unit::Count,
+        "Signatures after the first, by outcome"
+    );
     describe_counter!(
         CONNECTIONS_LOST,
         Unit::Count,
@@ -114,6 +118,7 @@ pub fn describe_metrics() {
     for name in plain {
         counter!(name).absolute(0);
     }
+    crate::runtime::issuer::metrics::describe_metrics();
 }
 
 /// Counts one session in its present state; gone when dropped.

@@ -2,12 +2,14 @@
 
 mod gateway;
 pub mod handle;
+pub mod issuer;
 pub mod metrics;
 pub mod pacer;
 pub mod record;
 mod registry;
 mod sends;
 mod session_actor;
+mod steady;
 pub mod supervisor;
 pub mod tenant;
 pub mod usage;

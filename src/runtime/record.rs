@@ -9,7 +9,8 @@ use crate::connectors::tencent::sync::Position;
 use crate::connectors::tencent::usersig::UserSig;
 use crate::error::{Classified, ErrorKind};
 use crate::proto::record::{Secrets, SessionRecord, TencentSync, TencentTicket};
-use crate::proto::v1;
+use crate::proto::{time, v1};
+use crate::runtime::sends::remembered::Remembered;
 use crate::session::Session;
 use crate::session::effect::Durable;
 use crate::session::input::{Life, Signature};
@@ -158,6 +159,20 @@ pub fn decode(sealer: &Sealer, key: &SessionKey, bytes: &[u8]) -> Result<Restore
     })
 }
 
+/// Reads what the store has of a session's sends as the session does, for the fuzz targets alone: the IDs and records of
+/// those that are remembered, and the IDs of those that are not.
+#[doc(hidden)]
+pub fn sends_again(
+    stored: Vec<StoredSend>,
+    now: UnixMillis,
+) -> (Vec<(String, Vec<u8>)>, Vec<String>) {
+    let (remembered, forgotten) = Remembered::restore(stored, now);
+    let kept = remembered
+        .iter()
+        .map(|entry| (entry.client_message_id.clone(), entry.record()));
+    (kept.collect(), forgotten)
+}
+
 fn belongs(key: &SessionKey) -> SealedFor<'_> {
     SealedFor {
         tenant: &key.tenant,
@@ -240,10 +255,7 @@ fn describe(
 
 /// A moment, for the API.
 pub fn timestamp(at: UnixMillis) -> prost_types::Timestamp {
-    prost_types::Timestamp {
-        seconds: i64::try_from(at.as_secs()).unwrap_or(i64::MAX),
-        nanos: i32::try_from(at.0 % 1000).unwrap_or(0) * 1_000_000,
-    }
+    time::timestamp(at.0)
 }
 
 const fn state(phase: Phase) -> v1::SessionState {

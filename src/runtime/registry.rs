@@ -1,6 +1,7 @@
 //! The sessions of this replica, by tenant and account.
 
 mod adoption;
+mod retired;
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;
@@ -16,6 +17,7 @@ use crate::events::log::{LogOptions, LogWriter};
 use crate::proto::v1;
 use crate::runtime::handle::CallError;
 use crate::runtime::record::{self, Restored};
+use crate::runtime::registry::retired::{Retired, again};
 use crate::runtime::session_actor::{Command, Left, Origin, SessionActor, View};
 use crate::runtime::supervisor::{TaskKind, Tasks};
 use crate::runtime::tenant::{Settings, Tenant};
@@ -45,6 +47,8 @@ struct Slots {
     by_account: BTreeMap<AccountId, Slot>,
     /// How many of them have a task.
     running: usize,
+    /// The records of those whose task has ended lately.
+    retired: Retired,
 }
 
 /// What the sessions of a partition write to, and whether they may.
@@ -205,21 +209,37 @@ impl TenantSessions {
             .try_for_each(|partition| partition.writer.accepts())
     }
 
-    /// Asks every session of a partition to store its record again.
-    pub(super) fn save_all(&self, number: u16) {
+    /// Asks every session of a partition to store its record again, and stores those of sessions whose task has ended
+    /// lately. False if not all of these were taken.
+    pub(super) fn save_all(&self, number: u16) -> bool {
+        let Some(partition) = self.partitions.get(usize::from(number)) else {
+            return true;
+        };
+        let Some(term) = partition.hold().clone() else {
+            return true;
+        };
         let slots = self.slots();
         for (account, slot) in &slots.by_account {
-            let here = self
-                .tenant
-                .key(account)
-                .partition(self.tenant.partitions)
-                .number
-                == number;
-            if let (true, Some(mailbox)) = (here, &slot.mailbox) {
-                // A full mailbox means that the session is about to store something anyway.
-                let _full = mailbox.try_send(Command::Save);
+            if let (true, Some(mailbox)) = (self.number(account) == number, &slot.mailbox) {
+                match mailbox.try_send(Command::Save) {
+                    // A task that has ended has stored what it had; its account is saved by the next login.
+                    Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => {}
+                    // What waits there need not store anything.
+                    Err(mpsc::error::TrySendError::Full(save)) => {
+                        let mailbox = mailbox.clone();
+                        term.tasks.spawn("save", TaskKind::Work, async move {
+                            let _ended = mailbox.send(save).await;
+                        });
+                    }
+                }
             }
         }
+        // Under the lock: whoever logs in again stores a newer record behind these.
+        let mut retired = slots.retired.recent();
+        retired.all(|(account, record)| {
+            let is_running = slots.mailbox(account).is_some();
+            is_running || self.number(account) != number || again(partition, account, record)
+        })
     }
 
     /// Sets how the sessions behave from now on, and how their log is written.
@@ -277,11 +297,10 @@ impl TenantSessions {
         }
         term.tasks.stop();
         term.tasks.ended().await;
-        let partitions = self.tenant.partitions;
         let mut slots = self.slots();
-        slots
-            .by_account
-            .retain(|account, _| self.tenant.key(account).partition(partitions).number != number);
+        let stays = |account: &AccountId| self.number(account) != number;
+        slots.by_account.retain(|account, _| stays(account));
+        slots.retired.retain(stays);
         let running = slots.by_account.values();
         slots.running = running.filter(|slot| slot.mailbox.is_some()).count();
     }
@@ -335,7 +354,7 @@ impl TenantSessions {
         let name = account.clone();
         let task = async move {
             actor
-                .run(|mailbox, left| sessions.retire(&name, mailbox, &left))
+                .run(|mailbox, left| sessions.retire(&name, mailbox, left))
                 .await;
         };
         term.tasks
@@ -345,7 +364,7 @@ impl TenantSessions {
 
     /// Lets a session's task end, unless a command is waiting for it. An account of which nothing is known is
     /// forgotten, or calls for made-up ones would fill the memory.
-    fn retire(&self, account: &AccountId, mailbox: &mpsc::Receiver<Command>, left: &Left) -> bool {
+    fn retire(&self, account: &AccountId, mailbox: &mpsc::Receiver<Command>, left: Left) -> bool {
         let mut slots = self.slots();
         if !mailbox.is_empty() {
             return false;
@@ -359,19 +378,23 @@ impl TenantSessions {
         if !left.known {
             slots.by_account.remove(account);
         }
+        if let Some(record) = left.record {
+            slots.retired.add(account.clone(), record);
+        }
         true
     }
 
     fn term(&self, account: &AccountId) -> Result<(&Partition, Term), CallError> {
-        let number = self
-            .tenant
-            .key(account)
-            .partition(self.tenant.partitions)
-            .number;
-        match self.partitions.get(usize::from(number)) {
+        match self.partitions.get(usize::from(self.number(account))) {
             Some(partition) => Ok((partition, partition.present_term()?)),
             None => Err(not_held()),
         }
+    }
+
+    /// The number of an account's partition.
+    fn number(&self, account: &AccountId) -> u16 {
+        let partitions = self.tenant.partitions;
+        self.tenant.key(account).partition(partitions).number
     }
 
     fn slots(&self) -> MutexGuard<'_, Slots> {

@@ -25,9 +25,10 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use crate::connectors::RequestId;
 use crate::connectors::tencent::protocol::Protocol;
 use crate::connectors::websocket::{Connection, DialError, Ended};
-use crate::events::log::LogWriter;
+use crate::events::log::{AppendError, LogWriter};
 use crate::proto::v1;
 use crate::runtime::metrics as names;
 use crate::runtime::metrics::SessionGauge;
@@ -36,12 +37,12 @@ use crate::runtime::sends::Sends;
 use crate::runtime::session_actor::answers::{Stored, call_error};
 pub(super) use crate::runtime::session_actor::commands::Command;
 use crate::runtime::session_actor::commands::{LoginReply, ViewReply};
-use crate::runtime::session_actor::outbox::{Outbox, Progress};
+use crate::runtime::session_actor::outbox::{HandedOver, Outbox, Progress};
 use crate::runtime::supervisor::Tasks;
 use crate::runtime::tenant::Tenant;
 use crate::session::Session;
-use crate::session::effect::Durable;
-use crate::session::input::{Input, Now};
+use crate::session::effect::{Durable, RenewReason};
+use crate::session::input::{Input, Now, RenewalFailure, Signature};
 use crate::session::policy::Policy;
 use crate::session::state::{Phase, State};
 use crate::tenants::quotas::Admitted;
@@ -62,6 +63,8 @@ pub(super) struct SessionActor {
     policy: Arc<Policy>,
     protocol: Protocol,
     socket: Socket,
+    /// The question put to the tenant's issuers.
+    issuing: Option<Issuing>,
     mailbox: mpsc::Receiver<Command>,
     lease_lost: CancellationToken,
     stop: Tasks,
@@ -85,6 +88,16 @@ pub(super) struct SessionActor {
 
 type Dialling = Pin<Box<dyn Future<Output = Result<Connection, DialError>> + Send>>;
 
+/// What issuers answer.
+type Answer = Result<Signature, RenewalFailure>;
+type Answering = Pin<Box<dyn Future<Output = Answer> + Send>>;
+
+/// A question that is put to the tenant's issuers. Dropping it takes it back.
+struct Issuing {
+    answering: Answering,
+    reason: RenewReason,
+}
+
 enum Socket {
     None,
     Dialling(Dialling),
@@ -95,6 +108,7 @@ enum Happened {
     Command(Option<Command>),
     Dialled(Result<Connection, DialError>),
     Frame(Result<Vec<u8>, Ended>),
+    Issued(Answer),
     Timer,
     Outbox(Progress),
     Stop,
@@ -105,6 +119,8 @@ enum Happened {
 pub(super) struct Left {
     /// There is a record.
     pub(super) known: bool,
+    /// The record, if there is one and it can be sealed.
+    pub(super) record: Option<Vec<u8>>,
     /// Until when sends are remembered, if any are.
     pub(super) sends_until: Option<UnixMillis>,
 }
@@ -155,6 +171,7 @@ impl SessionActor {
             sends,
             outbox: Outbox::new(key.clone(), Arc::clone(&tenant.sealer), writer),
             socket: Socket::None,
+            issuing: None,
             inputs: VecDeque::new(),
             login_waiters: Vec::new(),
             logout_waiters: Vec::new(),
@@ -185,13 +202,7 @@ impl SessionActor {
             self.work().await;
             let done = match self.session.state() {
                 State::Closed => self.outbox.is_idle(),
-                State::LoggedOut => {
-                    let left = Left {
-                        known: self.known || self.outbox.is_used(),
-                        sends_until: self.sends.remembered_until(),
-                    };
-                    self.outbox.is_stored() && retire(&self.mailbox, left)
-                }
+                State::LoggedOut => self.outbox.is_stored() && retire(&self.mailbox, self.left()),
                 State::Connecting { .. }
                 | State::LoggingIn { .. }
                 | State::Online { .. }
@@ -203,6 +214,18 @@ impl SessionActor {
             if done {
                 return;
             }
+        }
+    }
+
+    fn left(&self) -> Left {
+        let known = self.known || self.outbox.is_used();
+        let (sealer, key) = (&self.tenant.sealer, &self.key);
+        let record = known.then(|| record::encode(sealer, key, &self.session, &self.protocol));
+        Left {
+            known,
+            // Without it all is as well as long as the store loses nothing.
+            record: record.and_then(Result::ok),
+            sends_until: self.sends.remembered_until(),
         }
     }
 
@@ -226,6 +249,7 @@ impl SessionActor {
             progress = self.outbox.progress() => Happened::Outbox(progress),
             () = timer, if !closed => Happened::Timer,
             command = self.mailbox.recv(), if !closed => Happened::Command(command),
+            answer = issued(&mut self.issuing), if !closed => Happened::Issued(answer),
             happened = self.socket.next() => happened,
         };
         // A process that was held up finds its timers due, and unread the answers that they wait for. One frame is
@@ -272,6 +296,7 @@ impl SessionActor {
                 }
                 self.lose(ended.reason);
             }
+            Happened::Issued(answer) => self.issuers_answered(answer),
             Happened::Timer => {
                 self.inputs.push_back(Input::Timeout);
                 self.protocol.timeout(now);
@@ -279,9 +304,7 @@ impl SessionActor {
             Happened::Outbox(Progress::Stored(stored)) => self.stored(now, stored),
             Happened::Outbox(Progress::Failed(error, sends)) => {
                 warn!(%error, "something could not be stored");
-                for id in sends {
-                    self.sends.not_stored(id, || call_error(error));
-                }
+                self.not_stored(error, sends);
                 self.protocol.not_stored(now);
             }
             Happened::Outbox(Progress::Room) => self.protocol.set_stalled(now, false),
@@ -301,8 +324,13 @@ impl SessionActor {
                 break;
             }
         }
-        if self.outbox.hand_over(&self.session, &self.protocol) {
-            self.protocol.set_stalled(now(), true);
+        match self.outbox.hand_over(&self.session, &self.protocol) {
+            HandedOver::All => {}
+            HandedOver::Waits => self.protocol.set_stalled(now(), true),
+            HandedOver::Unsealed(sends) => {
+                self.not_stored(AppendError::Unsealed, sends);
+                self.protocol.set_stalled(now(), true);
+            }
         }
         if self.changed {
             self.changed = false;
@@ -326,6 +354,9 @@ impl SessionActor {
         }
         let after = self.session.state().phase();
         self.gauge.move_to(after);
+        if *self.session.state() == State::Closed {
+            self.issuing = None;
+        }
         let had_connection = matches!(before, Phase::Online | Phase::Connecting);
         // A login with a fresh signature also leaves the connection, but is no attempt that has failed.
         if timed_out && had_connection && after == Phase::BackingOff && self.session.attempt() > 0 {
@@ -382,9 +413,23 @@ impl SessionActor {
         stored.answer(&record::view(&self.key, &self.session));
     }
 
+    fn not_stored(&mut self, error: AppendError, sends: Vec<RequestId>) {
+        for id in sends {
+            self.sends.not_stored(id, || call_error(error));
+        }
+    }
+
     fn publish(&self) {
         let view = record::view(&self.key, &self.session);
         *self.view.lock().unwrap_or_else(PoisonError::into_inner) = view;
+    }
+}
+
+/// What the issuers answer to the question that is put to them, if one is. Safe to cancel.
+async fn issued(issuing: &mut Option<Issuing>) -> Answer {
+    match issuing {
+        Some(issuing) => issuing.answering.as_mut().await,
+        None => std::future::pending().await,
     }
 }
 

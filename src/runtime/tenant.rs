@@ -7,14 +7,13 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 
 use crate::connectors::tencent::protocol::Identification;
-use crate::connectors::tencent::usersig;
 use crate::connectors::websocket::Dial;
+use crate::runtime::issuer::Issuers;
 use crate::runtime::pacer::Pacer;
-use crate::session::input::{Now, Signature};
 use crate::session::policy::Policy;
 use crate::store::seal::Sealer;
 use crate::tenants::quotas::{Limits, Quotas, Share};
-use crate::types::{AccountId, Secret, SessionKey, TenantId};
+use crate::types::{AccountId, SessionKey, TenantId};
 
 /// What all sessions of a tenant share.
 #[derive(Debug)]
@@ -41,8 +40,8 @@ pub struct Settings {
     pub dialer: Arc<dyn Dial>,
     /// How sessions behave.
     pub policy: Arc<Policy>,
-    /// Makes signatures, if the tenant's key is here.
-    pub issuer: Option<LocalIssuer>,
+    /// Make signatures, where the bot brings none.
+    pub issuers: Arc<Issuers>,
     /// Spreads connections over time, of all tenants of the upstream app.
     pub pacer: Arc<Pacer>,
     /// What it may use of what [`Quotas`] counts.
@@ -56,15 +55,6 @@ pub struct Settings {
     /// The tenant's limit of an upstream frame, in bytes; see [`crate::connectors::greatest_frame`]. A session that is
     /// running keeps the limit that it began with.
     pub max_frame_bytes: usize,
-}
-
-/// The issuer `local`: the tenant's own key makes signatures on the spot.
-#[derive(Debug)]
-pub struct LocalIssuer {
-    /// The app's secret key.
-    pub key: Secret<String>,
-    /// How long a signature is to be good.
-    pub lifetime: Duration,
 }
 
 impl Tenant {
@@ -129,20 +119,5 @@ impl Tenant {
             sdk_app_id: self.sdk_app_id,
             max_frame_bytes: self.settings().max_frame_bytes,
         }
-    }
-
-    /// Makes a fresh signature, if there is an issuer that can.
-    pub fn issue(&self, account: &AccountId, now: Now) -> Option<Signature> {
-        let settings = self.settings();
-        let issuer = settings.issuer.as_ref()?;
-        let text = usersig::mint(
-            self.sdk_app_id,
-            &issuer.key,
-            account.as_str(),
-            now.wall,
-            issuer.lifetime,
-            None,
-        );
-        Some(crate::runtime::record::signature(text))
     }
 }

@@ -31,10 +31,8 @@ impl Session {
                     self.forget_refusals();
                     self.fresh_signature(turn, signature);
                 }
-                None if self.policy.can_issue => {}
-                None => {
-                    turn.answer = Some(LoginAnswer::failure(self.durable.code, &self.durable.desc))
-                }
+                None if self.awaits_issuer() => {}
+                None => turn.answer = Some(self.no_signature(turn.now)),
             },
             State::LoggedOut | State::Parked { .. } => self.begin_login(turn, signature),
             // The logout runs to its end first.
@@ -96,6 +94,7 @@ impl Session {
         self.durable.desired = false;
         self.durable.parked = None;
         turn.answer = Some(LoginAnswer::Ended);
+        self.forget_renewal(turn);
         if online {
             self.state = State::LoggingOut {
                 give_up_at: turn.now.at + self.policy.logout_timeout,

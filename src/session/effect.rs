@@ -1,5 +1,7 @@
 //! Everything a session can ask for.
 
+use std::time::Duration;
+
 use crate::session::input::Signature;
 use crate::session::state::ParkReason;
 use crate::types::{Secret, UnixMillis};
@@ -17,13 +19,16 @@ pub enum Effect {
     CloseSocket,
     /// Ask the upstream for a sign of life.
     Heartbeat,
-    /// Ask the issuer for a fresh signature. Answered by `Renewed` or `RenewalFailed`.
+    /// Ask the issuer for a fresh signature. Answered by `Renewed` or `RenewalFailed`. There is never a second one
+    /// before that, or before `ForgetRenewal`.
     RenewSignature {
         /// Why.
         reason: RenewReason,
         /// Which attempt of this renewal, from 1.
         attempt: u32,
     },
+    /// Give up what `RenewSignature` asked for: its answer is not to be passed on.
+    ForgetRenewal,
     /// Forget the upstream's ticket: it is of no use any more.
     ForgetTicket,
     /// Store what [`crate::session::Session::durable`] says now.
@@ -95,6 +100,18 @@ pub enum LoginAnswer {
     },
     /// There is no signature, and nobody who makes one.
     SignatureRequired,
+    /// The issuer makes none now. It is asked again; the login goes on.
+    IssuerUnavailable {
+        /// Why, in words.
+        reason: &'static str,
+        /// When it is asked again, from now.
+        retry_after: Duration,
+    },
+    /// The issuer does not want to make the first one. The login has ended.
+    IssuerRefused {
+        /// Why, in words.
+        reason: &'static str,
+    },
     /// The account was logged out, or the gateway stopped, before there was an outcome.
     Ended,
 }

@@ -42,6 +42,17 @@ impl Signature {
     }
 }
 
+/// Why there is no fresh signature.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RenewalFailure {
+    /// In words: one of a closed list, so that nothing of the issuer's own text is in it.
+    pub reason: &'static str,
+    /// The issuer works and does not want to: it does not know the account, or may not.
+    pub refused: bool,
+    /// The issuer is not to be asked again before this has passed.
+    pub retry_after: Duration,
+}
+
 /// Everything that can happen to a session.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Input {
@@ -76,13 +87,8 @@ pub enum Input {
 
     /// The issuer answered `Effect::RenewSignature`.
     Renewed(Signature),
-    /// The issuer could not, and may be asked again after this long.
-    RenewalFailed {
-        /// What it said, without secrets.
-        reason: String,
-        /// Not before this has passed.
-        retry_after: Duration,
-    },
+    /// The issuer could not, and may be asked again later.
+    RenewalFailed(RenewalFailure),
 
     /// The operator has set how the tenant's sessions behave from now on.
     Policy(Arc<Policy>),

@@ -18,6 +18,7 @@
 //!
 //! - at most one login is in flight, and none is sent within `login_spacing` of the one before by signature;
 //! - a socket is opened only after a back-off, on a bot's command, or for a fresh signature;
+//! - the issuer is asked for one signature at a time;
 //! - after `LeaseLost` nothing but `CloseSocket` is emitted, after `Logout` nothing but the logout and close;
 //! - a kick never leads to a login under [`KickPolicy::Yield`], and to one at most under `Retake`.
 
@@ -26,6 +27,7 @@ mod commands;
 pub mod disposition;
 pub mod effect;
 pub mod input;
+mod issuing;
 pub mod keepalive;
 pub mod policy;
 mod signatures;
@@ -230,16 +232,17 @@ impl Session {
         }
     }
 
-    const fn standing(&self) -> Told {
+    fn standing(&self) -> Told {
         match &self.state {
             State::Parked { reason, .. } => Told::Parked(*reason),
             State::Closed => self.told,
+            State::RenewingSignature { .. } if self.comes_by_its_first_signature() => Told::Away,
+            State::RenewingSignature { .. } => Told::Renewing,
             State::LoggedOut
             | State::LoggingOut { .. }
             | State::Connecting { .. }
             | State::LoggingIn { .. }
             | State::BackingOff { .. }
-            | State::RenewingSignature { .. }
             | State::Online { .. } => match self.state.phase() {
                 Phase::Online => Told::Online,
                 Phase::Connecting | Phase::BackingOff => Told::Away,

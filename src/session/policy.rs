@@ -23,6 +23,8 @@ pub struct Policy {
     pub proven_after: Duration,
     /// Whether the tenant has an issuer that makes signatures without the bot.
     pub can_issue: bool,
+    /// Whether the bot is asked where such an issuer fails. It always is where there is none.
+    pub asks_bot: bool,
     /// When a fresh signature is fetched, as a share of the present one's life.
     pub renew_at: f64,
     /// Delays between attempts to get a signature, and between signatures that are refused.
@@ -65,6 +67,7 @@ impl Default for Policy {
             login_spacing: Duration::from_secs(15),
             proven_after: Duration::from_secs(5),
             can_issue: false,
+            asks_bot: true,
             renew_at: 0.8,
             renewal_backoff: Backoff {
                 first: Duration::from_secs(1),

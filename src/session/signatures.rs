@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::session::effect::{Effect, LoginAnswer, Notice, RenewReason};
+use crate::session::effect::RenewReason;
 use crate::session::input::{Life, Now, Signature};
 use crate::session::policy::{KickPolicy, Policy};
 use crate::session::state::{ParkReason, State};
@@ -22,13 +22,17 @@ pub(super) struct Renewal {
     /// The present signature has ended.
     pub(super) ended: bool,
     /// The issuer has been asked and has not answered.
-    in_flight: bool,
+    pub(super) in_flight: bool,
     /// Why it is, or will be, asked; `None` while the present signature is good.
-    reason: Option<RenewReason>,
+    pub(super) reason: Option<RenewReason>,
     /// Asked without success since the last success.
-    attempts: u32,
+    pub(super) attempts: u32,
+    /// Why the last of these attempts failed; `None` after a success.
+    pub(super) failure: Option<&'static str>,
+    /// The bot has been asked for the signature that is needed.
+    pub(super) bot_asked: bool,
     /// Not to be asked before this.
-    retry_at: Option<Instant>,
+    pub(super) retry_at: Option<Instant>,
     /// Signatures refused by the upstream since a login last proved itself.
     refused: u32,
 }
@@ -49,6 +53,7 @@ impl Session {
         self.renewal.ends_at = None;
         self.renewal.due_at = None;
         self.renewal.reason = None;
+        self.renewal.bot_asked = false;
         let Some(signature) = &self.durable.signature else {
             return;
         };
@@ -79,9 +84,16 @@ impl Session {
         {
             self.plan_renewal(turn.now, life);
         }
+        if other_issuer {
+            self.renewal.failure = None;
+            self.forget_renewal(turn);
+        }
         match &mut self.state {
             State::RenewingSignature { .. } if other_issuer && issues => self.ask_issuer(turn),
-            State::RenewingSignature { .. } if other_issuer => self.ask_bot(turn),
+            State::RenewingSignature { .. } if other_issuer => self.turn_to_bot(turn),
+            State::Online { .. } if other_issuer && !issues && self.renewal.ended => {
+                self.ask_bot(turn);
+            }
             // A kick that was to be taken back is not any more.
             State::Parked { retake_at, .. } if self.policy.kick == KickPolicy::Yield => {
                 *retake_at = None;
@@ -96,13 +108,6 @@ impl Session {
             | State::Parked { .. }
             | State::Closed => {}
         }
-    }
-
-    /// The bot is to bring a signature: nobody else makes one.
-    fn ask_bot(&self, turn: &mut Turn<'_>) {
-        let (code, desc) = (self.durable.code, &self.durable.desc);
-        turn.tell.push(self.expired_notice(code, desc));
-        turn.answer = Some(LoginAnswer::failure(code, desc));
     }
 
     /// Whether there is a signature to log in with, taking up the next one if the present one has ended.
@@ -144,10 +149,12 @@ impl Session {
         };
         turn.save = true;
         self.renewal.reason = Some(reason);
+        self.renewal.bot_asked = false;
         if self.policy.can_issue {
             self.ask_issuer(turn);
-        } else {
-            self.ask_bot(turn);
+        }
+        if !self.awaits_issuer() {
+            self.turn_to_bot(turn);
         }
         if reason != RenewReason::FirstLogin && code != CODE_SIGNATURE_EXPIRED {
             // The upstream's word outlives a restart: what it refused is not tried again.
@@ -168,7 +175,8 @@ impl Session {
                 .policy
                 .renewal_backoff
                 .delay(self.renewal.refused, &mut self.jitter);
-            self.renewal.retry_at = Some(turn.now.at + delay);
+            // What the issuer asked for may be longer.
+            self.renewal.retry_at = self.renewal.retry_at.max(Some(turn.now.at + delay));
         }
         self.signature_ended(turn, RenewReason::Refused, code, desc);
     }
@@ -192,7 +200,7 @@ impl Session {
         }
     }
 
-    fn is_in_use(&self, signature: &Signature) -> bool {
+    pub(super) fn is_in_use(&self, signature: &Signature) -> bool {
         self.durable
             .signature
             .as_ref()
@@ -234,32 +242,6 @@ impl Session {
         }
     }
 
-    /// The issuer answered. A signature that has ended, or is the very one to be replaced, is no answer: taken up,
-    /// it would be asked for and dialled for again at once, for ever.
-    pub(super) fn issuer_answered(&mut self, turn: &mut Turn<'_>, signature: Signature) {
-        if signature.has_expired(turn.now.wall) || self.is_in_use(&signature) {
-            self.issuer_failed(turn, std::time::Duration::ZERO);
-            return;
-        }
-        self.renewal.in_flight = false;
-        self.renewal.attempts = 0;
-        self.renewal.retry_at = None;
-        self.fresh_signature(turn, signature);
-    }
-
-    /// The issuer could not.
-    pub(super) fn issuer_failed(&mut self, turn: &Turn<'_>, retry_after: std::time::Duration) {
-        self.renewal.in_flight = false;
-        self.renewal.attempts += 1;
-        let delay = self
-            .policy
-            .renewal_backoff
-            .delay(self.renewal.attempts, &mut self.jitter);
-        // As with the upstream: more than ten times the greatest delay is not believed.
-        let asked = retry_after.min(self.policy.renewal_backoff.max * 10);
-        self.renewal.retry_at = Some(turn.now.at + delay.max(asked));
-    }
-
     /// Time passed while a signature is awaited.
     pub(super) fn renewing_timeout(&mut self, turn: &mut Turn<'_>, give_up_at: Instant) {
         if turn.now.at >= give_up_at {
@@ -276,14 +258,14 @@ impl Session {
             self.renewal.ends_at = None;
             self.renewal.ended = true;
             self.renewal.reason = Some(RenewReason::Expired);
+            self.renewal.bot_asked = false;
             if self.has_usable_signature(turn) {
                 self.relogin(turn);
                 return;
             }
-            if !self.policy.can_issue {
-                // The upstream has the last word: until it refuses something the session stays.
-                let notice = self.expired_notice(CODE_SIGNATURE_EXPIRED, "the signature has ended");
-                turn.tell.push(notice);
+            // The upstream has the last word: until it refuses something the session stays.
+            if !self.awaits_issuer() {
+                self.ask_bot(turn);
             }
         }
         if self
@@ -294,10 +276,7 @@ impl Session {
                 self.ask_issuer(turn);
             } else {
                 self.renewal.due_at = None;
-                if !self.renewal.ended {
-                    turn.tell
-                        .push(self.expired_notice(0, "the signature will end soon"));
-                }
+                self.ask_bot(turn);
             }
         }
     }
@@ -313,40 +292,5 @@ impl Session {
                 .retry_at
                 .map_or(due_at, |retry_at| retry_at.max(due_at)),
         )
-    }
-
-    /// When the issuer is to be asked again while a signature is awaited.
-    pub(super) fn renewal_retry_at(&self) -> Option<Instant> {
-        if self.policy.can_issue && !self.renewal.in_flight {
-            self.renewal.retry_at
-        } else {
-            None
-        }
-    }
-
-    fn ask_issuer(&mut self, turn: &mut Turn<'_>) {
-        let too_early = self.renewal.retry_at.is_some_and(|at| at > turn.now.at);
-        if self.renewal.in_flight || too_early {
-            return;
-        }
-        self.renewal.in_flight = true;
-        self.renewal.retry_at = None;
-        turn.out.push(Effect::RenewSignature {
-            reason: self.renewal.reason.unwrap_or(RenewReason::Expiring),
-            attempt: self.renewal.attempts + 1,
-        });
-    }
-
-    fn expired_notice(&self, code: i32, desc: &str) -> Notice {
-        let life = self
-            .durable
-            .signature
-            .as_ref()
-            .and_then(|signature| signature.life);
-        Notice::SignatureExpired {
-            code,
-            desc: desc.to_owned(),
-            expires_at: life.map(|life| life.expires_at),
-        }
     }
 }

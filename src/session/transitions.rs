@@ -23,7 +23,7 @@ impl Session {
             Input::Expired(refusal) => self.expired(turn, &refusal),
             Input::Kicked { kick_type, desc } => self.kicked(turn, kick_type, &desc),
             Input::Renewed(signature) => self.issuer_answered(turn, signature),
-            Input::RenewalFailed { retry_after, .. } => self.issuer_failed(turn, retry_after),
+            Input::RenewalFailed(failure) => self.issuer_failed(turn, failure),
             Input::Policy(policy) => self.policy_set(turn, policy),
             Input::Timeout => self.timeout(turn),
             Input::Stop => {
@@ -108,9 +108,9 @@ impl Session {
             return;
         };
         if resuming {
-            self.durable.resumes += 1;
+            self.durable.resumes = self.durable.resumes.saturating_add(1);
         } else {
-            self.durable.logins += 1;
+            self.durable.logins = self.durable.logins.saturating_add(1);
             self.durable.last_accepted = Some(turn.now.wall);
         }
         self.refused_resumes = 0;

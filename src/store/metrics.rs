@@ -8,8 +8,8 @@ use metrics::{Counter, Histogram, Unit, counter, describe_counter, describe_hist
 use tokio::time::Instant;
 
 use super::{
-    Batch, Claim, Committed, Lease, LogBounds, LogRead, Position, Renewal, Retention, Store,
-    StoreError, StoredSend, StoredSession, StoredSubscription, TenantLayout, Trimmed, Turns,
+    Batch, BatchId, Claim, Committed, Lease, LogBounds, LogRead, Position, Renewal, Retention,
+    Store, StoreError, StoredSend, StoredSession, StoredSubscription, TenantLayout, Trimmed, Turns,
 };
 use crate::types::{
     AccountId, AppId, Day, Epoch, MemberId, PartitionId, ReplicaId, TenantId, UnixMillis,
@@ -64,6 +64,7 @@ pub struct Measured<S> {
     renew: Operation,
     release: Operation,
     commit: Operation,
+    last_batch: Operation,
     session: Operation,
     sessions: Operation,
     sends: Operation,
@@ -108,6 +109,7 @@ impl<S: Store> Measured<S> {
             renew: operation("renew"),
             release: operation("release"),
             commit: operation("commit"),
+            last_batch: operation("last_batch"),
             session: operation("session"),
             sessions: operation("sessions"),
             sends: operation("sends"),
@@ -181,7 +183,7 @@ impl<S: Store> Store for Measured<S> {
         partition: &PartitionId,
         owner: &ReplicaId,
         ttl: Duration,
-        floor: Epoch,
+        floor: Option<Epoch>,
     ) -> Result<Claim, StoreError> {
         let work = self.store.claim(partition, owner, ttl, floor);
         self.claim.measure(work).await
@@ -197,6 +199,11 @@ impl<S: Store> Store for Measured<S> {
 
     async fn commit(&self, lease: &Lease, batch: &Batch) -> Result<Committed, StoreError> {
         self.commit.measure(self.store.commit(lease, batch)).await
+    }
+
+    async fn last_batch(&self, partition: &PartitionId) -> Result<BatchId, StoreError> {
+        let work = self.store.last_batch(partition);
+        self.last_batch.measure(work).await
     }
 
     async fn session(
@@ -262,10 +269,11 @@ impl<S: Store> Store for Measured<S> {
         name: &str,
         position: &Position,
         now: UnixMillis,
-    ) -> Result<(), StoreError> {
+        only_if_there: bool,
+    ) -> Result<bool, StoreError> {
         let work = self
             .store
-            .advance_subscription(partition, name, position, now);
+            .advance_subscription(partition, name, position, now, only_if_there);
         self.advance_subscription.measure(work).await
     }
 

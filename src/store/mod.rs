@@ -38,13 +38,14 @@ const TRIM_ENTRIES: u64 = 1000;
 pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// Takes the lease of a partition for `ttl` if it is free, has run out, or is `owner`'s already (a restart).
     /// The new epoch is greater than every epoch given out before and than `floor`, which an owner passes whose
-    /// store has lost its data.
+    /// store has lost its data. With `None` nothing is taken of a store that knows of no epoch: it may have lost it,
+    /// and its owner live.
     async fn claim(
         &self,
         partition: &PartitionId,
         owner: &ReplicaId,
         ttl: Duration,
-        floor: Epoch,
+        floor: Option<Epoch>,
     ) -> Result<Claim, StoreError>;
 
     /// Makes a lease last `ttl` from now.
@@ -59,6 +60,9 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// after a later one of its writer is refused as well: a first try that was held up on its way, and whose retry
     /// was written, would undo what came since.
     async fn commit(&self, lease: &Lease, batch: &Batch) -> Result<Committed, StoreError>;
+
+    /// Which batch was written last to a partition; the default if there was none, or the store has lost it.
+    async fn last_batch(&self, partition: &PartitionId) -> Result<BatchId, StoreError>;
 
     /// One session's record.
     async fn session(
@@ -107,16 +111,18 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
         partition: &PartitionId,
     ) -> Result<Vec<StoredSubscription>, StoreError>;
 
-    /// Moves a named subscription forward, making it if there is none, and notes that it was used at `now`: a
-    /// position of the same log that is not greater than the stored one does not move it, and a position of another
-    /// log replaces the stored one only if that log is the present one.
+    /// Moves a named subscription forward, making it if there is none unless it is to move `only_if_there`, and notes
+    /// that it was used at `now`: a position of the same log that is not greater than the stored one does not move it,
+    /// and a position of another log replaces the stored one only if that log is the present one. True if it is there
+    /// then.
     async fn advance_subscription(
         &self,
         partition: &PartitionId,
         name: &str,
         position: &Position,
         now: UnixMillis,
-    ) -> Result<(), StoreError>;
+        only_if_there: bool,
+    ) -> Result<bool, StoreError>;
 
     /// Forgets a named subscription in a partition, and who has this share of it; with `unused_since` only if it was
     /// not used since. True if it was there and is forgotten.
@@ -233,6 +239,8 @@ pub enum Claim {
         /// Until it runs out, unless renewed.
         remaining: Duration,
     },
+    /// The store knows of no epoch, and the claim had no floor.
+    Unknown,
 }
 
 /// The outcome of [`Store::renew`]. A transport error is none of these: the lease may still be held.

@@ -35,6 +35,9 @@ pub struct KeyRing {
 #[derive(Debug)]
 pub struct Sealer {
     ring: KeyRing,
+    /// Seals nothing while it is set.
+    #[cfg(test)]
+    pub(crate) broken: std::sync::atomic::AtomicBool,
 }
 
 /// What a sealed value belongs to. It opens only for the same.
@@ -121,7 +124,11 @@ impl KeyRing {
 impl Sealer {
     /// Seals and opens with a ring.
     pub const fn new(ring: KeyRing) -> Self {
-        Self { ring }
+        Self {
+            ring,
+            #[cfg(test)]
+            broken: std::sync::atomic::AtomicBool::new(false),
+        }
     }
 
     /// Seals a value under the active key.
@@ -131,6 +138,10 @@ impl Sealer {
     pub fn seal(&self, belongs: &SealedFor<'_>, plaintext: &[u8]) -> Result<Vec<u8>, SealError> {
         let id = &self.ring.active;
         let failed = || SealError::Cipher(id.clone());
+        #[cfg(test)]
+        if self.broken.load(std::sync::atomic::Ordering::SeqCst) {
+            return Err(failed());
+        }
         let key = self.ring.keys.get(id).ok_or_else(failed)?;
         let id_len = u8::try_from(id.len()).map_err(|_| failed())?;
 

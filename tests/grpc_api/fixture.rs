@@ -157,7 +157,9 @@ impl Served {
 
     async fn writer(&self, partition: PartitionId) -> LogWriter {
         let owner = ReplicaId::new("r1");
-        let claim = self.store.claim(&partition, &owner, PATIENCE, Epoch(0));
+        let claim = self
+            .store
+            .claim(&partition, &owner, PATIENCE, Some(Epoch(0)));
         let Claim::Granted(lease) = claim.await.unwrap() else {
             panic!("no lease");
         };

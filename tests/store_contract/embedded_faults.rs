@@ -63,7 +63,7 @@ async fn everything_that_is_known_is_known_after_a_restart() {
     };
     let committed = store.commit(&lease, &batch).await.unwrap();
     let stands = at(committed.log, 2);
-    let used = store.advance_subscription(&lease.partition, "main", &stands, UnixMillis(9));
+    let used = store.advance_subscription(&lease.partition, "main", &stands, UnixMillis(9), false);
     used.await.unwrap();
     let (tenant, member) = (TenantId::new("tenant"), MemberId::new("member"));
     let attended = store.attend(&tenant, "main", &member, Some(LONG)).await;
@@ -181,7 +181,7 @@ async fn a_file_of_an_earlier_version_goes_on() {
 
     let position = at(LogId(77), 5);
     let used = store
-        .advance_subscription(&here(), "main", &position, UnixMillis(9))
+        .advance_subscription(&here(), "main", &position, UnixMillis(9), false)
         .await;
     used.unwrap();
     let all = store.subscriptions(&here()).await.unwrap();

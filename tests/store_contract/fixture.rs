@@ -40,7 +40,7 @@ pub(crate) fn replica(name: &str) -> ReplicaId {
 
 pub(crate) async fn claim(store: &Shared, owner: &str, ttl: Duration) -> Claim {
     store
-        .claim(&here(), &replica(owner), ttl, Epoch(0))
+        .claim(&here(), &replica(owner), ttl, Some(Epoch(0)))
         .await
         .unwrap()
 }
@@ -49,6 +49,7 @@ pub(crate) fn granted(claim: Claim) -> Lease {
     match claim {
         Claim::Granted(lease) => lease,
         Claim::Held { owner, remaining } => panic!("held by {owner} for {remaining:?}"),
+        Claim::Unknown => panic!("unknown in spite of a floor"),
     }
 }
 
@@ -87,7 +88,9 @@ pub(crate) async fn impatient(server: &RedisServer) -> Shared {
 
 /// A lease of `place` that lasts for the whole test.
 pub(crate) async fn owned(store: &Shared, place: &PartitionId) -> Lease {
-    let claim = store.claim(place, &replica("owner"), LONG, Epoch(0)).await;
+    let claim = store
+        .claim(place, &replica("owner"), LONG, Some(Epoch(0)))
+        .await;
     granted(claim.unwrap())
 }
 

@@ -19,7 +19,7 @@ pub(crate) async fn a_free_partition_is_granted_and_a_held_one_is_not(store: Sha
             assert_eq!(owner, replica(name));
             assert!(remaining <= LONG && remaining > LONG / 2, "{remaining:?}");
         }
-        Claim::Granted(lease) => panic!("granted twice: {lease:?}"),
+        other @ (Claim::Granted(_) | Claim::Unknown) => panic!("not held: {other:?}"),
     }
     append(&store, &lease, ["still mine"]).await;
 }
@@ -47,6 +47,7 @@ pub(crate) async fn a_lease_runs_out(store: Shared) {
                 assert!(remaining <= BRIEF, "{remaining:?}");
                 None
             }
+            Claim::Unknown => panic!("the epoch is forgotten"),
         }
     })
     .await;
@@ -60,7 +61,7 @@ pub(crate) async fn one_of_many_claimers_wins(store: Shared) {
     let claims = join_all(names.iter().map(|name| claim(&store, name, LONG))).await;
     let mut winners = claims.iter().filter_map(|claim| match claim {
         Claim::Granted(lease) => Some(lease.owner.clone()),
-        Claim::Held { .. } => None,
+        Claim::Held { .. } | Claim::Unknown => None,
     });
     let winner = winners.next().unwrap();
     assert_eq!(winners.next(), None);
@@ -76,7 +77,7 @@ pub(crate) async fn a_claim_goes_above_the_floor(store: Shared) {
         let store = store.clone();
         async move {
             let claim = store
-                .claim(&here(), &replica("a"), LONG, Epoch(floor))
+                .claim(&here(), &replica("a"), LONG, Some(Epoch(floor)))
                 .await;
             granted(claim.unwrap()).epoch.0
         }
@@ -92,12 +93,32 @@ pub(crate) async fn a_claim_goes_above_the_floor(store: Shared) {
     assert!(claim(highest).await > highest);
 }
 
+pub(crate) async fn nothing_is_given_out_without_a_floor_where_no_epoch_is_known(store: Shared) {
+    let claim = |name: &'static str, floor| {
+        let (store, owner) = (store.clone(), replica(name));
+        async move {
+            let claim = store.claim(&here(), &owner, LONG, floor).await;
+            claim.unwrap()
+        }
+    };
+    for _ in 0..2 {
+        assert_eq!(claim("a", None).await, Claim::Unknown);
+    }
+    let first = granted(claim("a", Some(Epoch(0))).await);
+    assert!(matches!(claim("b", None).await, Claim::Held { .. }));
+    // Whatever became of the lease, the store knows that there was one.
+    let again = granted(claim("a", None).await);
+    store.release(&again).await.unwrap();
+    let next = granted(claim("b", None).await);
+    assert!(first.epoch < again.epoch && again.epoch < next.epoch);
+}
+
 pub(crate) async fn a_renewed_lease_lasts(store: Shared) {
     let lease = granted(claim(&store, "a", Duration::from_secs(20)).await);
     assert_eq!(store.renew(&lease, LONG).await.unwrap(), Renewal::Renewed);
     match claim(&store, "b", LONG).await {
         Claim::Held { remaining, .. } => assert!(remaining > LONG / 2, "{remaining:?}"),
-        Claim::Granted(lease) => panic!("granted twice: {lease:?}"),
+        other @ (Claim::Granted(_) | Claim::Unknown) => panic!("not held: {other:?}"),
     }
 }
 

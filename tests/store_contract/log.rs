@@ -310,6 +310,33 @@ pub(crate) async fn a_long_trim_goes_in_steps(store: Shared) {
     assert_eq!(trim(&store, &lease, retention).await, 1);
 }
 
+pub(crate) async fn the_last_batch_is_known(store: Shared) {
+    let last = || async { store.last_batch(&here()).await.unwrap() };
+    assert_eq!(last().await, BatchId::default());
+    let lease = owned(&store, &here()).await;
+    assert_eq!(last().await, BatchId::default());
+    let largest = BatchId {
+        writer: u64::MAX,
+        number: u64::MAX,
+    };
+    for id in [batch_id(7), batch_id(8), largest] {
+        let batch = Batch {
+            id,
+            records: vec![session("bot", "record")],
+            ..Batch::default()
+        };
+        store.commit(&lease, &batch).await.unwrap();
+        assert_eq!(last().await, id);
+    }
+    // Neither another claim nor a refused write changes it, and it is one partition's.
+    let again = owned(&store, &here()).await;
+    fenced(store.commit(&lease, &events(["x"])).await, &lease);
+    store.trim(&again, &newest(0)).await.unwrap();
+    assert_eq!(last().await, largest);
+    let elsewhere = store.last_batch(&partition("tenant", 4)).await;
+    assert_eq!(elsewhere.unwrap(), BatchId::default());
+}
+
 pub(crate) async fn a_batch_that_comes_again_is_written_once(store: Shared) {
     let lease = owned(&store, &here()).await;
     let first = Batch {

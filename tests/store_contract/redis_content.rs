@@ -77,10 +77,13 @@ async fn errors_of(store: &Shared, lease: &Lease, name: &str) -> Vec<(String, St
     match name {
         "sessions" => errors.push(corrupt(store.sessions(&place).await)),
         "sends" => errors.push(corrupt(store.sends(&place).await)),
-        "meta" => errors.push(corrupt(store.log_bounds(&place).await)),
+        "meta" => {
+            errors.push(corrupt(store.log_bounds(&place).await));
+            errors.push(corrupt(store.last_batch(&place).await));
+        }
         "lease" => errors.push(corrupt(store.renew(lease, LONG).await)),
         "subs" => {
-            let moved = store.advance_subscription(&place, "main", &position, UnixMillis(2));
+            let moved = store.advance_subscription(&place, "main", &position, UnixMillis(2), false);
             errors.push(corrupt(moved.await));
             errors.push(corrupt(store.subscription(&place, "main").await));
             errors.push(corrupt(store.subscriptions(&place).await));
@@ -180,11 +183,15 @@ async fn what_an_owner_wrote_and_cannot_be_read_is_named() {
     names("meta", store.trim(&lease, &newest(0)).await);
 
     hand.run("SET", "lease", &[b"nonsense"]);
-    let claimed = store.claim(&here(), &replica("a"), LONG, lease.epoch).await;
+    let claimed = store
+        .claim(&here(), &replica("a"), LONG, Some(lease.epoch))
+        .await;
     names("lease", claimed);
     hand.run("DEL", "lease", &[]);
     hand.run("SET", "epoch", &[b"nonsense"]);
-    let claimed = store.claim(&here(), &replica("a"), LONG, lease.epoch).await;
+    let claimed = store
+        .claim(&here(), &replica("a"), LONG, Some(lease.epoch))
+        .await;
     names("epoch", claimed);
 }
 
@@ -197,7 +204,7 @@ async fn a_subscription_that_cannot_be_read_is_named() {
         hand.run("HSET", "subs", &[b"main", value]);
         names("subs", store.subscription(&place, "main").await);
         names("subs", store.subscriptions(&place).await);
-        let moved = store.advance_subscription(&place, "main", &position, UnixMillis(2));
+        let moved = store.advance_subscription(&place, "main", &position, UnixMillis(2), false);
         names("subs", moved.await);
         let since = Some(UnixMillis(u64::MAX));
         let removed = store.remove_subscription(&place, "main", since).await;
@@ -274,7 +281,8 @@ async fn what_an_earlier_version_wrote_is_read() {
         (all[0].position, all[0].used_at.0)
     };
     assert_eq!(listed().await, (position, 0));
-    let used = store.advance_subscription(&lease.partition, "main", &position, UnixMillis(9));
+    let used =
+        store.advance_subscription(&lease.partition, "main", &position, UnixMillis(9), false);
     used.await.unwrap();
     assert_eq!(listed().await, (position, 9));
     let removed = store.remove_subscription(&here(), "main", since).await;

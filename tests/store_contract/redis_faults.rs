@@ -26,7 +26,7 @@ async fn a_server_that_is_away_at_the_start_may_come_later() {
     let asked = Instant::now();
     is_away(
         store
-            .claim(&here(), &replica("a"), LONG, Default::default())
+            .claim(&here(), &replica("a"), LONG, Some(Epoch::default()))
             .await,
     );
     is_away(store.read(&here(), 0, 1).await);
@@ -145,7 +145,9 @@ async fn epochs_grow_over_a_loss_of_data() {
     }
     // An owner knows of greater ones, and a server that goes by an older clock holds to those it gave out.
     let far = Epoch(latest.0 + (1 << 50));
-    let claim = store.claim(&here(), &replica("owner"), LONG, far).await;
+    let claim = store
+        .claim(&here(), &replica("owner"), LONG, Some(far))
+        .await;
     assert_eq!(granted(claim.unwrap()).epoch, Epoch(far.0 + 1));
     assert_eq!(owned(&store, &here()).await.epoch, Epoch(far.0 + 2));
 }
@@ -251,7 +253,7 @@ async fn a_full_server_lets_members_share_on() {
     let written = store.commit(&lease, &batch).await.unwrap();
     let position = at(written.log, written.last_sequence);
     let place = here();
-    let moved = store.advance_subscription(&place, "main", &position, UnixMillis(5));
+    let moved = store.advance_subscription(&place, "main", &position, UnixMillis(5), false);
     moved.await.unwrap();
     let (tenant, [a, b]) = (TenantId::new("tenant"), ["a", "b"].map(MemberId::new));
     let claim = |member| store.claim_share(&place, "main", member, LONG);
@@ -276,9 +278,9 @@ async fn a_full_server_lets_members_share_on() {
     let left = store.attend(&tenant, "main", &a, None).await.unwrap();
     assert_eq!(left, [b]);
     // It was used at that moment already.
-    let again = store.advance_subscription(&place, "main", &position, UnixMillis(5));
+    let again = store.advance_subscription(&place, "main", &position, UnixMillis(5), false);
     again.await.unwrap();
-    let moved = store.advance_subscription(&place, "main", &position, UnixMillis(6));
+    let moved = store.advance_subscription(&place, "main", &position, UnixMillis(6), false);
     let full = moved.await.unwrap_err();
     assert!(matches!(full, StoreError::Full(_)), "{full}");
     let removed = store.remove_subscription(&place, "main", None).await;

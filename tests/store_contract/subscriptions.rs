@@ -9,7 +9,7 @@ use crate::fixture::*;
 async fn moved(store: &Shared, position: Position) -> Option<Position> {
     let place = here();
     let told = store
-        .advance_subscription(&place, "main", &position, UnixMillis(1))
+        .advance_subscription(&place, "main", &position, UnixMillis(1), false)
         .await;
     told.unwrap();
     store.subscription(&place, "main").await.unwrap()
@@ -59,7 +59,7 @@ pub(crate) async fn subscriptions_are_apart(store: Shared) {
             let place = partition(tenant, number);
             let position = at(LogId(5), expected.len() as u64 + 1);
             let moved = store
-                .advance_subscription(&place, name, &position, UnixMillis(1))
+                .advance_subscription(&place, name, &position, UnixMillis(1), false)
                 .await;
             moved.unwrap();
             expected.push((place, name, position));
@@ -73,7 +73,7 @@ pub(crate) async fn subscriptions_are_apart(store: Shared) {
 
 async fn used(store: &Shared, name: &str, position: Position, now: u64) {
     let used = store
-        .advance_subscription(&here(), name, &position, UnixMillis(now))
+        .advance_subscription(&here(), name, &position, UnixMillis(now), false)
         .await;
     used.unwrap();
 }
@@ -96,7 +96,7 @@ pub(crate) async fn subscriptions_are_listed(store: Shared) {
     }
     let other = partition("tenant", 4);
     let elsewhere = store
-        .advance_subscription(&other, "other", &at(log, 9), UnixMillis(1))
+        .advance_subscription(&other, "other", &at(log, 9), UnixMillis(1), false)
         .await;
     elsewhere.unwrap();
     let all = store.subscriptions(&here()).await.unwrap();
@@ -142,7 +142,7 @@ pub(crate) async fn a_subscription_is_removed(store: Shared) {
     used(&store, "other", at(log, 9), 100).await;
     let elsewhere = partition("tenant", 4);
     let moved = store
-        .advance_subscription(&elsewhere, "main", &at(log, 8), UnixMillis(1))
+        .advance_subscription(&elsewhere, "main", &at(log, 8), UnixMillis(1), false)
         .await;
     moved.unwrap();
 
@@ -155,6 +155,29 @@ pub(crate) async fn a_subscription_is_removed(store: Shared) {
     // It begins anew: nothing is left of where it stood and when it was used.
     used(&store, "main", at(log, 1), 1).await;
     assert_eq!(listed(&store).await[0], ("main".to_owned(), 1, 1));
+}
+
+pub(crate) async fn one_that_is_to_move_only_if_it_is_there_is_not_made(store: Shared) {
+    let log = LogId(5);
+    let advance = |name: &'static str, sequence| {
+        let store = store.clone();
+        async move {
+            let (place, position, now) = (here(), at(log, sequence), UnixMillis(200));
+            let moved = store.advance_subscription(&place, name, &position, now, true);
+            moved.await.unwrap()
+        }
+    };
+    used(&store, "other", at(log, 1), 100).await;
+    assert!(!advance("main", 7).await);
+    assert_eq!(store.subscription(&here(), "main").await.unwrap(), None);
+    assert_eq!(listed(&store).await, [("other".to_owned(), 1, 100)]);
+
+    used(&store, "main", at(log, 3), 100).await;
+    assert!(advance("main", 7).await);
+    assert_eq!(listed(&store).await[0], ("main".to_owned(), 7, 200));
+    // There it is, also where it does not move.
+    assert!(advance("main", 6).await);
+    assert_eq!(listed(&store).await[0], ("main".to_owned(), 7, 200));
 }
 
 pub(crate) async fn only_what_is_not_used_expires(store: Shared) {

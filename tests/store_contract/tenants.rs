@@ -39,7 +39,7 @@ pub(crate) async fn a_purge_leaves_nothing_of_a_partition_and_all_of_others(stor
         let committed = store.commit(&lease, &batch).await.unwrap();
         let position = at(committed.log, 1);
         store
-            .advance_subscription(place, "name", &position, UnixMillis(1))
+            .advance_subscription(place, "name", &position, UnixMillis(1), false)
             .await
             .unwrap();
         leases.push(lease);

@@ -15,7 +15,7 @@ use crate::fixture::*;
 /// One operation. Leases and logs are named by their order, for each store gives them numbers of its own.
 #[derive(Debug)]
 enum Step {
-    Claim(PartitionId, &'static str),
+    Claim(PartitionId, &'static str, Option<Epoch>),
     Renew(usize),
     Release(usize),
     /// By a lease, and what it has seen of which log.
@@ -23,7 +23,7 @@ enum Step {
     Trim(usize, Retention),
     Look(PartitionId, u64, usize),
     /// To a place in a log, and when.
-    Advance(PartitionId, &'static str, usize, u64, UnixMillis),
+    Advance(PartitionId, &'static str, usize, u64, UnixMillis, bool),
     Remove(PartitionId, &'static str, Option<UnixMillis>),
     /// Come or go.
     Attend(TenantId, &'static str, &'static str, bool),
@@ -94,10 +94,11 @@ impl Twin {
     async fn take(&mut self, step: &Step) -> String {
         let store = self.store.clone();
         match step {
-            Step::Claim(place, owner) => {
-                match store.claim(place, &replica(owner), LONG, Epoch(0)).await {
+            Step::Claim(place, owner, floor) => {
+                match store.claim(place, &replica(owner), LONG, *floor).await {
                     Ok(Claim::Granted(lease)) => self.granted(lease),
                     Ok(Claim::Held { owner, .. }) => format!("held by {owner}"),
+                    Ok(Claim::Unknown) => "unknown".to_owned(),
                     Err(error) => error.to_string(),
                 }
             }
@@ -123,9 +124,10 @@ impl Twin {
                 }
             }
             Step::Look(place, after, limit) => self.look(place, *after, *limit).await,
-            Step::Advance(place, name, log, sequence, now) => {
+            Step::Advance(place, name, log, sequence, now, only_if_there) => {
                 let position = at(self.log(*log), *sequence);
-                let moved = store.advance_subscription(place, name, &position, *now);
+                let moved =
+                    store.advance_subscription(place, name, &position, *now, *only_if_there);
                 said(moved.await)
             }
             Step::Remove(place, name, since) => {
@@ -214,6 +216,7 @@ fn next_step(rng: &mut StdRng, leases: usize) -> Step {
             rng.random_range(0..5),
             rng.random_range(0..40),
             UnixMillis(rng.random_range(0..1000)),
+            rng.random_bool(0.5),
         ),
         (58..62, _) => {
             let since = rng.random_bool(0.7);
@@ -224,7 +227,10 @@ fn next_step(rng: &mut StdRng, leases: usize) -> Step {
         (67..72, _) => Step::ClaimShare(place, name, member),
         (72..75, _) => Step::ReleaseShare(place, name, member),
         (75..92, _) => Step::Look(place, rng.random_range(0..40), rng.random_range(0..10)),
-        _ => Step::Claim(place, one_of(rng, ["r1", "r2"])),
+        _ => {
+            let floor = one_of(rng, [None, Some(Epoch(0))]);
+            Step::Claim(place, one_of(rng, ["r1", "r2"]), floor)
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use crate::books::{Books, all_stored, assert_undisturbed};
 use crate::client::Events;
 use crate::fixture::*;
 use crate::sentinel::{Demotion, Watched};
-use crate::store::tenant_of_one_partition;
+use crate::store::{key, tenant_of_one_partition};
 
 fn on_watched(redis: &Watched, upstream: &Upstream) -> Config {
     let url = secret(&redis.url());
@@ -145,6 +145,48 @@ async fn what_a_master_had_not_passed_on_is_said_to_be_lost() {
     let start = Start::Cursor(before);
     let mut late = client.subscribe_from(start).await.unwrap();
     assert_eq!(within(after(&mut late)).await, [(GapReason::LogReset, 1)]);
+}
+
+#[tokio::test]
+async fn a_logout_that_a_master_had_not_passed_on_is_one_all_the_same() {
+    let mut redis = Watched::start(1, 1, Demotion::Soon, &[]);
+    let upstream = Upstream::start().await;
+    let mut config = on_watched(&redis, &upstream);
+    // So that the replica still knows the lease when it is the master.
+    config.store.lease_ttl = Duration::from_secs(15);
+    let gateway = Gateway::start(config).await.ready().await;
+    let client = gateway.client().await;
+    client.online("out").await;
+    client.online("kicked").await;
+    redis.replicated(0);
+    redis.servers[1].pause();
+    let cut: redis::RedisResult<u64> = redis::cmd("CLIENT")
+        .arg(&["KILL", "TYPE", "replica"])
+        .query(&mut redis.servers[0].client());
+    assert_eq!(cut.unwrap(), 1);
+    client.logout("out").await.unwrap();
+    upstream.sim.kick("kicked", 2).unwrap();
+    client.until_state("kicked", SessionState::Parked).await;
+    let batch = |redis: &Watched, server: usize| -> redis::RedisResult<String> {
+        redis::cmd("HGET")
+            .arg(&[key("meta").as_str(), "batch"])
+            .query(&mut redis.servers[server].client())
+    };
+    let written = batch(&redis, 0).unwrap();
+    redis.servers[0].kill();
+    redis.servers[1].resume();
+    until("no other is master", || redis.says_master(1)).await;
+    assert_ne!(batch(&redis, 1).unwrap(), written, "nothing was lost");
+    // Nobody writes, and nobody calls: by its lease alone the gateway sees what is missing.
+    let number = |batch: &str| batch.rsplit_once(' ').unwrap().1.parse::<u64>().unwrap();
+    let again = || batch(&redis, 1).is_ok_and(|batch| number(&batch) > number(&written));
+    until("it is not written again", again).await;
+
+    let gateway = gateway.restart().await;
+    let client = gateway.client().await;
+    assert!(!client.session("out").await.unwrap().desired);
+    let kicked = client.session("kicked").await.unwrap();
+    assert_eq!(kicked.state(), SessionState::Parked);
 }
 
 /// Holds the traffic up until the replica has all of it. Of what a master takes in the last moment before it is

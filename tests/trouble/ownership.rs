@@ -19,7 +19,9 @@ async fn seize(redis: &RedisServer, store: &RedisStore) -> Lease {
     loop {
         // As if the lease had run out.
         let _: () = connection.del(key("lease")).unwrap();
-        let claim = store.claim(&partition(), &other, PATIENCE, Epoch(0)).await;
+        let claim = store
+            .claim(&partition(), &other, PATIENCE, Some(Epoch(0)))
+            .await;
         if let Claim::Granted(lease) = claim.unwrap() {
             return lease;
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use imgate::config::{Config, StoreKind};
 use imgate::store::Store as _;
-use imgate::types::{Epoch, PartitionId, ReplicaId, TenantId};
+use imgate::types::{PartitionId, ReplicaId, TenantId};
 use tokio::time::Instant;
 
 use crate::fixture::*;
@@ -64,9 +64,7 @@ async fn two_gateways_log_in_at_one_rate_and_without_redis_at_their_shares_of_it
             number,
         };
         let owner = ReplicaId::new("second");
-        let claim = store
-            .claim(&partition, &owner, PATIENCE * 3, Epoch(0))
-            .await;
+        let claim = store.claim(&partition, &owner, PATIENCE * 3, None).await;
         claim.unwrap();
     }
     let first = Gateway::start(replica("first", &redis, &upstream)).await;

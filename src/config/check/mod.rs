@@ -11,11 +11,13 @@ use super::setting::Setting;
 use super::{ByteSize, Config, Grpc, GrpcTls};
 use crate::types::ReplicaId;
 
+mod callback;
 mod store;
 mod tenants;
 
 const LONGEST_AGE: Duration = Duration::from_secs(3650 * 24 * 60 * 60);
 const SECOND: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(60 * 60);
 const MILLISECOND: Duration = Duration::from_millis(1);
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio_tungstenite::tungstenite::http::Uri;
 
-use super::{HOUR, LONGEST_AGE, SECOND};
+use super::{HOUR, LONGEST_AGE, SECOND, callback};
 use crate::config::load::Sources;
 use crate::config::options::{ApiKeyOptions, Issuer, TenantLog, TenantOptions};
 use crate::config::section::element;
@@ -42,7 +42,7 @@ pub(super) fn tenants(
             let path = format!("{name}.api_keys[{}].sha256", key.id);
             if let Some(other) = digests.insert(key.sha256.clone(), path.clone()) {
                 let remedy = format!("is the same as {other}: a key must be of one tenant only");
-                sources.refuse_because(&[&path, &other], &key.sha256, remedy);
+                sources.problems.report(&[&path, &other], None, remedy);
             }
         }
         if tenant.api_keys.is_empty() && !grpc.listen.ip().is_loopback() {
@@ -102,7 +102,16 @@ fn tenant(name: &str, options: TenantOptions, sources: &mut Sources<'_>) -> Tena
     let (least, most) = (LEAST_FRAME, ByteSize::mib(64));
     sources.within(&key("limits.upstream_frame_bytes"), frame, &least, &most);
 
-    let issuers = issuers(name, options.issuers, options.secret_key.is_some(), sources);
+    let callback = options.callback;
+    let callback = callback.map(|options| callback::callback(&key("callback"), options, sources));
+    let has_secret_key = options.secret_key.is_some();
+    let issuers = issuers(
+        name,
+        options.issuers,
+        has_secret_key,
+        callback.is_some(),
+        sources,
+    );
     Tenant {
         id: TenantId::new(&options.id),
         partitions: options.partitions,
@@ -115,6 +124,7 @@ fn tenant(name: &str, options: TenantOptions, sources: &mut Sources<'_>) -> Tena
             .secret_key
             .and_then(|place| sources.secret(&key("secret_key"), &place)),
         issuers,
+        callback,
         signature_lifetime: options.signature_lifetime,
         renew_at: options.renew_at,
         kick_policy: options.kick_policy,
@@ -180,14 +190,23 @@ fn issuers(
     tenant: &str,
     given: Option<Vec<Issuer>>,
     has_secret_key: bool,
+    has_callback: bool,
     sources: &mut Sources<'_>,
 ) -> Vec<Issuer> {
     let key = format!("{tenant}.issuers");
     let Some(issuers) = given else {
+        let callback = has_callback.then_some(Issuer::Callback);
         let local = has_secret_key.then_some(Issuer::Local);
-        return local.into_iter().chain([Issuer::Manual]).collect();
+        let automatic = callback.into_iter().chain(local);
+        return automatic.chain([Issuer::Manual]).collect();
     };
-    no_repeats(&key, &issuers, "\"local\" or \"manual\"", sources);
+    let choice = "one or more of \"callback\", \"local\", \"manual\"";
+    no_repeats(&key, &issuers, choice, sources);
+    if issuers.contains(&Issuer::Callback) && !has_callback {
+        let remedy = "\"callback\" needs the service that is called: add [tenants.callback] with url, or take it out";
+        let keys = [key.as_str(), &format!("{tenant}.callback")];
+        sources.refuse_because(&keys, &issuers, remedy);
+    }
     if issuers.contains(&Issuer::Local) && !has_secret_key {
         let remedy = format!(
             "\"local\" needs the app's secret key: set {tenant}.secret_key = {{ file = \"PATH\" }}, or take it out"
@@ -224,7 +243,7 @@ fn api_keys(tenant: &str, options: Vec<ApiKeyOptions>, sources: &mut Sources<'_>
             let remedy = "another key of the tenant has this id already: choose another";
             sources.refuse(&id_key, &options.id, remedy);
         }
-        let sha256 = options.sha256.to_ascii_lowercase();
+        let sha256 = options.sha256.0.to_ascii_lowercase();
         if sha256.len() != 64 || !sha256.bytes().all(|byte| byte.is_ascii_hexdigit()) {
             // It may be the key itself, so it is not shown.
             let remedy = "must be the 64 hexadecimal digits of `printf %s KEY | sha256sum`, not the key itself";

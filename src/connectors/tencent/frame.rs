@@ -64,7 +64,7 @@ pub enum FrameError {
     #[error("a compressed frame does not unpack: {0}")]
     Compression(#[source] std::io::Error),
     /// It is no JSON object with a `head` object.
-    #[error("the frame is not a JSON object with a head: {0}")]
+    #[error("the frame is not a JSON object with a head: {}", reason(.0))]
     Json(#[source] serde_json::Error),
     /// The body is nested too deeply to be parsed safely.
     #[error("the frame's body is nested more than {MAX_DEPTH} levels deep")]
@@ -156,6 +156,18 @@ pub fn decode(frame: &[u8], max_bytes: usize) -> Result<Incoming, FrameError> {
         head: envelope.head,
         body,
     })
+}
+
+/// What is wrong with an upstream's JSON, without any of it: it may be a message, and the reason goes to the log.
+pub fn reason(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    // Of a value that does not fit, the text has the value and then what was expected.
+    match text.rsplit_once(", expected ") {
+        Some((_, expected)) if error.is_data() => {
+            format!("a value does not fit, expected {expected}")
+        }
+        Some(_) | None => text,
+    }
 }
 
 fn unpack(packed: &[u8], max_bytes: usize) -> Result<Vec<u8>, FrameError> {
@@ -522,6 +534,22 @@ mod tests {
             let error = decode(frame, MAX).unwrap_err();
             assert!(error.to_string().contains(reason), "{error} ({frame:?})");
             assert_eq!(error.kind(), ErrorKind::InvalidInput);
+        }
+    }
+
+    #[test]
+    fn a_reason_has_nothing_of_the_frame_in_it() {
+        let long = "a private word ".repeat(1000);
+        for frame in [
+            format!(r#""{long}""#),
+            format!(r#""{long}, expected {long}""#),
+        ] {
+            let error = decode(frame.as_bytes(), MAX).unwrap_err().to_string();
+            assert!(
+                error.contains("expected struct Envelope at line 1"),
+                "{error}"
+            );
+            assert!(!error.contains("private") && error.len() < 200, "{error}");
         }
     }
 

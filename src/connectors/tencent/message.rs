@@ -6,7 +6,11 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::connectors::tencent::sync::fingerprint;
-use crate::proto::v1;
+use crate::proto::{time, v1};
+
+/// How many things a push or page may hold; a real one has a few dozen, and in a flood as many as fit a frame. Each costs far more memory than the upstream has
+/// to send for it, so what holds more is not taken apart.
+pub(super) const MAX_ENTRIES: usize = 16_384;
 
 /// The body of a push of events.
 #[derive(Debug, Deserialize)]
@@ -151,8 +155,8 @@ pub fn parse_event(account: &str, servcmd: &str, entry: &RawValue, out: &mut Vec
     for (name, value) in fields {
         let items: Vec<&RawValue> = match (name.as_str(), serde_json::from_str(value.get())) {
             ("Event", _) => continue,
-            (_, Ok(items)) => items,
-            (_, Err(_)) => {
+            (_, Ok::<Vec<_>, _>(items)) if out.len() + items.len() <= MAX_ENTRIES => items,
+            (_, Ok(_) | Err(_)) => {
                 all_known = false;
                 continue;
             }
@@ -244,21 +248,18 @@ fn c2c_id(item: &C2cItem<'_>, raw: &RawValue) -> String {
 
 /// Reads a group message. One that cannot be read is a notice.
 pub fn parse_group(account: &str, servcmd: &str, raw: &RawValue) -> Parsed {
-    let Ok(item) = serde_json::from_str::<GroupItem<'_>>(raw.get()) else {
+    let Ok(mut item) = serde_json::from_str::<GroupItem<'_>>(raw.get()) else {
         return notice(&format!("{servcmd}/GroupMsgArray"), raw);
     };
     let group = if item.to_group_id.is_empty() {
-        item.group_id
+        std::mem::take(&mut item.group_id)
     } else {
-        item.to_group_id
+        std::mem::take(&mut item.to_group_id)
     };
     if group.is_empty() {
         return notice(&format!("{servcmd}/GroupMsgArray"), raw);
     }
-    let id = match item.msg_seq {
-        0 => format!("{group}-r{}", item.msg_random),
-        sequence => format!("{group}-{sequence}"),
-    };
+    let id = group_message_id(&group, &item, raw);
     let message = v1::Message {
         id,
         own: item.from == account,
@@ -278,6 +279,16 @@ pub fn parse_group(account: &str, servcmd: &str, raw: &RawValue) -> Parsed {
     }
 }
 
+/// The identity of a group's message. One without a sequence has the sender's random number, which may be the same each
+/// time; where there is none, what it says tells it from others.
+fn group_message_id(group: &str, item: &GroupItem<'_>, raw: &RawValue) -> String {
+    match (item.msg_seq, item.msg_random) {
+        (0, 0) => format!("{group}-{:016x}", fingerprint(raw.get())),
+        (0, random) => format!("{group}-r{random}-{}-{}", item.from, item.msg_time_stamp),
+        (sequence, _) => format!("{group}-{sequence}"),
+    }
+}
+
 /// Carries something through as it came.
 pub fn notice(command: &str, raw: &RawValue) -> Parsed {
     Parsed::Notice(v1::UpstreamNotice {
@@ -286,10 +297,11 @@ pub fn notice(command: &str, raw: &RawValue) -> Parsed {
     })
 }
 
-/// A moment in Unix seconds, for the API.
+/// A moment in Unix seconds, for the API. What cannot be one is none.
 pub fn timestamp(seconds: u64) -> Option<prost_types::Timestamp> {
-    let seconds = i64::try_from(seconds).ok().filter(|seconds| *seconds > 0)?;
-    Some(prost_types::Timestamp { seconds, nanos: 0 })
+    (1..=time::LAST_SECOND)
+        .contains(&seconds)
+        .then(|| time::timestamp(seconds * 1000))
 }
 
 fn element(elem: Elem<'_>) -> v1::Element {
@@ -362,6 +374,19 @@ mod tests {
     }
 
     #[test]
+    fn a_moment_that_cannot_be_one_is_none() {
+        for (seconds, shown) in [
+            (0, None),
+            (1_795_000_000, Some(1_795_000_000)),
+            (253_402_300_799, Some(253_402_300_799)),
+            (253_402_300_800, None),
+            (u64::MAX, None),
+        ] {
+            assert_eq!(timestamp(seconds).map(|at| at.seconds), shown);
+        }
+    }
+
+    #[test]
     fn an_echo_is_turned_round() {
         let json = raw(
             r#"{"From_Account":"bob","To_Account":"bot1","IsSyncMsg":1,"MsgBody":[],"TinyId":144}"#,
@@ -394,6 +419,29 @@ mod tests {
             out.iter().all(|parsed| matches!(parsed, Parsed::Notice(_))),
             "{out:?}"
         );
+    }
+
+    #[test]
+    fn group_messages_without_a_sequence_are_told_apart() {
+        let id = |fields: &str| {
+            let json = format!(r#"{{"GroupId":"g",{fields},"MsgBody":[]}}"#);
+            let Parsed::Group { message, .. } = parse_group("bot1", "push", &raw(&json)) else {
+                panic!("no message")
+            };
+            message.id
+        };
+        let fields = [
+            r#""From_Account":"a","MsgTimeStamp":1"#,
+            r#""From_Account":"a","MsgTimeStamp":2"#,
+            r#""From_Account":"a","MsgTimeStamp":2,"CloudCustomData":"x""#,
+            r#""From_Account":"a","MsgTimeStamp":1,"MsgRandom":7"#,
+            r#""From_Account":"a","MsgTimeStamp":2,"MsgRandom":7"#,
+            r#""From_Account":"b","MsgTimeStamp":2,"MsgRandom":7"#,
+            r#""From_Account":"b","MsgTimeStamp":2,"MsgRandom":8"#,
+        ];
+        let ids: std::collections::BTreeSet<_> = fields.iter().map(|of| id(of)).collect();
+        assert_eq!(ids.len(), fields.len(), "{ids:?}");
+        assert!(fields.iter().all(|of| ids.contains(&id(of))), "the same");
     }
 
     #[test]

@@ -92,7 +92,7 @@ pub fn joined_groups(account: &str, offset: usize) -> String {
         "Limit": JOINED_GROUPS_PAGE,
         "Offset": offset,
         "ResponseFilter": {
-            "GroupBaseInfoFilter": ["Type", "Name", "NextMsgSeq"],
+            "GroupBaseInfoFilter": ["Type", "Name", "CreateTime", "LastMsgTime", "NextMsgSeq"],
             "SelfInfoFilter": ["Role", "JoinTime", "MsgFlag", "MsgSeq"],
         },
         "SupportTopic": 0,

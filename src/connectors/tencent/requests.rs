@@ -103,6 +103,32 @@ impl Requests {
         None
     }
 
+    /// Whether a login that the upstream asked for, or a logout, waits for its answer.
+    pub(super) fn has_reassert_or_logout(&self) -> bool {
+        self.0
+            .values()
+            .any(|pending| matches!(pending.purpose, Purpose::Reassert | Purpose::Logout))
+    }
+
+    /// The session ends: no message goes out any more. Answers which ones there were, and whether each went out.
+    pub(super) fn end_sends(&mut self) -> Vec<(RequestId, bool)> {
+        let mut ended = Vec::new();
+        self.0.retain(|_, pending| match &pending.purpose {
+            Purpose::Send(sending) => {
+                ended.push((sending.id, sending.out || sending.in_doubt));
+                false
+            }
+            Purpose::Invoke(_)
+            | Purpose::Login
+            | Purpose::Reassert
+            | Purpose::Logout
+            | Purpose::Heartbeat
+            | Purpose::Hello
+            | Purpose::CatchUp => true,
+        });
+        ended
+    }
+
     /// The connection is gone: only messages outlive it. Answers what was lost with it.
     pub(super) fn disconnected(&mut self) -> Vec<RequestId> {
         let mut lost = Vec::new();

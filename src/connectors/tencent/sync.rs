@@ -1,8 +1,10 @@
 //! How far a session has read, and what it has seen lately: what makes catch-up complete and without repeats.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::proto::record::TencentSync;
+use crate::proto::v1;
 
 /// How many message identities are remembered, beside those that are sure to come again.
 const REMEMBERED: usize = 256;
@@ -13,16 +15,54 @@ const LEAST_RECENT: usize = 128;
 /// full: the oldest is forgotten, and may come twice.
 const PUSHED: usize = 8192;
 
+/// How many groups are remembered. Policy when full: the one that has not moved for longest is forgotten, and begins anew
+/// with its next message.
+const GROUPS: usize = 16_384;
+
+/// A message that was read cannot have been sent so long after the newest, in seconds: it is another group's.
+const CLEARLY_NEWER: u64 = 5;
+
 /// A session's reading position.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Position {
     /// The upstream's catch-up cookie; empty before the first catch-up.
     pub cookie: String,
-    groups: BTreeMap<String, u64>,
+    groups: BTreeMap<String, Group>,
+    /// Counts what was heard of groups, which gives it an order in time.
+    heard: u64,
+    /// How much that was when the last whole list of groups began, if there was one in this process.
+    last_list: Option<u64>,
     /// First of messages that do not come again by catch-up, then of those that do; each oldest first.
     recent: VecDeque<u64>,
     /// How many are the latter.
     pushed: usize,
+}
+
+/// How far a group has been read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Group {
+    /// The last sequence.
+    last: u64,
+    /// When the group was made, in Unix seconds; 0 if that is not known.
+    created: u64,
+    /// When the newest message was sent that was read or passed by, in Unix seconds; 0 if that is not known. Not kept over
+    /// a restart.
+    newest: u64,
+    /// The time of the message that last made it doubtful whether the group is still this one.
+    doubted: u64,
+    /// When it was last heard of, as counted by [`Position::heard`].
+    heard: u64,
+}
+
+/// How a group that was read before stands to what the upstream says of the one that has its name now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Generation {
+    /// It is this one.
+    Same,
+    /// It was made anew: nothing of it has been read.
+    New,
+    /// The upstream speaks of the one before it.
+    Old,
 }
 
 /// How a group's message relates to what has been read of the group.
@@ -43,10 +83,23 @@ impl Position {
         let recent: VecDeque<u64> = record.recent.into_iter().skip(surplus).collect();
         Self {
             cookie: record.cookie,
-            groups: record.groups.into_iter().collect(),
+            groups: record
+                .groups
+                .into_iter()
+                .take(GROUPS)
+                .map(|(group, last)| {
+                    let read = Group {
+                        last,
+                        created: record.group_created.get(&group).copied().unwrap_or(0),
+                        ..Group::default()
+                    };
+                    (group, read)
+                })
+                .collect(),
             // Which of them come again the first catch-up shows.
             pushed: recent.len(),
             recent,
+            ..Self::default()
         }
     }
 
@@ -57,7 +110,13 @@ impl Position {
             groups: self
                 .groups
                 .iter()
-                .map(|(group, seq)| (group.clone(), *seq))
+                .map(|(group, read)| (group.clone(), read.last))
+                .collect(),
+            group_created: self
+                .groups
+                .iter()
+                .filter(|(_, read)| read.created > 0)
+                .map(|(group, read)| (group.clone(), read.created))
                 .collect(),
             recent: self.recent.iter().copied().collect(),
         }
@@ -106,7 +165,7 @@ impl Position {
 
     /// The last sequence read of a group.
     pub fn group(&self, group: &str) -> Option<u64> {
-        self.groups.get(group).copied()
+        self.groups.get(group).map(|read| read.last)
     }
 
     /// Where a group's message stands.
@@ -118,20 +177,133 @@ impl Position {
         }
     }
 
-    /// A group is to be read from after `sequence` on, whatever has been read of it before.
+    /// Whether the group that the upstream names now is the one that has been read. It was made at `created`, in Unix
+    /// seconds or 0 where that is not said, and has come to the sequence `upto`.
+    pub fn generation(&self, group: &str, created: u64, upto: u64) -> Generation {
+        let Some(read) = self.groups.get(group) else {
+            return Generation::New;
+        };
+        // Answers lag behind what is pushed: a lower count alone says nothing.
+        if created == 0 {
+            Generation::Same
+        } else if read.created > 0 {
+            match created.cmp(&read.created) {
+                Ordering::Less => Generation::Old,
+                Ordering::Equal => Generation::Same,
+                Ordering::Greater => Generation::New,
+            }
+        } else if read.newest > 0 {
+            // It was there before its messages.
+            if created > read.newest {
+                Generation::New
+            } else {
+                Generation::Same
+            }
+        } else if upto < read.last {
+            // Repeats rather than a loss; from now on the time is known.
+            Generation::New
+        } else {
+            Generation::Same
+        }
+    }
+
+    /// A group is to be read from after `sequence` on, whatever has been read under its name before.
     pub fn begin_group(&mut self, group: &str, sequence: u64) {
-        self.groups.insert(group.to_owned(), sequence);
+        if self.groups.len() >= GROUPS && !self.groups.contains_key(group) {
+            let stalest = self.groups.iter().min_by_key(|(_, read)| read.heard);
+            if let Some(stalest) = stalest.map(|(group, _)| group.clone()) {
+                self.groups.remove(&stalest);
+            }
+        }
+        self.heard += 1;
+        let read = Group {
+            last: sequence,
+            heard: self.heard,
+            ..Group::default()
+        };
+        self.groups.insert(group.to_owned(), read);
+    }
+
+    /// Whether a message that by its sequence has been read is so much newer than it could be that the group must have been
+    /// made again under its old name. True once for messages of one time.
+    pub fn doubts_group(&mut self, group: &str, message: &v1::Message) -> bool {
+        let Some(read) = self.groups.get_mut(group) else {
+            return false;
+        };
+        let sent = sent_at(message);
+        let doubtful = read.newest > 0 && sent > read.newest.max(read.doubted) + CLEARLY_NEWER;
+        if doubtful {
+            read.doubted = sent;
+        }
+        doubtful
+    }
+
+    /// A list of groups begins. Answers what [`Position::listed`] is to be told at its end.
+    pub const fn list_begins(&self) -> u64 {
+        self.heard
+    }
+
+    /// A list of groups names this one.
+    pub fn names_group(&mut self, group: &str) {
+        if let Some(read) = self.groups.get_mut(group) {
+            self.heard += 1;
+            read.heard = self.heard;
+        }
+    }
+
+    /// A list of groups has come to its end. A group that a list named once, that this one does not name nor did the whole
+    /// one before it, and that has not moved since, has been left. One list is not enough: while groups come and go its
+    /// pages may pass one over. Some kinds of groups no list names.
+    pub fn listed(&mut self, began: u64) {
+        if let Some(last) = self.last_list.replace(began) {
+            self.groups
+                .retain(|_, read| read.created == 0 || read.heard > last);
+        }
+    }
+
+    /// When a group was made, in Unix seconds; 0 where that is not said.
+    pub fn group_was_made(&mut self, group: &str, created: u64) {
+        if let Some(read) = self.groups.get_mut(group)
+            && created > 0
+        {
+            read.created = created;
+        }
+    }
+
+    /// A message of a group that has been read or passed by was sent then, in Unix seconds.
+    pub fn group_message_sent(&mut self, group: &str, at: u64) {
+        if let Some(read) = self.groups.get_mut(group) {
+            read.newest = read.newest.max(at);
+        }
+    }
+
+    /// A group's message with a sequence has been read, and all before it.
+    pub fn read_group_message(&mut self, group: &str, sequence: u64, message: &v1::Message) {
+        self.move_group(group, sequence, sent_at(message));
     }
 
     /// A group has been read up to and with `sequence`.
     pub fn advance_group(&mut self, group: &str, sequence: u64) {
-        match self.groups.get_mut(group) {
-            Some(last) => *last = sequence.max(*last),
-            None => {
-                self.groups.insert(group.to_owned(), sequence);
-            }
+        self.move_group(group, sequence, 0);
+    }
+
+    fn move_group(&mut self, group: &str, sequence: u64, newest: u64) {
+        if let Some(read) = self.groups.get_mut(group) {
+            self.heard += 1;
+            read.heard = self.heard;
+            read.last = sequence.max(read.last);
+            read.newest = newest.max(read.newest);
+        } else {
+            self.begin_group(group, sequence);
+            self.group_message_sent(group, newest);
         }
     }
+}
+
+/// When a message was sent, in Unix seconds; 0 where that is not said.
+fn sent_at(message: &v1::Message) -> u64 {
+    let seconds = message.sent_at.map_or(0, |at| at.seconds);
+    u64::try_from(seconds).unwrap_or(0)
 }
 
 /// FNV-1a, 64 bits: stable over versions, which a stored fingerprint has to be. With 8192 remembered the odds
@@ -203,13 +375,38 @@ mod tests {
     }
 
     #[test]
+    fn of_too_many_groups_the_one_that_has_not_moved_for_longest_is_forgotten() {
+        let mut position = Position::default();
+        for n in 0..16_384 {
+            position.advance_group(&format!("g{n}"), 7);
+        }
+        position.advance_group("g0", 8);
+        for n in 0..10 {
+            position.advance_group(&format!("new{n}"), 7);
+        }
+        assert_eq!(position.to_record().groups.len(), 16_384);
+        for n in 0..10 {
+            assert_eq!(position.group(&format!("new{n}")), Some(7));
+            assert_eq!(position.group(&format!("g{}", n + 1)), None);
+        }
+        assert_eq!(
+            (position.group("g0"), position.group("g11")),
+            (Some(8), Some(7))
+        );
+    }
+
+    #[test]
     fn survives_its_record() {
         let mut position = Position {
             cookie: "MTA=".into(),
             ..Position::default()
         };
         position.advance_group("g", 7);
+        position.group_was_made("g", 5);
+        position.advance_group("h", 8);
         position.pushed("id");
-        assert_eq!(Position::from_record(position.to_record()), position);
+        let record = position.to_record();
+        assert_eq!(Position::from_record(record.clone()).to_record(), record);
+        assert_eq!((record.groups["h"], record.group_created["g"]), (8, 5));
     }
 }

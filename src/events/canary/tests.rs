@@ -87,7 +87,9 @@ impl World {
         assert_eq!(self.fenced.recv().await, Some(here()));
         let held = self.lease.borrow().clone().unwrap();
         let here = here();
-        let claim = self.store.claim(&here, &held.owner, GRACE, held.epoch);
+        let claim = self
+            .store
+            .claim(&here, &held.owner, GRACE, Some(held.epoch));
         let Ok(Claim::Granted(newer)) = claim.await else {
             panic!("no lease")
         };

@@ -78,7 +78,7 @@ impl World {
         let ttl = Duration::from_secs(3600);
         let claim = self
             .store
-            .claim(&partition(0), &held.owner, ttl, held.epoch)
+            .claim(&partition(0), &held.owner, ttl, Some(held.epoch))
             .await;
         let Ok(Claim::Granted(newer)) = claim else {
             panic!("no lease: {claim:?}")
@@ -351,4 +351,24 @@ async fn the_writer_ends_with_its_last_handle_or_lease_keeper() {
     let done = world.push("a");
     drop(world.lease);
     assert_eq!(done.await.unwrap(), Err(AppendError::Fenced));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hold_that_ends_and_begins_between_two_tries_is_noticed() {
+    let world = world(LogOptions::default()).await;
+    for away in [true, false] {
+        // The store is away, or does not answer.
+        world.store.set_available(!away);
+        world.store.set_hanging(!away);
+        let done = world.push("stale");
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        let held = world.lease.send_replace(None);
+        tokio::task::yield_now().await;
+        world.lease.send_replace(held);
+        world.store.set_available(true);
+        world.store.set_hanging(false);
+        assert_eq!(done.await.unwrap(), Err(AppendError::Fenced));
+        world.append("new").await;
+    }
+    assert_eq!(world.texts().await, ["new", "new"]);
 }

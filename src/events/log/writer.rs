@@ -29,6 +29,8 @@ pub(super) struct Writer {
     options: watch::Receiver<LogOptions>,
     appends: mpsc::Receiver<Append>,
     stuck: watch::Sender<Option<Stuck>>,
+    /// The last batch that the store has answered as written.
+    written: watch::Sender<BatchId>,
     /// How many events were appended, for the trimmer.
     appended: watch::Sender<u64>,
     meter: Meter,
@@ -62,8 +64,10 @@ impl Writer {
         options: watch::Receiver<LogOptions>,
         appends: mpsc::Receiver<Append>,
         stuck: watch::Sender<Option<Stuck>>,
+        written: watch::Sender<BatchId>,
         appended: watch::Sender<u64>,
     ) -> Self {
+        let batch = *written.borrow();
         Self {
             meter: Meter::of(&partition),
             partition,
@@ -74,11 +78,9 @@ impl Writer {
             options,
             appends,
             stuck,
+            batch,
+            written,
             appended,
-            batch: BatchId {
-                writer: rand::random_range(1..=u64::MAX),
-                number: 0,
-            },
             refused: None,
             seen: Position::default(),
             corrupt: false,
@@ -147,14 +149,20 @@ impl Writer {
         self.meter.batch(batch.records.len() + batch.events.len());
 
         let began = Instant::now();
+        let ended = hold_ended(self.lease.clone());
         tokio::select! {
             biased;
             flushed = self.commit(batch) => {
                 self.meter.ended(began.elapsed());
-                Some(flushed)
+                return Some(flushed);
             }
-            () = stop_by => None,
+            () = ended => {}
+            () = stop_by => return None,
         }
+        // The partition may be held again before the store answers: then this is not to be written any more.
+        let _lease = self.present_lease();
+        self.stuck.send_replace(None);
+        Some(Flushed::Failed(AppendError::Fenced))
     }
 
     /// What a group writes. Only the store gets sealed events: who reads with this replica gets them as they are.
@@ -286,6 +294,7 @@ impl Writer {
             .flat_map(|append| std::mem::take(&mut append.events))
             .collect();
         let events = u64::try_from(appended.len()).unwrap_or(u64::MAX);
+        self.written.send_replace(self.batch);
         self.meter.appended(events);
         self.appended
             .send_modify(|appended| *appended = appended.saturating_add(events));
@@ -317,5 +326,13 @@ impl Writer {
         for append in group {
             append.fail(self.meter, error);
         }
+    }
+}
+
+/// Waits until there is no lease.
+async fn hold_ended(mut lease: watch::Receiver<Option<Lease>>) {
+    if lease.wait_for(Option::is_none).await.is_err() {
+        // Whoever kept the lease is gone, and does not take it back.
+        std::future::pending().await
     }
 }

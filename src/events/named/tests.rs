@@ -81,7 +81,7 @@ impl World {
         let (partition, used_at) = (partition(number), UnixMillis(used_at));
         let put = self
             .store
-            .advance_subscription(&partition, name, &position, used_at);
+            .advance_subscription(&partition, name, &position, used_at, false);
         put.await.unwrap();
     }
 
@@ -231,6 +231,28 @@ async fn a_subscription_whose_making_was_broken_off_is_completed() {
     assert_eq!(stream.next().await.unwrap().events, []);
     let batch = stream.next().await.unwrap().events;
     assert_eq!(batch.iter().map(gist).collect::<Vec<_>>(), ["x"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_acknowledgement_does_not_bring_back_what_is_being_deleted() {
+    let world = world();
+    let mut stream = world.open("s").await.unwrap();
+    world.add(0, 1).await;
+    world.add(1, 1).await;
+    let mut cursor = String::new();
+    for _ in 0..3 {
+        cursor = stream.next().await.unwrap().cursor;
+    }
+    // The deletion has come to one of the two partitions.
+    world.forget(0, "s").await;
+    let acknowledge = async || world.events.acknowledge(&logs(), "s", &cursor).await;
+    acknowledge().await.unwrap();
+    assert_eq!(world.stored(0, "s").await, None);
+    assert_eq!(world.stored(1, "s").await.unwrap().sequence, 1);
+    world.forget(1, "s").await;
+    let refused = acknowledge().await.unwrap_err();
+    assert_eq!(refused.reason(), "UNKNOWN_SUBSCRIPTION");
+    assert_eq!(world.stored(1, "s").await, None);
 }
 
 #[tokio::test(start_paused = true)]

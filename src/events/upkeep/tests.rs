@@ -55,7 +55,7 @@ impl World {
             let partition = partition(number);
             let put = self
                 .store
-                .advance_subscription(&partition, name, &position, used_at);
+                .advance_subscription(&partition, name, &position, used_at, false);
             put.await.unwrap();
         }
     }
@@ -155,6 +155,31 @@ async fn what_nobody_uses_is_forgotten_by_each_owner() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_cannot_be_read_holds_up_nothing_else() {
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let recording = metrics::set_default_local_recorder(&recorder);
+    let world = world().await;
+    world.put("a", 3, Duration::ZERO).await;
+    world.turn().await;
+    assert!(shown(&recorder).contains(&line("a", 6)));
+
+    world.store.corrupt_subscriptions(Some(partition(0)));
+    let late = EXPIRY + Duration::from_secs(60);
+    world.put("old", 1, late).await;
+    append(&world.store, &partition(1), &[message("bot", "more")]).await;
+    world.turn().await;
+    // The next partition is seen to, and half a figure is not shown.
+    assert_eq!(world.parts("old").await, [0, 2]);
+    assert!(shown(&recorder).contains(&line("a", 6)));
+
+    world.store.corrupt_subscriptions(None);
+    world.turn().await;
+    assert_eq!(world.parts("old").await, [2]);
+    assert!(shown(&recorder).contains(&line("a", 7)));
+    drop(recording);
+}
+
+#[tokio::test(start_paused = true)]
 async fn it_ends_when_told_to() {
     let world = world().await;
     world.turn().await;
@@ -165,10 +190,11 @@ async fn it_ends_when_told_to() {
 #[test]
 fn series_are_bounded_and_the_rest_share_one() {
     let name = |number: usize| (TenantId::new("t"), format!("s{number:03}"));
-    let lags = |numbers: std::ops::Range<usize>| -> BTreeMap<Name, u64> {
-        numbers
+    let lags = |numbers: std::ops::Range<usize>| Found {
+        lags: numbers
             .map(|number| (name(number), u64::try_from(number).unwrap()))
-            .collect()
+            .collect(),
+        ..Found::default()
     };
     let mut series = Series::default();
     let shown: BTreeMap<_, _> = series.assign(&lags(0..99)).into_iter().collect();

@@ -91,6 +91,14 @@ fn login_result(
             view.clone(),
         )),
         LoginAnswer::SignatureRequired => Err(CallError::SignatureRequired),
+        LoginAnswer::IssuerUnavailable {
+            reason,
+            retry_after,
+        } => Err(CallError::IssuerUnavailable {
+            reason,
+            retry_after: *retry_after,
+        }),
+        LoginAnswer::IssuerRefused { reason } => Err(CallError::IssuerRefused(reason)),
         LoginAnswer::Ended => Err(CallError::Ended),
     }
 }

@@ -51,14 +51,6 @@ impl SessionActor {
                 // Callers whose deadline has passed are not kept for a login that may take long.
                 self.login_waiters.retain(|reply| !reply.is_closed());
                 self.login_waiters.push(reply);
-                // The first signature is no renewal, and nothing that subscribers need to hear of.
-                let none = signature.is_none() && self.session.durable().signature.is_none();
-                let issued = if none {
-                    self.tenant.issue(&self.key.account, now)
-                } else {
-                    None
-                };
-                let signature = signature.or(issued);
                 self.inputs.push_back(Input::Login(signature));
             }
             Command::Logout(reply) => {
@@ -144,7 +136,7 @@ impl SessionActor {
         Ok(())
     }
 
-    fn may_send(&self) -> bool {
+    pub(super) fn may_send(&self) -> bool {
         match self.session.state().phase() {
             Phase::Connecting | Phase::Online | Phase::BackingOff | Phase::RenewingSignature => {
                 true
@@ -157,7 +149,7 @@ impl SessionActor {
         CallError::NotLoggedIn(self.not_logged_in_text())
     }
 
-    fn not_logged_in_text(&self) -> String {
+    pub(super) fn not_logged_in_text(&self) -> String {
         let durable = self.session.durable();
         let phase = self.session.state().phase().label();
         match durable.code {

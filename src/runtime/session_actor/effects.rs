@@ -3,15 +3,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use metrics::counter;
 use tracing::debug;
 
 use crate::proto::v1;
+use crate::runtime::issuer::Ask;
 use crate::runtime::metrics as names;
 use crate::runtime::record;
 use crate::runtime::session_actor::answers::Deferred;
-use crate::runtime::session_actor::{SessionActor, Socket};
-use crate::session::effect::{Credential, Effect, Notice};
+use crate::runtime::session_actor::{Answer, Answering, Issuing, SessionActor, Socket};
+use crate::session::effect::{Credential, Effect, Notice, RenewReason};
 use crate::session::input::{Input, Now};
 use crate::session::state::State;
 
@@ -34,10 +36,8 @@ impl SessionActor {
             Effect::LogOut => self.protocol.log_out(now),
             Effect::CloseSocket => self.close_socket().await,
             Effect::Heartbeat => self.protocol.heartbeat(now),
-            Effect::RenewSignature { reason, attempt } => {
-                debug!(?reason, attempt, "a fresh signature is needed");
-                self.inputs.push_back(self.issue(now));
-            }
+            Effect::RenewSignature { reason, attempt } => self.ask_issuers(reason, attempt),
+            Effect::ForgetRenewal => self.issuing = None,
             Effect::ForgetTicket => self.protocol.forget_ticket(),
             Effect::Save => self.outbox.save(),
             Effect::Tell(notice) => {
@@ -53,26 +53,44 @@ impl SessionActor {
                 }
             }
             Effect::AnswerLogout => {
+                // With a login that came meanwhile they go on. The end of the task is told by the gateway.
+                if *self.session.state() == State::LoggedOut {
+                    self.protocol.end_sends();
+                }
                 let waiters = std::mem::take(&mut self.logout_waiters);
                 self.outbox.defer(Deferred::View(waiters));
             }
         }
     }
 
-    fn issue(&self, now: Now) -> Input {
-        match self.tenant.issue(&self.key.account, now) {
-            Some(signature) => {
-                counter!(names::RENEWALS, "outcome" => "ok").increment(1);
-                Input::Renewed(signature)
-            }
-            None => {
-                counter!(names::RENEWALS, "outcome" => "failed").increment(1);
-                Input::RenewalFailed {
-                    reason: "the tenant has no issuer".into(),
-                    retry_after: Duration::from_secs(60),
-                }
-            }
+    /// Asks the tenant's issuers. The session goes on meanwhile; an issuer that need not wait has answered at once.
+    fn ask_issuers(&mut self, reason: RenewReason, attempt: u32) {
+        debug!(?reason, attempt, "a fresh signature is needed");
+        let issuers = Arc::clone(&self.tenant.settings().issuers);
+        let ask = Ask {
+            account: self.key.account.clone(),
+            reason,
+            attempt,
+        };
+        let mut answering: Answering = Box::pin(async move { issuers.issue(&ask).await });
+        let answered = answering.as_mut().now_or_never();
+        self.issuing = Some(Issuing { answering, reason });
+        if let Some(answer) = answered {
+            self.issuers_answered(answer);
         }
+    }
+
+    pub(super) fn issuers_answered(&mut self, answer: Answer) {
+        let Some(issuing) = self.issuing.take() else {
+            return;
+        };
+        let outcome = if answer.is_ok() { "ok" } else { "failed" };
+        // The first signature is no renewal.
+        if issuing.reason != RenewReason::FirstLogin {
+            counter!(names::RENEWALS, "outcome" => outcome).increment(1);
+        }
+        self.inputs
+            .push_back(answer.map_or_else(Input::RenewalFailed, Input::Renewed));
     }
 
     async fn close_socket(&mut self) {

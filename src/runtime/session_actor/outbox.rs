@@ -2,12 +2,14 @@
 //!
 //! The record goes with every append of events, so that the connector's position and the events up to it are stored in
 //! one step. What could not be stored and is given up is told as a gap by the next append. While the partition's queue is full one append waits here, further notices gather behind it up to a bound,
-//! and the connector leaves pushes out unacknowledged: the upstream keeps them until they are fetched.
+//! and the connector leaves pushes out unacknowledged: the upstream keeps them until they are fetched. So it is while the
+//! record cannot be sealed.
 
 use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use metrics::counter;
 use prost::Message as _;
@@ -24,13 +26,16 @@ use crate::runtime::sends::SendWrite;
 use crate::runtime::session_actor::answers::{Deferred, Stored};
 use crate::session::Session;
 use crate::session::input::Now;
-use crate::store::seal::Sealer;
+use crate::session::state::State;
+use crate::store::seal::{SealError, Sealer};
 use crate::types::{SessionKey, UnixMillis, WallClock};
 
 /// How many notices of the session's own state may gather while nothing can be stored. Policy when full: the oldest is
 /// given up, counted, and told as a gap. What the connector brings is bounded by the connector, which is told to stop;
 /// what is remembered of sends is bounded by how many may be pending.
 const MAX_NOTICES: usize = 256;
+/// When a record that could not be sealed is tried again.
+const SEAL_AGAIN: Duration = Duration::from_secs(1);
 
 pub(super) struct Outbox {
     key: SessionKey,
@@ -42,6 +47,8 @@ pub(super) struct Outbox {
     has_news: bool,
     /// An append has failed: what is stored is older than the session.
     unsaved: bool,
+    /// The record could not be sealed.
+    unsealed: bool,
     /// Whether the session has ever had something to store.
     used: bool,
     /// Some of `sends` is waited for.
@@ -53,7 +60,7 @@ pub(super) struct Outbox {
     deferred: Vec<Deferred>,
     /// Appends handed over, oldest first.
     in_flight: VecDeque<InFlight>,
-    /// An append that waits for room in the queue.
+    /// An append that waits for room in the queue, or the time until a record is sealed that could not be.
     waiting: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
 }
 
@@ -79,8 +86,19 @@ pub(super) enum Progress {
     Stored(Stored),
     /// It is not, and will not be. Those who waited for it have been told, but for these sends.
     Failed(AppendError, Vec<RequestId>),
-    /// What waited for room has got it.
+    /// What waited for room has got it, or may be tried again.
     Room,
+}
+
+/// What has become of what there was to hand over.
+pub(super) enum HandedOver {
+    /// It is on its way, or there was nothing.
+    All,
+    /// It has to wait, and so has what comes after it.
+    Waits,
+    /// The record cannot be sealed. What there is waits until it can be; those who waited have been told, but for these
+    /// sends.
+    Unsealed(Vec<RequestId>),
 }
 
 struct InFlight {
@@ -100,6 +118,7 @@ impl Outbox {
             save: false,
             has_news: false,
             unsaved: false,
+            unsealed: false,
             used: false,
             prompt: false,
             events: Vec::new(),
@@ -166,18 +185,15 @@ impl Outbox {
         self.deferred.push(answer);
     }
 
-    /// Hands over what there is. True if it has to wait for room from now on.
-    pub(super) fn hand_over(&mut self, session: &Session, protocol: &Protocol) -> bool {
+    /// Hands over what there is.
+    pub(super) fn hand_over(&mut self, session: &Session, protocol: &Protocol) -> HandedOver {
         if self.waiting.is_some() || !(self.save || self.prompt) {
-            return false;
+            return HandedOver::All;
         }
         let record = if self.save {
             match record::encode(&self.sealer, &self.key, session, protocol) {
                 Ok(record) => Some(record),
-                Err(error) => {
-                    error!(%error, "the session's record cannot be sealed; trying again later");
-                    return false;
-                }
+                Err(error) => return self.not_sealed(&error, *session.state() == State::Closed),
             }
         } else {
             None
@@ -185,21 +201,46 @@ impl Outbox {
         if record.is_some() {
             self.save = false;
             self.unsaved = false;
+            self.unsealed = false;
             self.used = true;
         }
         self.prompt = false;
         let (in_flight, append) = self.append(record);
         self.in_flight.push_back(in_flight);
         match self.writer.try_append(append) {
-            Ok(()) => false,
+            Ok(()) => HandedOver::All,
             Err(refused) => {
                 let writer = self.writer.clone();
                 self.waiting = Some(Box::pin(
                     async move { writer.append(*refused.append).await },
                 ));
-                true
+                HandedOver::Waits
             }
         }
+    }
+
+    /// The record cannot be sealed, and without it nothing is stored. A closed session lets go of what it has: as after a
+    /// kill, the next owner fetches what the upstream keeps.
+    fn not_sealed(&mut self, error: &SealError, closed: bool) -> HandedOver {
+        if !std::mem::replace(&mut self.unsealed, true) || closed {
+            error!(%error, closed, "the session's record cannot be sealed");
+        }
+        self.prompt = false;
+        let failed = Stored {
+            acks: Vec::new(),
+            sends: self.sends.iter().filter_map(|write| write.waits).collect(),
+            deferred: std::mem::take(&mut self.deferred),
+        };
+        self.sends.retain(|write| write.waits.is_none());
+        if closed {
+            self.save = false;
+            self.events.clear();
+            self.acks.clear();
+            self.sends.clear();
+        } else {
+            self.waiting = Some(Box::pin(tokio::time::sleep(SEAL_AGAIN)));
+        }
+        HandedOver::Unsealed(failed.fail(AppendError::Unsealed))
     }
 
     /// Gives the answers that wait for nothing. What has been handed over and is not stored yet may be what an answer

@@ -45,7 +45,11 @@ impl SessionActor {
                 }
                 Report::Unsent(id) => {
                     counter!(names::COMMANDS, "outcome" => "unanswered").increment(1);
-                    self.sends.not_sent(id, || CallError::UpstreamUnanswered);
+                    let not_logged_in = (!self.may_send()).then(|| self.not_logged_in_text());
+                    self.sends.not_sent(id, || match &not_logged_in {
+                        Some(why) => CallError::NotLoggedIn(why.clone()),
+                        None => CallError::UpstreamUnanswered,
+                    });
                 }
                 Report::Unanswered(id) => {
                     counter!(names::COMMANDS, "outcome" => "unanswered").increment(1);

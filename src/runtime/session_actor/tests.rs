@@ -2,6 +2,7 @@
 
 mod gaps;
 mod quotas;
+mod sealing;
 mod sends;
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -25,9 +26,10 @@ use crate::events::log::{LogOptions, LogWriter};
 use crate::proto::record::SessionRecord;
 use crate::proto::v1;
 use crate::runtime::handle::Gateway;
+use crate::runtime::issuer::{IssuedFor, IssuerOptions, Issuers};
 use crate::runtime::pacer::Pacer;
 use crate::runtime::supervisor::{TaskKind, Tasks};
-use crate::runtime::tenant::{LocalIssuer, Settings, Tenant};
+use crate::runtime::tenant::{Settings, Tenant};
 use crate::session::policy::Policy;
 use crate::store::memory::MemoryStore;
 use crate::store::seal::{KeyRing, Sealer};
@@ -44,6 +46,7 @@ struct Upstream {
     resumes: AtomicU32,
     dials: AtomicU32,
     logouts: AtomicU32,
+    pages: AtomicU32,
     /// When logins by signature came.
     login_times: Mutex<Vec<Instant>>,
     /// Closes each connection right after the login.
@@ -111,7 +114,10 @@ impl Upstream {
             "im_open_status.wslogout" => {
                 self.logouts.fetch_add(1, Ordering::SeqCst);
             }
-            "openim.getmsg" => body = json!({ "Cookie": "MQ==", "SyncFlag": 2, "MsgList": [] }),
+            "openim.getmsg" => {
+                self.pages.fetch_add(1, Ordering::SeqCst);
+                body = json!({ "Cookie": "MQ==", "SyncFlag": 2, "MsgList": [] });
+            }
             "openim.sendmsg" => {
                 let sent = serde_json::from_str(request.body.get()).unwrap();
                 self.sends.send_modify(|sends| sends.push(sent));
@@ -159,6 +165,7 @@ struct World {
     acks: mpsc::UnboundedReceiver<String>,
     store: Arc<MemoryStore>,
     gateway: Gateway,
+    sealer: Arc<Sealer>,
     lease: Lease,
     keeper: watch::Sender<Option<Lease>>,
     tasks: Tasks,
@@ -182,6 +189,7 @@ impl World {
             resumes: AtomicU32::new(0),
             dials: AtomicU32::new(0),
             logouts: AtomicU32::new(0),
+            pages: AtomicU32::new(0),
             login_times: Mutex::default(),
             fickle: AtomicBool::new(false),
             stalled: watch::channel(false).0,
@@ -193,13 +201,16 @@ impl World {
             send_refusals: Mutex::default(),
         });
         let store = Arc::new(MemoryStore::new());
-        let (gateway, lease, keeper) = gateway(&upstream, &store, &tasks).await;
+        let key = Secret::new("00".repeat(32));
+        let sealer = Arc::new(Sealer::new(KeyRing::parse("k", [("k", &key)]).unwrap()));
+        let (gateway, lease, keeper) = gateway(&upstream, &store, &sealer, &tasks).await;
         gateway.adopt(&lease.partition, Vec::new(), Vec::new());
         Self {
             upstream,
             acks: acked,
             store,
             gateway,
+            sealer,
             lease,
             keeper,
             tasks,
@@ -253,7 +264,8 @@ impl World {
 
     /// The gateway of another process, with what is stored.
     async fn restart(&mut self) {
-        let (gateway, lease, keeper) = gateway(&self.upstream, &self.store, &self.tasks).await;
+        let (gateway, lease, keeper) =
+            gateway(&self.upstream, &self.store, &self.sealer, &self.tasks).await;
         let stored = self.store.sessions(&lease.partition).await.unwrap();
         let sends = self.store.sends(&lease.partition).await.unwrap();
         gateway.adopt(&lease.partition, stored, sends);
@@ -264,6 +276,7 @@ impl World {
 async fn gateway(
     upstream: &Arc<Upstream>,
     store: &Arc<MemoryStore>,
+    sealer: &Arc<Sealer>,
     tasks: &Tasks,
 ) -> (Gateway, Lease, watch::Sender<Option<Lease>>) {
     let partition = PartitionId {
@@ -272,7 +285,7 @@ async fn gateway(
     };
     let hour = Duration::from_secs(3600);
     let claim = store
-        .claim(&partition, &ReplicaId::new("r"), hour, Epoch(0))
+        .claim(&partition, &ReplicaId::new("r"), hour, Some(Epoch(0)))
         .await
         .unwrap();
     let Claim::Granted(lease) = claim else {
@@ -289,27 +302,38 @@ async fn gateway(
         LogOptions::default(),
         tasks,
     );
-    let key = Secret::new("00".repeat(32));
-    let ring = KeyRing::parse("k", [("k", &key)]).unwrap();
     let settings = settings(upstream, &shared);
-    let sealer = Arc::new(Sealer::new(ring));
+    let sealer = Arc::clone(sealer);
     let tenant = Tenant::new(TenantId::new("t"), 1, 1, sealer, settings);
     let gateway = Gateway::new(vec![(Arc::new(tenant), vec![writer])], shared, tasks);
     (gateway, lease, keeper)
 }
 
 fn settings(upstream: &Arc<Upstream>, store: &Arc<dyn Store>) -> Settings {
+    let patience = Duration::from_millis(250);
     Settings {
         dialer: Arc::new(Arc::clone(upstream)),
         policy: Arc::new(Policy {
             can_issue: true,
             ..Policy::default()
         }),
-        issuer: Some(LocalIssuer {
-            key: Secret::new("key".into()),
-            lifetime: DAY,
-        }),
-        pacer: Arc::new(Pacer::new(AppId::new("1"), Arc::clone(store), DAY, 1000)),
+        issuers: Arc::new(
+            Issuers::new(
+                vec![IssuerOptions::Local { lifetime: DAY }],
+                IssuedFor {
+                    sdk_app_id: 1,
+                    secret_key: Some(Secret::new("key".into())),
+                    login_spacing: Duration::ZERO,
+                },
+            )
+            .unwrap(),
+        ),
+        pacer: Arc::new(Pacer::new(
+            AppId::new("1"),
+            Arc::clone(store),
+            patience,
+            1000,
+        )),
         limits: Limits::NONE,
         start_jitter: Duration::ZERO,
         max_sessions: 10,
@@ -487,4 +511,49 @@ async fn a_refusal_is_answered_with_its_code() {
             .windows(2)
             .all(|pair| pair[1] - pair[0] >= Duration::from_secs(15))
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_account_that_logged_out_stays_out_though_the_store_has_lost_it() {
+    let mut world = World::new().await;
+    assert_eq!(world.log_in().await, 0);
+    let lagging = world.store.copy();
+    world.gateway.logout(&World::key()).await.unwrap();
+    let second = Duration::from_secs(1);
+    tokio::time::sleep(second).await;
+    world.store.fall_back(lagging);
+    assert!(world.gateway.save_all(&world.lease.partition));
+    tokio::time::sleep(second).await;
+    world.restart().await;
+    tokio::time::sleep(second).await;
+    assert!(!world.session().desired);
+
+    // One that is logged in again is not put out by what was stored before.
+    assert_eq!(world.log_in().await, 0);
+    world.gateway.logout(&World::key()).await.unwrap();
+    // The upstream takes no login that follows another at once.
+    tokio::time::sleep(20 * second).await;
+    assert_eq!(world.log_in().await, 0);
+    assert!(world.gateway.save_all(&world.lease.partition));
+    tokio::time::sleep(second).await;
+    world.restart().await;
+    tokio::time::sleep(second).await;
+    assert!(world.session().desired);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_record_that_cannot_be_stored_again_now_is_to_be_later() {
+    let world = World::new().await;
+    assert_eq!(world.log_in().await, 0);
+    world.gateway.logout(&World::key()).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let partition = &world.lease.partition;
+    world.store.set_available(false);
+    // One at a time is in hand, and the queue takes as many as it takes.
+    while world.gateway.save_all(partition) {
+        tokio::task::yield_now().await;
+    }
+    world.store.set_available(true);
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert!(world.gateway.save_all(partition));
 }

@@ -14,7 +14,7 @@ use std::time::Duration;
 use super::*;
 use crate::session::disposition::{Disposition, Refusal};
 use crate::session::effect::Credential;
-use crate::session::input::{Life, Signature};
+use crate::session::input::{Life, RenewalFailure, Signature};
 use crate::types::{Secret, UnixMillis};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -188,6 +188,7 @@ fn show_effect(effect: &Effect) -> String {
         Effect::CloseSocket => "Close".into(),
         Effect::Heartbeat => "Heartbeat".into(),
         Effect::RenewSignature { reason, attempt } => format!("Issue({reason:?} {attempt})"),
+        Effect::ForgetRenewal => "ForgetRenewal".into(),
         Effect::ForgetTicket => "ForgetTicket".into(),
         Effect::Save => "Save".into(),
         Effect::Tell(Notice::Changed) => "Changed".into(),
@@ -198,6 +199,8 @@ fn show_effect(effect: &Effect) -> String {
         }
         Effect::AnswerLogin(LoginAnswer::Upstream { code, .. }) => format!("Answer({code})"),
         Effect::AnswerLogin(LoginAnswer::SignatureRequired) => "Answer(no signature)".into(),
+        Effect::AnswerLogin(LoginAnswer::IssuerUnavailable { .. }) => "Answer(issuer away)".into(),
+        Effect::AnswerLogin(LoginAnswer::IssuerRefused { .. }) => "Answer(issuer refuses)".into(),
         Effect::AnswerLogin(LoginAnswer::Ended) => "Answer(ended)".into(),
         Effect::AnswerLogout => "AnswerLogout".into(),
     }
@@ -248,8 +251,18 @@ fn kicked() -> Input {
 }
 
 fn issuer_failed(retry_after: Duration) -> Input {
-    Input::RenewalFailed {
-        reason: "away".into(),
+    Input::RenewalFailed(RenewalFailure {
+        reason: "away",
+        refused: false,
         retry_after,
-    }
+    })
+}
+
+/// The issuer does not want to.
+fn issuer_refuses() -> Input {
+    Input::RenewalFailed(RenewalFailure {
+        reason: "unknown account",
+        refused: true,
+        retry_after: Duration::ZERO,
+    })
 }

@@ -56,6 +56,12 @@ pub(super) struct Model {
     accepted_at: Option<Instant>,
     heard_at: Option<Instant>,
     asked_at: Option<Instant>,
+    /// The issuer's last answer was none.
+    failing: bool,
+    /// How often in a row it was.
+    tries: u32,
+    /// Whether it is being asked after the present step; the machine alone paces that.
+    pub(super) issuing: bool,
     does: Vec<String>,
     says: Option<&'static str>,
 }
@@ -80,6 +86,9 @@ impl Model {
             accepted_at: None,
             heard_at: None,
             asked_at: None,
+            failing: false,
+            tries: 0,
+            issuing: false,
             does: Vec::new(),
             says: None,
         }
@@ -131,11 +140,30 @@ impl Model {
                 self.bring(now, given.clone());
             }
             Input::Renewed(given) => {
-                if !given.has_expired(now.wall) && !self.uses(given) {
+                let (ended, again) = (given.has_expired(now.wall), self.uses(given));
+                if !ended && !again {
+                    (self.failing, self.tries) = (false, 0);
                     self.bring(now, given.clone());
+                } else {
+                    self.failing |= ended || self.tries > 0;
+                    if (ended || self.tries > 0) && self.place == Place::Renewing {
+                        self.says = Some("Answer(failed)");
+                    }
+                    self.tries += 1;
                 }
             }
-            Input::RenewalFailed { .. } => {}
+            Input::RenewalFailed(failure) => {
+                self.failing = true;
+                self.tries += 1;
+                if self.place == Place::Renewing {
+                    self.says = Some("Answer(failed)");
+                    if failure.refused && self.in_use.is_none() {
+                        self.desired = false;
+                        self.place = Place::Out;
+                        self.until = None;
+                    }
+                }
+            }
             Input::Logout => logout = self.logout(now),
             Input::Connected => self.connected(now),
             Input::Accepted => self.accepted(now),
@@ -175,6 +203,7 @@ impl Model {
 
     fn policy_set(&mut self, policy: &Arc<Policy>) {
         let nobody_issues = self.policy.can_issue && !policy.can_issue;
+        self.failing &= self.policy.can_issue == policy.can_issue;
         self.policy = Arc::clone(policy);
         if nobody_issues && self.place == Place::Renewing {
             self.says = Some("Answer(failed)");
@@ -248,7 +277,11 @@ impl Model {
         self.place = Place::Renewing;
         self.attempt = 0;
         self.until = Some(now.at + self.policy.renewal_patience);
-        if !self.policy.can_issue {
+        self.say_if_the_bot_is_needed();
+    }
+
+    fn say_if_the_bot_is_needed(&mut self) {
+        if !self.policy.can_issue || (self.failing && !self.issuing) {
             self.says = Some("Answer(failed)");
         }
     }
@@ -323,11 +356,7 @@ impl Model {
                     self.take_up(now, given);
                 }
             }
-            Place::Renewing if live.is_none() => {
-                if !self.policy.can_issue {
-                    self.says = Some("Answer(failed)");
-                }
-            }
+            Place::Renewing if live.is_none() => self.say_if_the_bot_is_needed(),
             Place::Renewing
             | Place::Online
             | Place::Dialling

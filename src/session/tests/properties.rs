@@ -15,7 +15,8 @@ enum Step {
     RenewSignature(Given),
     Logout,
     Upstream(Word),
-    Issuer(Result<Given, Duration>),
+    /// What the issuer answers, or when it may be asked again, and whether it does not want to.
+    Issuer(Result<Given, (Duration, bool)>),
     /// Time passes; timers fire. Whether the upstream answers heartbeats.
     Wait(Duration, bool),
     /// The next timer fires.
@@ -192,13 +193,14 @@ impl World {
         self.input(input);
     }
 
-    fn issuer(&mut self, answer: &Result<Given, Duration>) {
+    fn issuer(&mut self, answer: &Result<Given, (Duration, bool)>) {
         if !self.issue_out {
             return;
         }
         let input = match answer {
             Ok(given) => self.given(*given).map(Input::Renewed),
-            Err(retry_after) => Some(issuer_failed(*retry_after)),
+            Err((_, true)) => Some(issuer_refuses()),
+            Err((retry_after, false)) => Some(issuer_failed(*retry_after)),
         };
         if let Some(input) = input {
             self.issue_out = false;
@@ -291,6 +293,7 @@ impl World {
             self.may_dial(&input, &before, fresh);
         }
         self.may_do_at_all(&input, &before, &effects);
+        self.model.issuing = self.issue_out;
         let expected = self.model.step(now, &input);
         let did: Vec<String> = effects.iter().filter_map(in_the_models_words).collect();
         assert_eq!(did, expected, "{input:?} in {before:?}");
@@ -345,8 +348,12 @@ impl World {
                 self.logout_out = false;
             }
             Effect::RenewSignature { .. } => {
-                assert!(self.it.policy.can_issue && !self.issue_out);
+                assert!(self.it.policy.can_issue && !self.issue_out, "asked twice");
                 self.issue_out = true;
+            }
+            Effect::ForgetRenewal => {
+                assert!(self.issue_out);
+                self.issue_out = false;
             }
             Effect::AnswerLogin(answer) => {
                 let online = matches!(state, State::Online { .. });
@@ -395,6 +402,7 @@ impl World {
                 effect,
                 Effect::LogOut
                     | Effect::CloseSocket
+                    | Effect::ForgetRenewal
                     | Effect::ForgetTicket
                     | Effect::Save
                     | Effect::Tell(Notice::Changed)
@@ -445,7 +453,7 @@ impl World {
         if self.login_waits {
             assert!(!stopped && desired, "nobody answers the login: {state:?}");
             let for_bot = matches!(state, State::RenewingSignature { .. });
-            assert!(!for_bot || self.it.policy.can_issue, "{state:?}");
+            assert!(!for_bot || self.it.session.awaits_issuer(), "{state:?}");
         }
         assert!(!self.logout_waits || matches!(state, State::LoggingOut { .. }));
         if let (State::BackingOff { until, .. }, policy) = (state, &self.it.policy) {
@@ -461,14 +469,17 @@ impl World {
 /// What the reference has a word for.
 fn in_the_models_words(effect: &Effect) -> Option<String> {
     match effect {
-        Effect::Save | Effect::Tell(_) | Effect::ForgetTicket | Effect::RenewSignature { .. } => {
-            None
-        }
+        Effect::Save
+        | Effect::Tell(_)
+        | Effect::ForgetTicket
+        | Effect::RenewSignature { .. }
+        | Effect::ForgetRenewal => None,
         Effect::AnswerLogin(answer) => Some(match answer {
             LoginAnswer::Upstream { code: 0, .. } => "Answer(0)".into(),
-            LoginAnswer::Upstream { .. } | LoginAnswer::SignatureRequired => {
-                "Answer(failed)".into()
-            }
+            LoginAnswer::Upstream { .. }
+            | LoginAnswer::SignatureRequired
+            | LoginAnswer::IssuerUnavailable { .. }
+            | LoginAnswer::IssuerRefused { .. } => "Answer(failed)".into(),
             LoginAnswer::Ended => "Answer(ended)".into(),
         }),
         Effect::Connect
@@ -516,8 +527,9 @@ fn step() -> impl Strategy<Value = Step> {
         3 => Just(Step::Logout),
         40 => word().prop_map(Step::Upstream),
         8 => given().prop_map(|given| Step::Issuer(Ok(given))),
-        3 => seconds(0..4000).prop_map(|time| Step::Issuer(Err(time))),
-        1 => Just(Step::Issuer(Err(Duration::MAX))),
+        3 => seconds(0..4000).prop_map(|time| Step::Issuer(Err((time, false)))),
+        1 => Just(Step::Issuer(Err((Duration::MAX, false)))),
+        1 => Just(Step::Issuer(Err((Duration::ZERO, true)))),
         6 => (seconds(0..60), any::<bool>()).prop_map(|(time, yes)| Step::Wait(time, yes)),
         2 => (seconds(0..4000), any::<bool>()).prop_map(|(time, yes)| Step::Wait(time, yes)),
         20 => Just(Step::Due),
@@ -535,8 +547,10 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 fn policy() -> impl Strategy<Value = Policy> {
-    (any::<bool>(), any::<bool>(), 1u32..4).prop_map(|(can_issue, retake, bound)| Policy {
+    let chances = (any::<bool>(), any::<bool>(), any::<bool>(), 1u32..4);
+    chances.prop_map(|(can_issue, asks_bot, retake, bound)| Policy {
         can_issue,
+        asks_bot,
         max_refused_signatures: bound,
         max_refused_resumes: bound,
         kick: if retake {

@@ -320,27 +320,39 @@ fn a_renewal_answered_late_is_kept_for_its_moment_or_dropped_after_a_logout() {
 
     let mut it = Harness::issuing().online();
     it.input(expired_70001());
-    it.on(Input::Logout, "Save, Changed, Answer(ended), AnswerLogout");
-    it.on(Input::Renewed(three.clone()), "");
+    it.on(
+        Input::Logout,
+        "ForgetRenewal, Save, Changed, Answer(ended), AnswerLogout",
+    );
+    it.on(Input::Renewed(three), "");
     it.is("LoggedOut");
+}
 
-    // A renewal that is still out is not asked for twice.
+#[test]
+fn a_renewal_that_is_out_is_not_asked_for_twice() {
     let mut it = Harness::issuing().online();
     it.input(expired_70001());
-    it.input(Input::Logout);
-    it.on(Input::Login(None), "Save, Changed");
+    let two = it.signature("two", DAY);
+    it.on(Input::RenewSignature(two), "Connect, Save, Changed");
+    it.input(Input::Connected);
+    it.on(refused_70001(), "Close, Save, Changed");
     it.is("RenewingSignature");
-    it.on(Input::Renewed(three), "Connect, Save, Changed");
+    let three = it.signature("three", DAY);
+    it.on(Input::Renewed(three), "Save, Changed");
+    it.due("next attempt", "Connect");
 }
 
 #[test]
 fn an_issuer_that_fails_is_asked_again_ever_later_until_the_session_parks() {
     let mut it = Harness::issuing();
-    it.on(Input::Login(None), "Issue(FirstLogin 1), Save, Changed");
+    it.on(Input::Login(None), "Issue(FirstLogin 1), Save");
     let mut longest = Duration::ZERO;
     let mut asked = 1;
     loop {
-        it.on(issuer_failed(Duration::ZERO), "");
+        let effects = it.input(issuer_failed(Duration::ZERO));
+        let first = "Save, SignatureExpired(0), Changed, Answer(issuer away)";
+        let later = "Answer(issuer away)";
+        assert_eq!(effects, if asked == 1 { first } else { later });
         longest = longest.max(it.until_due());
         let (at, why) = it.session.poll_timeout().unwrap();
         it.skip(at - it.now.at);
@@ -364,12 +376,142 @@ fn an_issuer_that_fails_is_asked_again_ever_later_until_the_session_parks() {
 fn an_issuers_wish_to_be_left_alone_is_honoured_but_not_without_bound() {
     let mut it = Harness::issuing();
     it.input(Input::Login(None));
-    it.on(issuer_failed(100 * SECOND), "");
-    assert_eq!(it.until_due(), 100 * SECOND);
+    it.input(issuer_failed(100 * SECOND));
+    // All that are told the same come back at moments of their own.
+    let mut waits = Vec::new();
+    for seed in 0..20 {
+        let mut other = Harness::issuing();
+        other.session = Session::new(Arc::clone(&other.policy), seed);
+        other.input(Input::Login(None));
+        other.input(issuer_failed(100 * SECOND));
+        waits.push(other.until_due());
+    }
+    waits.push(it.until_due());
+    let honoured = 100 * SECOND..101 * SECOND;
+    assert!(
+        waits.iter().all(|wait| honoured.contains(wait)),
+        "{waits:?}"
+    );
+    waits.sort_unstable();
+    waits.dedup();
+    assert!(waits.len() > 15, "{waits:?}");
+
     it.on(Input::Timeout, "");
     it.due("ask the issuer again", "Issue(FirstLogin 2)");
+    it.input(issuer_failed(Duration::MAX));
+    let bounded = 3000 * SECOND..=3002 * SECOND;
+    assert!(bounded.contains(&it.until_due()), "{:?}", it.until_due());
+}
+
+#[test]
+fn a_first_login_hears_at_once_that_the_issuer_fails_and_goes_on() {
+    let mut it = Harness::issuing();
+    it.on(Input::Login(None), "Issue(FirstLogin 1), Save");
+    it.on(Input::Login(None), "");
+    let failed = it.input(issuer_failed(30 * SECOND));
+    assert_eq!(
+        failed,
+        "Save, SignatureExpired(0), Changed, Answer(issuer away)"
+    );
+    // Between two attempts nobody is kept waiting, and nobody makes them come sooner.
+    it.skip(20 * SECOND);
+    let mut effects = Vec::new();
+    it.session.handle(it.now, Input::Login(None), &mut effects);
+    let [
+        Effect::AnswerLogin(LoginAnswer::IssuerUnavailable {
+            reason,
+            retry_after,
+        }),
+    ] = &effects[..]
+    else {
+        panic!("{effects:?}")
+    };
+    assert_eq!(*reason, "away");
+    assert!(
+        (10 * SECOND..=11 * SECOND).contains(retry_after),
+        "{retry_after:?}"
+    );
+    it.due("ask the issuer again", "Issue(FirstLogin 2)");
+    it.on(Input::Login(None), "");
+    let one = it.signature("one", DAY);
+    it.on(Input::Renewed(one), "Connect, Save, Changed");
+    it.on(Input::Connected, "LogIn(one), Save");
+    it.on(Input::Accepted, "Save, Changed, Answer(0)");
+}
+
+#[test]
+fn a_first_login_that_the_issuer_refuses_has_ended() {
+    let mut it = Harness::issuing();
+    it.input(Input::Login(None));
+    it.on(issuer_refuses(), "Save, Changed, Answer(issuer refuses)");
+    it.is("LoggedOut");
+    assert!(!it.record.desired);
+    it.restart(Duration::ZERO);
+    it.is("LoggedOut");
+}
+
+#[test]
+fn a_renewal_that_the_issuer_refuses_is_asked_for_again() {
+    let mut it = Harness::issuing().online();
+    it.input(expired_70001());
+    it.on(
+        issuer_refuses(),
+        "SignatureExpired(70001), Answer(issuer away)",
+    );
+    it.is("RenewingSignature");
+    it.due("ask the issuer again", "Issue(Expired 2)");
+}
+
+#[test]
+fn a_bot_is_asked_once_ahead_of_time_and_once_at_the_end_where_the_issuer_fails() {
+    let mut it = Harness::issuing().online();
+    let renewal = |it: &mut Harness| {
+        while it.session.poll_timeout().unwrap().1 == "heartbeat" {
+            it.skip(it.until_due());
+            it.input(Input::Timeout);
+            it.input(Input::Traffic);
+        }
+    };
+    renewal(&mut it);
+    it.due("fetch the next signature", "Issue(Expiring 1)");
+    it.on(issuer_failed(DAY), "SignatureExpired(0)");
+    renewal(&mut it);
+    it.due("fetch the next signature", "Issue(Expiring 2)");
     it.on(issuer_failed(Duration::MAX), "");
-    assert_eq!(it.until_due(), 3000 * SECOND);
+    let ends = it
+        .session
+        .durable()
+        .signature
+        .clone()
+        .unwrap()
+        .life
+        .unwrap();
+    it.skip(ends.expires_at.since(it.now.wall));
+    let effects = it.input(Input::Timeout);
+    let told = effects.matches("SignatureExpired(6206)").count();
+    assert_eq!(told, 1, "{effects}");
+    it.is("Online 0");
+
+    // A tenant that does not want its bots asked.
+    let mut quiet = Harness::new(Policy {
+        can_issue: true,
+        asks_bot: false,
+        ..Policy::default()
+    })
+    .online();
+    quiet.input(expired_70001());
+    quiet.on(issuer_failed(Duration::ZERO), "Answer(issuer away)");
+}
+
+#[test]
+fn a_logout_takes_the_question_back_and_the_next_login_asks_anew() {
+    let mut it = Harness::issuing().online();
+    it.input(expired_70001());
+    it.on(
+        Input::Logout,
+        "ForgetRenewal, Save, Changed, Answer(ended), AnswerLogout",
+    );
+    it.on(Input::Login(None), "Issue(Refused 1), Save, Changed");
 }
 
 #[test]
@@ -385,7 +527,7 @@ fn fresh_signatures_that_are_refused_again_and_again_are_paced_and_then_parked()
         asked_at = it.now.at;
         it.skip(20 * SECOND);
         let next = it.signature(&format!("s{logins}"), DAY);
-        it.on(Input::Renewed(next), "Connect, Save, Changed");
+        assert!(it.input(Input::Renewed(next)).starts_with("Connect, Save"));
         assert!(it.input(Input::Connected).starts_with("LogIn(s"));
         logins += 1;
         assert!(logins <= 6, "never parked");
@@ -509,6 +651,17 @@ fn a_restored_session_comes_back_by_ticket_after_its_delay() {
     it.due("next attempt", "Connect");
     it.on(Input::Connected, "LogIn(ticket)");
     it.on(Input::Accepted, "Save, Changed, Answer(0)");
+}
+
+#[test]
+fn counters_of_a_record_do_not_overflow() {
+    let mut it = Harness::manual().online();
+    it.record.resumes = u64::MAX;
+    it.restart(SECOND);
+    it.due("next attempt", "Connect");
+    it.on(Input::Connected, "LogIn(ticket)");
+    it.on(Input::Accepted, "Save, Changed, Answer(0)");
+    assert_eq!(it.record.resumes, u64::MAX);
 }
 
 #[test]
@@ -727,7 +880,8 @@ fn an_issuer_that_brings_ended_signatures_is_asked_ever_later_and_nothing_is_dia
     let mut longest = Duration::ZERO;
     for asked in 2..20 {
         let ended = it.ended_signature("old");
-        it.on(Input::Renewed(ended), "");
+        let effects = it.input(Input::Renewed(ended));
+        assert!(effects.ends_with("Answer(issuer away)"), "{effects}");
         it.is("RenewingSignature");
         longest = longest.max(it.until_due());
         it.due(
@@ -743,8 +897,15 @@ fn an_issuer_that_repeats_itself_is_asked_again_later() {
     let mut it = Harness::issuing().online();
     let one = it.record.signature.clone().unwrap();
     it.input(expired_70001());
-    it.on(Input::Renewed(one), "");
+    // It may have been made within the second of the first.
+    it.on(Input::Renewed(one.clone()), "");
+    assert!(it.until_due() > SECOND);
     it.due("ask the issuer again", "Issue(Expired 2)");
+    it.on(
+        Input::Renewed(one),
+        "SignatureExpired(70001), Answer(issuer away)",
+    );
+    it.due("ask the issuer again", "Issue(Expired 3)");
     let two = it.signature("two", DAY);
     it.on(Input::Renewed(two), "Connect, Save, Changed");
 }
@@ -821,7 +982,7 @@ fn an_upstream_that_accepts_and_ends_each_signature_at_once_is_paced_and_parks()
     while it.state() == "RenewingSignature" {
         it.skip(20 * SECOND);
         let next = it.signature(&format!("s{logins}"), DAY);
-        it.on(Input::Renewed(next), "Connect, Save, Changed");
+        assert!(it.input(Input::Renewed(next)).starts_with("Connect, Save"));
         it.input(Input::Connected);
         it.input(Input::Accepted);
         logins += 1;
@@ -886,7 +1047,13 @@ fn a_policy_that_is_set_anew_holds_from_then_on() {
     it.input(expired_70001());
     assert_eq!(it.state(), "RenewingSignature");
     it.on(with(|policy| policy.can_issue = true), "Issue(Expired 1)");
-    it.on(with(|_| {}), "SignatureExpired(70001), Answer(70001)");
+    it.on(with(|_| {}), "ForgetRenewal, Answer(70001)");
+    let mut it = Harness::issuing().online();
+    it.input(expired_70001());
+    it.on(
+        with(|_| {}),
+        "ForgetRenewal, SignatureExpired(70001), Answer(70001)",
+    );
 
     // Online, the next renewal moves.
     let mut it = Harness::issuing().online();

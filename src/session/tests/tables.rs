@@ -173,6 +173,7 @@ impl Harness {
                 Input::Renewed(self.ended_signature("old")),
             ),
             ("RenewalFailed", issuer_failed(Duration::ZERO)),
+            ("RenewalFailed(refused)", issuer_refuses()),
             ("Policy(manual)", Input::Policy(Arc::default())),
             (
                 "Policy(issuer)",
@@ -462,7 +463,7 @@ GivenUp | LeaseLost              | Closed                   | Close
 ";
 
 const ISSUED: &str = "
-LoggedOut | Login()                | RenewingSignature        | Issue(FirstLogin 1), Save, Changed
+LoggedOut | Login()                | RenewingSignature        | Issue(FirstLogin 1), Save
 LoggedOut | Login(ended)           | RenewingSignature        | Issue(Expired 1), Save, Changed
 
 LoggingIn | Refused(renew)         | RenewingSignature        | Close, Issue(Refused 1), Save, Changed
@@ -474,12 +475,21 @@ Fresh | Expired(renew)         | RenewingSignature        | Close, ForgetTicket,
 
 Proven | Expired(renew)         | RenewingSignature        | Close, ForgetTicket, Issue(Expired 1), Save, Changed
 
+ProvenButEnded | Logout                 | LoggingOut               | ForgetRenewal, LogOut, Save, Changed, Answer(ended)
+ProvenButEnded | Renewed(ended)         | Online 0                 | SignatureExpired(6206)
+ProvenButEnded | RenewalFailed          | Online 0                 | SignatureExpired(6206)
+ProvenButEnded | RenewalFailed(refused) | Online 0                 | SignatureExpired(6206)
+ProvenButEnded | Policy(manual)         | Online 0                 | ForgetRenewal, SignatureExpired(6206)
 ProvenButEnded | Expired(renew)         | RenewingSignature        | Close, ForgetTicket, Save, Changed
 ProvenButEnded | Expired(forget ticket) | RenewingSignature        | Close, ForgetTicket, Save, Changed
 
 RenewingSignature | Login()                | RenewingSignature        | nothing
 RenewingSignature | Login(ended)           | RenewingSignature        | nothing
-RenewingSignature | Policy(manual)         | RenewingSignature        | SignatureExpired(70001), Answer(70001)
+RenewingSignature | Logout                 | LoggedOut                | ForgetRenewal, Save, Changed, Answer(ended), AnswerLogout
+RenewingSignature | Renewed(ended)         | RenewingSignature        | SignatureExpired(70001), Answer(issuer away)
+RenewingSignature | RenewalFailed          | RenewingSignature        | SignatureExpired(70001), Answer(issuer away)
+RenewingSignature | RenewalFailed(refused) | RenewingSignature        | SignatureExpired(70001), Answer(issuer away)
+RenewingSignature | Policy(manual)         | RenewingSignature        | ForgetRenewal, SignatureExpired(70001), Answer(70001)
 RenewingSignature | Policy(issuer)         | RenewingSignature        | nothing
 
 Kicked | Login(ended)           | RenewingSignature        | Issue(Expired 1), Save, Changed
@@ -490,4 +500,6 @@ Refused | Login(ended)           | RenewingSignature        | Issue(Expired 1), 
 
 GivenUp | Login()                | RenewingSignature        | Save, Changed
 GivenUp | Login(ended)           | RenewingSignature        | Save, Changed
+GivenUp | Logout                 | LoggedOut                | ForgetRenewal, Save, Changed, Answer(ended), AnswerLogout
+GivenUp | Policy(manual)         | Parked Signature         | ForgetRenewal
 ";

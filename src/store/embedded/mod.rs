@@ -21,8 +21,8 @@ use self::writer::{Held, Leases, Writer, locked};
 use super::shares::Shares;
 use super::turns::LocalTurns;
 use super::{
-    Batch, Claim, Committed, Lease, LogBounds, LogRead, Position, Renewal, Retention, Store,
-    StoreError, StoredSend, StoredSession, StoredSubscription, TenantLayout, Trimmed, Turns,
+    Batch, BatchId, Claim, Committed, Lease, LogBounds, LogRead, Position, Renewal, Retention,
+    Store, StoreError, StoredSend, StoredSession, StoredSubscription, TenantLayout, Trimmed, Turns,
 };
 use crate::types::{
     AccountId, AppId, Day, Epoch, MemberId, PartitionId, ReplicaId, TenantId, UnixMillis,
@@ -88,7 +88,7 @@ impl Store for EmbeddedStore {
         partition: &PartitionId,
         owner: &ReplicaId,
         ttl: Duration,
-        floor: Epoch,
+        floor: Option<Epoch>,
     ) -> Result<Claim, StoreError> {
         let (partition, owner) = (partition.clone(), owner.clone());
         let now = Instant::now();
@@ -101,10 +101,13 @@ impl Store for EmbeddedStore {
                     remaining: held.until - now,
                 }));
             }
+            let Some(epoch) = group.tables.next_epoch(&partition, floor)? else {
+                return Ok(Ok(Claim::Unknown));
+            };
             let lease = Lease {
                 partition: partition.clone(),
                 owner: owner.clone(),
-                epoch: group.tables.next_epoch(&partition, floor)?,
+                epoch,
             };
             group.grant(Held {
                 lease: lease.clone(),
@@ -145,6 +148,12 @@ impl Store for EmbeddedStore {
         let (lease, batch) = (lease.clone(), batch.clone());
         self.writer
             .write(move |group| group.tables.commit(&lease, &batch))
+            .await
+    }
+
+    async fn last_batch(&self, partition: &PartitionId) -> Result<BatchId, StoreError> {
+        let partition = partition.clone();
+        self.reading(move |transaction| records::last_batch(transaction, &partition))
             .await
     }
 
@@ -224,12 +233,18 @@ impl Store for EmbeddedStore {
         name: &str,
         position: &Position,
         now: UnixMillis,
-    ) -> Result<(), StoreError> {
+        only_if_there: bool,
+    ) -> Result<bool, StoreError> {
         let (partition, name, position) = (partition.clone(), name.to_owned(), *position);
         let advancing = move |group: &mut writer::Group<'_>| {
-            Ok(Ok(group
-                .tables
-                .advance(&partition, &name, &position, now)?))
+            let tables = &mut group.tables;
+            Ok(Ok(tables.advance(
+                &partition,
+                &name,
+                &position,
+                now,
+                only_if_there,
+            )?))
         };
         self.writer.write(advancing).await
     }

@@ -13,13 +13,15 @@ use futures_util::stream::{self, BoxStream};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use self::partition::{Held, Partition};
+use self::partition::Held;
+pub(crate) use self::partition::Partition;
 use super::active::ActiveDays;
 use super::shares::Shares;
 use super::turns::LocalTurns;
 use super::{
-    Arrival, Batch, Claim, Committed, Lease, LogBounds, LogRead, Position, Renewal, Retention,
-    Store, StoreError, StoredSend, StoredSession, StoredSubscription, TenantLayout, Trimmed, Turns,
+    Arrival, Batch, BatchId, Claim, Committed, Lease, LogBounds, LogRead, Position, Renewal,
+    Retention, Store, StoreError, StoredSend, StoredSession, StoredSubscription, TenantLayout,
+    Trimmed, Turns,
 };
 use crate::types::{
     AccountId, AppId, Day, Epoch, MemberId, PartitionId, ReplicaId, TenantId, UnixMillis,
@@ -48,6 +50,9 @@ struct State {
     /// How often a log was read.
     #[cfg(test)]
     reads: usize,
+    /// Of which partition the subscriptions cannot be read.
+    #[cfg(test)]
+    unreadable: Option<PartitionId>,
     partitions: HashMap<PartitionId, Partition>,
     shares: Shares,
     turns: LocalTurns,
@@ -98,6 +103,12 @@ impl MemoryStore {
         self.locked(|state| state.panicking = true);
     }
 
+    /// From now on the subscriptions of this partition, and of no other, cannot be read.
+    #[cfg(test)]
+    pub(crate) fn corrupt_subscriptions(&self, partition: Option<PartitionId>) {
+        self.locked(|state| state.unreadable = partition);
+    }
+
     /// How many events each commit wrote that was written, whatever became of them.
     pub fn commits(&self) -> Vec<usize> {
         self.locked(|state| state.commits.clone())
@@ -113,6 +124,25 @@ impl MemoryStore {
     pub fn lose_newest(&self, partition: &PartitionId, count: usize) {
         self.locked(|state| {
             state.partition(partition).lose_newest(count);
+        });
+    }
+
+    /// What it holds now, for [`MemoryStore::fall_back`].
+    #[cfg(test)]
+    pub(crate) fn copy(&self) -> HashMap<PartitionId, Partition> {
+        self.locked(|state| state.partitions.clone())
+    }
+
+    /// Holds again what it held, but for the leases: as a server does that is replaced by a replica which lags behind
+    /// and knows of them.
+    #[cfg(test)]
+    pub(crate) fn fall_back(&self, copy: HashMap<PartitionId, Partition>) {
+        self.locked(|state| {
+            for (id, mut former) in copy {
+                let present = state.partition(&id);
+                (former.lease, former.epoch) = (present.lease.take(), present.epoch);
+                *present = former;
+            }
         });
     }
 
@@ -133,10 +163,7 @@ impl MemoryStore {
         // The sender lives as long as self.
         let _released = hanging.wait_for(|hanging| !hanging).await;
         if self.locked(|state| state.corrupt) {
-            return Err(StoreError::Corrupt {
-                place: "memory".into(),
-                detail: "told to be corrupt".into(),
-            });
+            return Err(corrupt());
         }
         Ok(())
     }
@@ -192,7 +219,7 @@ impl Store for MemoryStore {
         partition: &PartitionId,
         owner: &ReplicaId,
         ttl: Duration,
-        floor: Epoch,
+        floor: Option<Epoch>,
     ) -> Result<Claim, StoreError> {
         self.serving(|state| {
             let now = Instant::now();
@@ -204,13 +231,15 @@ impl Store for MemoryStore {
                     remaining: held.until - now,
                 });
             }
+            let Some(known) = state.partition(partition).epoch.max(floor) else {
+                return Ok(Claim::Unknown);
+            };
             state.check_space()?;
             let entry = state.partition(partition);
-            let latest = entry.epoch.unwrap_or_default().max(floor);
             let lease = Lease {
                 partition: partition.clone(),
                 owner: owner.clone(),
-                epoch: Epoch(latest.0.saturating_add(1)),
+                epoch: Epoch(known.0.saturating_add(1)),
             };
             entry.epoch = Some(lease.epoch);
             entry.lease = Some(Held {
@@ -273,6 +302,10 @@ impl Store for MemoryStore {
                 last_sequence: end.sequence,
             })
         })
+    }
+
+    async fn last_batch(&self, partition: &PartitionId) -> Result<BatchId, StoreError> {
+        self.serving(|state| Ok(state.partition(partition).last_batch()))
     }
 
     async fn session(
@@ -338,7 +371,13 @@ impl Store for MemoryStore {
         &self,
         partition: &PartitionId,
     ) -> Result<Vec<StoredSubscription>, StoreError> {
-        self.serving(|state| Ok(state.partition(partition).subscriptions()))
+        self.serving(|state| {
+            #[cfg(test)]
+            if state.unreadable.as_ref() == Some(partition) {
+                return Err(corrupt());
+            }
+            Ok(state.partition(partition).subscriptions())
+        })
     }
 
     async fn advance_subscription(
@@ -347,11 +386,12 @@ impl Store for MemoryStore {
         name: &str,
         position: &Position,
         now: UnixMillis,
-    ) -> Result<(), StoreError> {
+        only_if_there: bool,
+    ) -> Result<bool, StoreError> {
         self.serving(|state| {
             state.check_space()?;
-            state.partition(partition).advance(name, position, now);
-            Ok(())
+            let partition = state.partition(partition);
+            Ok(partition.advance(name, position, now, only_if_there))
         })
     }
 
@@ -469,6 +509,13 @@ impl Store for MemoryStore {
 
     async fn ping(&self) -> Result<(), StoreError> {
         self.serving(|_| Ok(()))
+    }
+}
+
+fn corrupt() -> StoreError {
+    StoreError::Corrupt {
+        place: "memory".into(),
+        detail: "told to be corrupt".into(),
     }
 }
 

@@ -10,8 +10,9 @@ use crate::store::{
 };
 use crate::types::{AccountId, Epoch, UnixMillis};
 
-#[derive(Default)]
-pub(super) struct Partition {
+/// One of its partitions.
+#[derive(Clone, Default)]
+pub(crate) struct Partition {
     pub(super) lease: Option<Held>,
     /// The latest given out; `None` before the first.
     pub(super) epoch: Option<Epoch>,
@@ -26,6 +27,7 @@ pub(super) struct Partition {
     subscriptions: BTreeMap<String, (Position, UnixMillis)>,
 }
 
+#[derive(Clone)]
 pub(super) struct Held {
     pub(super) lease: Lease,
     pub(super) until: Instant,
@@ -47,6 +49,10 @@ impl Partition {
 
     pub(super) fn end(&self) -> Position {
         self.end
+    }
+
+    pub(super) fn last_batch(&self) -> BatchId {
+        self.last_batch
     }
 
     /// Writes a batch if it is a new one.
@@ -181,7 +187,16 @@ impl Partition {
             .collect()
     }
 
-    pub(super) fn advance(&mut self, name: &str, position: &Position, now: UnixMillis) {
+    pub(super) fn advance(
+        &mut self,
+        name: &str,
+        position: &Position,
+        now: UnixMillis,
+        only_if_there: bool,
+    ) -> bool {
+        if only_if_there && !self.subscriptions.contains_key(name) {
+            return false;
+        }
         let (stored, used_at) = self
             .subscriptions
             .entry(name.into())
@@ -190,6 +205,7 @@ impl Partition {
             *stored = *position;
         }
         *used_at = now.max(*used_at);
+        true
     }
 
     pub(super) fn remove(&mut self, name: &str, unused_since: Option<UnixMillis>) -> bool {

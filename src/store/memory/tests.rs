@@ -17,7 +17,7 @@ fn partition() -> PartitionId {
 
 async fn claim(store: &MemoryStore, owner: &str) -> Claim {
     store
-        .claim(&partition(), &ReplicaId::new(owner), TTL, Epoch(0))
+        .claim(&partition(), &ReplicaId::new(owner), TTL, Some(Epoch(0)))
         .await
         .unwrap()
 }

@@ -16,11 +16,12 @@ pub(super) async fn claim(
     partition: &PartitionId,
     owner: &ReplicaId,
     ttl: Duration,
-    floor: Epoch,
+    floor: Option<Epoch>,
 ) -> Result<Claim, StoreError> {
     let mut call = invocation(&SCRIPTS.claim, partition, [Part::Lease, Part::Epoch]);
     // The server counts epochs in 63 bits, and the new one is greater by one.
-    let floor = floor.0.min(i64::MAX as u64 - 1);
+    let floor = floor.map(|floor| floor.0.min(i64::MAX as u64 - 1));
+    let floor = floor.map_or_else(String::new, |floor| floor.to_string());
     call.arg(owner.as_str()).arg(millis(ttl)).arg(floor);
     let answer = redis.run(&SCRIPTS.claim, &call, partition).await?;
     claimed(answer, partition, owner)
@@ -58,15 +59,16 @@ fn stored(lease: &Lease) -> String {
 
 fn claimed(answer: Value, partition: &PartitionId, owner: &ReplicaId) -> Option<Claim> {
     let mut values = reply::list(answer)?.into_iter();
-    if values.next()? == Value::Int(1) {
-        return Some(Claim::Granted(Lease {
+    match reply::number(values.next()?)? {
+        1 => Some(Claim::Granted(Lease {
             partition: partition.clone(),
             owner: owner.clone(),
             epoch: Epoch(reply::number(values.next()?)?),
-        }));
+        })),
+        2 => Some(Claim::Unknown),
+        _ => Some(Claim::Held {
+            owner: ReplicaId::new(reply::text(values.next()?)?),
+            remaining: Duration::from_millis(reply::number(values.next()?)?),
+        }),
     }
-    Some(Claim::Held {
-        owner: ReplicaId::new(reply::text(values.next()?)?),
-        remaining: Duration::from_millis(reply::number(values.next()?)?),
-    })
 }

@@ -6,7 +6,7 @@ use super::keys::{self, Part};
 use super::scripts::{SCRIPTS, invocation};
 use super::{RedisStore, reply};
 use crate::store::{
-    Batch, Committed, Lease, LogBounds, LogEntry, LogId, LogRead, Retention, StoreError,
+    Batch, BatchId, Committed, Lease, LogBounds, LogEntry, LogId, LogRead, Retention, StoreError,
     StoredSend, StoredSession, TRIM_ENTRIES, Trimmed,
 };
 use crate::types::{AccountId, PartitionId};
@@ -60,6 +60,29 @@ pub(super) async fn commit(
         }),
         _ => Err(unreadable_meta(place)),
     }
+}
+
+/// [`crate::store::Store::last_batch`].
+pub(super) async fn last_batch(
+    redis: &RedisStore,
+    partition: &PartitionId,
+) -> Result<BatchId, StoreError> {
+    let mut command = redis::cmd("HGET");
+    command.arg(Part::Meta.of(partition)).arg("batch");
+    let answer = redis.send(&command, partition).await?;
+    if answer == Value::Nil {
+        return Ok(BatchId::default());
+    }
+    let batch = |text: String| {
+        let (writer, number) = text.split_once(' ')?;
+        Some(BatchId {
+            writer: writer.parse().ok()?,
+            number: number.parse().ok()?,
+        })
+    };
+    reply::text(answer)
+        .and_then(batch)
+        .ok_or_else(|| unreadable_meta(partition))
 }
 
 /// [`crate::store::Store::session`].

@@ -26,8 +26,8 @@ use self::connection::Connection;
 use self::keys::Part;
 use self::reply::Meaning;
 use super::{
-    Batch, Claim, Committed, Lease, LogBounds, LogRead, Position, Renewal, Retention, Store,
-    StoreError, StoredSend, StoredSession, StoredSubscription, TenantLayout, Trimmed, Turns,
+    Batch, BatchId, Claim, Committed, Lease, LogBounds, LogRead, Position, Renewal, Retention,
+    Store, StoreError, StoredSend, StoredSession, StoredSubscription, TenantLayout, Trimmed, Turns,
 };
 use crate::types::{
     AccountId, AppId, Day, Epoch, MemberId, PartitionId, ReplicaId, TenantId, UnixMillis,
@@ -174,7 +174,7 @@ impl Store for RedisStore {
         partition: &PartitionId,
         owner: &ReplicaId,
         ttl: Duration,
-        floor: Epoch,
+        floor: Option<Epoch>,
     ) -> Result<Claim, StoreError> {
         leases::claim(self, partition, owner, ttl, floor).await
     }
@@ -189,6 +189,10 @@ impl Store for RedisStore {
 
     async fn commit(&self, lease: &Lease, batch: &Batch) -> Result<Committed, StoreError> {
         log::commit(self, lease, batch).await
+    }
+
+    async fn last_batch(&self, partition: &PartitionId) -> Result<BatchId, StoreError> {
+        log::last_batch(self, partition).await
     }
 
     async fn session(
@@ -253,8 +257,9 @@ impl Store for RedisStore {
         name: &str,
         position: &Position,
         now: UnixMillis,
-    ) -> Result<(), StoreError> {
-        subscriptions::advance(self, partition, name, position, now).await
+        only_if_there: bool,
+    ) -> Result<bool, StoreError> {
+        subscriptions::advance(self, partition, name, position, now, only_if_there).await
     }
 
     async fn remove_subscription(

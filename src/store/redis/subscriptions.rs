@@ -57,14 +57,16 @@ pub(super) async fn advance(
     name: &str,
     position: &Position,
     now: UnixMillis,
-) -> Result<(), StoreError> {
+    only_if_there: bool,
+) -> Result<bool, StoreError> {
     let mut call = invocation(&SCRIPTS.advance, partition, [Part::Subs, Part::Meta]);
     call.arg(name)
         .arg(position.log.0)
         .arg(position.sequence)
-        .arg(now.0);
-    redis.run(&SCRIPTS.advance, &call, partition).await?;
-    Ok(())
+        .arg(now.0)
+        .arg(u8::from(only_if_there));
+    let answer = redis.run(&SCRIPTS.advance, &call, partition).await?;
+    Ok(answer == Value::Int(1))
 }
 
 /// [`crate::store::Store::remove_subscription`].

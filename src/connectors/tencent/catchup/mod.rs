@@ -36,6 +36,8 @@ pub(super) struct CatchUp {
     /// Something was left out meanwhile: another round is needed.
     again: bool,
     in_flight: bool,
+    /// Where the list of groups began that is being read; see [`Position::listed`].
+    list_began: Option<u64>,
     /// How many messages of a group the request in flight is for.
     asked: u64,
     /// A step was left out because it rests.
@@ -63,6 +65,10 @@ impl Step {
         sync_flag: 0,
         online: false,
     };
+
+    fn is_of(&self, name: &str) -> bool {
+        matches!(self, Self::Group { group, .. } if group == name)
+    }
 }
 
 /// A push that has been read but not passed on.
@@ -109,6 +115,7 @@ impl CatchUp {
     fn plan_whole(&mut self) {
         self.again = false;
         self.retry = false;
+        self.list_began = None;
         self.steps = VecDeque::from([Step::FIRST, Step::JoinedGroups { offset: 0 }]);
     }
 

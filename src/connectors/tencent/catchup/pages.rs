@@ -4,9 +4,9 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::{CatchUp, GROUP_BACKFILL, Step};
-use crate::connectors::tencent::message::{self, Parsed};
+use crate::connectors::tencent::message::{self, MAX_ENTRIES, Parsed};
 use crate::connectors::tencent::outgoing;
-use crate::connectors::tencent::sync::{GroupOrder, Position};
+use crate::connectors::tencent::sync::{Generation, GroupOrder, Position};
 use crate::proto::v1;
 
 /// What an answer brought.
@@ -33,8 +33,7 @@ struct C2cPage<'a> {
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct GroupList {
-    #[serde(default)]
-    group_id_list: Vec<JoinedGroup>,
+    group_id_list: Option<Vec<JoinedGroup>>,
 }
 
 #[derive(Deserialize)]
@@ -42,6 +41,10 @@ struct GroupList {
 struct JoinedGroup {
     group_id: String,
     next_msg_seq: Option<u64>,
+    /// In Unix seconds.
+    create_time: Option<u64>,
+    /// In Unix seconds.
+    last_msg_time: Option<u64>,
     #[serde(default)]
     self_info: SelfInfo,
 }
@@ -62,6 +65,16 @@ struct GroupPage<'a> {
     rsp_msg_list: Vec<&'a RawValue>,
 }
 
+/// Refuses a page that holds more than any real one.
+fn bounded(entries: usize) -> Result<(), serde_json::Error> {
+    if entries > MAX_ENTRIES {
+        return Err(serde::de::Error::custom(
+            "the page holds more than a page can",
+        ));
+    }
+    Ok(())
+}
+
 impl CatchUp {
     pub(super) fn c2c_page(
         &mut self,
@@ -72,6 +85,7 @@ impl CatchUp {
     ) -> Result<Fetched, serde_json::Error> {
         const COMMAND: &str = "openim.getmsg";
         let page: C2cPage<'_> = serde_json::from_str(body.get())?;
+        bounded(page.msg_list.len() + page.event_array.len())?;
         let mut entries = Vec::new();
         for item in &page.msg_list {
             entries.push(message::parse_c2c(account, COMMAND, item));
@@ -129,30 +143,48 @@ impl CatchUp {
     ) -> Result<Fetched, serde_json::Error> {
         let list: GroupList = serde_json::from_str(body.get())?;
         let mut fetched = Fetched::default();
-        if list.group_id_list.len() == outgoing::JOINED_GROUPS_PAGE {
+        let Some(list) = list.group_id_list else {
+            return Ok(fetched);
+        };
+        bounded(list.len())?;
+        if offset == 0 {
+            self.list_began = Some(position.list_begins());
+        }
+        let goes_on = list.len() == outgoing::JOINED_GROUPS_PAGE;
+        if goes_on {
             let offset = offset + outgoing::JOINED_GROUPS_PAGE;
             self.steps.push_back(Step::JoinedGroups { offset });
         }
-        for group in list.group_id_list {
+        for group in list {
+            position.names_group(&group.group_id);
             let Some(upto) = group.next_msg_seq.map(|next| next.saturating_sub(1)) else {
                 continue;
             };
-            // A group that is new here begins where the account has read to, as far as the upstream says. So does one that
-            // was made again under its old name, and counts from the beginning.
-            let last = position
-                .group(&group.group_id)
-                .filter(|last| *last <= upto)
-                .unwrap_or_else(|| group.self_info.msg_seq.unwrap_or(upto).min(upto));
-            position.begin_group(&group.group_id, last);
-            fetched
-                .events
-                .extend(bound_backfill(position, &group.group_id, upto));
-            if upto > last {
-                self.steps.push_back(Step::Group {
-                    group: group.group_id,
-                    upto,
-                });
+            let id = group.group_id;
+            let created = group.create_time.unwrap_or(0);
+            match (position.group(&id), position.generation(&id, created, upto)) {
+                (_, Generation::Old) => continue,
+                (Some(_), Generation::Same) => {}
+                // It was made again under its old name, and counts from the beginning. What was to be fetched of the one
+                // before it is gone.
+                (Some(_), Generation::New) => {
+                    self.steps.retain(|step| !step.is_of(&id));
+                    position.begin_group(&id, 0);
+                }
+                // It is new here: it begins where the account has read to, as far as the upstream says.
+                (None, Generation::Same | Generation::New) => {
+                    position.begin_group(&id, group.self_info.msg_seq.unwrap_or(upto).min(upto));
+                }
             }
+            position.group_was_made(&id, created);
+            position.group_message_sent(&id, group.last_msg_time.unwrap_or(0));
+            fetched.events.extend(bound_backfill(position, &id, upto));
+            if position.group(&id).is_none_or(|last| upto > last) {
+                self.steps.push_back(Step::Group { group: id, upto });
+            }
+        }
+        if !goes_on && let Some(began) = self.list_began.take() {
+            position.listed(began);
         }
         Ok(fetched)
     }
@@ -166,6 +198,7 @@ impl CatchUp {
         body: &RawValue,
     ) -> Result<Fetched, serde_json::Error> {
         let page: GroupPage<'_> = serde_json::from_str(body.get())?;
+        bounded(page.rsp_msg_list.len())?;
         let last = position.group(&group).unwrap_or(0);
         let asked_upto = last + upto.saturating_sub(last).min(self.asked);
         let mut messages: Vec<(u64, Parsed)> = page
@@ -264,7 +297,7 @@ impl Fetched {
         };
         if new {
             if sequence > 0 {
-                position.advance_group(group, sequence);
+                position.read_group_message(group, sequence, &message);
             }
             message.backfilled = true;
             self.events.push(v1::event::Kind::Message(message));

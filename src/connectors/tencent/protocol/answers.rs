@@ -1,11 +1,12 @@
 //! Answers: what becomes of each request.
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 use super::{Phase, Protocol};
 use crate::connectors::tencent::catchup::CatchUp;
 use crate::connectors::tencent::codes;
+use crate::connectors::tencent::frame;
 use crate::connectors::tencent::message;
 use crate::connectors::tencent::requests::{Pending, Purpose, Sending};
 use crate::connectors::tencent::ticket::Ticket;
@@ -17,7 +18,12 @@ use crate::types::Secret;
 pub(super) struct Status {
     #[serde(rename = "ErrorCode", alias = "int32_error_code", default)]
     pub(super) code: i32,
-    #[serde(rename = "ErrorInfo", alias = "str_error_message", default)]
+    #[serde(
+        rename = "ErrorInfo",
+        alias = "str_error_message",
+        default,
+        deserialize_with = "words"
+    )]
     desc: String,
     #[serde(rename = "KickType", default)]
     kick_type: i32,
@@ -45,6 +51,16 @@ struct SendAnswer {
     msg_seq: u64,
 }
 
+/// The longest explanation that is kept, in bytes: it is stored with the session and goes into every answer about it.
+const MAX_WORDS: usize = 1024;
+
+/// The upstream's words, cut off where they are longer than any explanation.
+fn words<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
+    let mut words = String::deserialize(from)?;
+    words.truncate(words.floor_char_boundary(MAX_WORDS));
+    Ok(words)
+}
+
 impl Protocol {
     pub(super) fn answered(&mut self, now: Now, seq: u64, pending: Pending, body: &RawValue) {
         let mut readable = true;
@@ -54,7 +70,7 @@ impl Protocol {
                 readable = false;
                 self.out
                     .reports
-                    .push_back(Report::BadFrame(error.to_string()));
+                    .push_back(Report::BadFrame(frame::reason(&error)));
                 Status {
                     code: -1,
                     desc: "the answer cannot be read".into(),

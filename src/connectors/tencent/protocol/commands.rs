@@ -129,6 +129,16 @@ impl Protocol {
         }
     }
 
+    /// The session has been logged out: messages are not waited for any longer, and do not go out with its next login.
+    pub fn end_sends(&mut self) {
+        let ended = self.requests.end_sends().into_iter();
+        let reports = ended.map(|(id, out)| match out {
+            true => Report::Unanswered(id),
+            false => Report::Unsent(id),
+        });
+        self.out.reports.extend(reports);
+    }
+
     pub(super) fn send_out(&mut self, now: Now, seq: u64) {
         if let Some((command, body)) = self.requests.goes_out(seq, now.at) {
             self.push_frame(now, seq, &command, &body);

@@ -7,6 +7,7 @@ use serde_json::value::RawValue;
 use super::answers::Status;
 use super::{Phase, Protocol};
 use crate::connectors::tencent::catchup::{CatchUp, Fetched, gap};
+use crate::connectors::tencent::frame;
 use crate::connectors::tencent::requests::Purpose;
 use crate::connectors::{Delivery, PushAck, Report};
 use crate::session::input::Now;
@@ -75,7 +76,7 @@ impl Protocol {
                 Err(error) => {
                     self.out
                         .reports
-                        .push_back(Report::BadFrame(error.to_string()));
+                        .push_back(Report::BadFrame(frame::reason(&error)));
                     round.refused(&mut self.position, &mut self.trouble, now.at, fraction)
                 }
             }

@@ -53,6 +53,10 @@ pub struct Protocol {
     next_seq: u64,
     next_message: u32,
     hello_at: Option<Instant>,
+    /// When to log in once more on this connection, because the upstream asked for it.
+    reassert_at: Option<Instant>,
+    /// And not before this.
+    reassert_not_before: Option<Instant>,
     messages_since_sync: u32,
     overloads: BTreeMap<String, Instant>,
     /// Nothing more can be stored for the moment.
@@ -102,6 +106,8 @@ impl Protocol {
             trouble: Trouble::default(),
             requests: Requests::default(),
             hello_at: None,
+            reassert_at: None,
+            reassert_not_before: None,
             messages_since_sync: 0,
             overloads: BTreeMap::new(),
             stalled: false,
@@ -169,6 +175,7 @@ impl Protocol {
         let gone = self.left_out.disconnected(held);
         self.give_up(gone);
         self.hello_at = None;
+        self.reassert_at = None;
         let lost = self.requests.disconnected();
         self.out.frames.clear();
         self.out
@@ -180,6 +187,7 @@ impl Protocol {
     pub fn poll_timeout(&self) -> Option<Instant> {
         [
             self.hello_at,
+            self.reassert_at,
             self.requests.next_deadline(),
             self.retry_at(),
         ]
@@ -217,6 +225,7 @@ impl Protocol {
             );
             self.schedule_hello(now);
         }
+        self.reassert_if_due(now);
         if self.retry_at().is_some_and(|at| at <= now.at) {
             self.catch_up(now, CatchUp::retry());
         }

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use super::{Phase, Protocol};
 use crate::connectors::tencent::catchup::{CatchUp, Held, MESSAGES_PER_SYNC, Step, bound_backfill};
 use crate::connectors::tencent::frame::Incoming;
-use crate::connectors::tencent::message::{self, Parsed, PushBody};
+use crate::connectors::tencent::message::{self, MAX_ENTRIES, Parsed, PushBody};
 use crate::connectors::tencent::outgoing;
 use crate::connectors::tencent::requests::Purpose;
 use crate::connectors::tencent::sync::{GroupOrder, fingerprint};
@@ -18,6 +18,12 @@ use crate::session::input::Now;
 
 /// An announced overload is believed for this long at the most.
 const MAX_OVERLOAD: Duration = Duration::from_secs(60);
+/// The least time between two logins that the upstream asks for. Policy: what comes too early waits.
+const REASSERT_SPACING: Duration = Duration::from_secs(15);
+/// How many announced overloads are remembered. Policy when full: further ones are not believed.
+const MAX_OVERLOADS: usize = 64;
+/// The longest name of a command that is overloaded, in bytes.
+const MAX_COMMAND: usize = 128;
 /// Pushes that concern only what a user interface shows.
 const IRRELEVANT_PUSHES: [&str; 1] = ["im_sdk_config_mgr.push_imsdk_purchase_bitsv2"];
 
@@ -44,10 +50,12 @@ impl Protocol {
         ) {
             (true, Ok(push)) => {
                 match push.event_array {
-                    Some(array) => array.into_iter().for_each(|entry| {
-                        message::parse_event(&self.who.account, servcmd, entry, &mut entries);
-                    }),
-                    None => entries.push(message::notice(servcmd, &incoming.body)),
+                    Some(array) if array.len() <= MAX_ENTRIES => {
+                        for entry in array {
+                            message::parse_event(&self.who.account, servcmd, entry, &mut entries);
+                        }
+                    }
+                    Some(_) | None => entries.push(message::notice(servcmd, &incoming.body)),
                 }
                 ack = (push.need_ack == 1).then_some(PushAck::Push(push.session_data));
                 more = push.flag == 1;
@@ -95,19 +103,39 @@ impl Protocol {
                 if let Ok(overload) = serde_json::from_str::<Overload>(incoming.body.get()) {
                     let delay = Duration::from_secs(overload.delay_secs).min(MAX_OVERLOAD);
                     self.overloads.retain(|_, until| *until > now.at);
-                    self.overloads
-                        .insert(overload.over_load_serv_cmd, now.at + delay);
+                    let command = &overload.over_load_serv_cmd;
+                    let has_room = self.overloads.len() < MAX_OVERLOADS
+                        || self.overloads.contains_key(command);
+                    if has_room && command.len() <= MAX_COMMAND {
+                        self.overloads
+                            .insert(overload.over_load_serv_cmd, now.at + delay);
+                    }
                 }
             }
-            "StatSvc.KickOther" if self.is_online() => {
-                self.request(
-                    now,
-                    "im_open_status.wslogin",
-                    outgoing::LOGIN.into(),
-                    Purpose::Reassert,
-                );
+            // A login in flight answers this too, and after a logout there is nothing to assert.
+            "StatSvc.KickOther" if self.is_online() && !self.requests.has_reassert_or_logout() => {
+                let at = self.reassert_not_before.unwrap_or(now.at).max(now.at);
+                self.reassert_at = Some(at);
+                self.reassert_if_due(now);
             }
             _ => {}
+        }
+    }
+
+    /// Logs in once more on this connection, if the upstream asked for that and it is time.
+    pub(super) fn reassert_if_due(&mut self, now: Now) {
+        if self.reassert_at.is_none_or(|at| at > now.at) {
+            return;
+        }
+        self.reassert_at = None;
+        if self.is_online() && !self.requests.has_reassert_or_logout() {
+            self.reassert_not_before = Some(now.at + REASSERT_SPACING);
+            self.request(
+                now,
+                "im_open_status.wslogin",
+                outgoing::LOGIN.into(),
+                Purpose::Reassert,
+            );
         }
     }
 
@@ -154,7 +182,7 @@ impl Protocol {
         self.give_up(gone);
     }
 
-    /// Reports pushes as one delivery, up to the first that shows a gap in a group.
+    /// Reports pushes as one delivery, up to the first that shows a gap in a group, or that the group was made again.
     pub(super) fn deliver(&mut self, now: Now, mut pushes: VecDeque<Held>) {
         let mut delivery = Delivery::default();
         let mut gap = None;
@@ -195,7 +223,18 @@ impl Protocol {
                 } => {
                     let new = match (sequence, self.position.group_order(&group, sequence)) {
                         (0, _) => self.position.pushed(&message.id),
-                        (_, GroupOrder::Seen) => false,
+                        (_, GroupOrder::Seen) => {
+                            if self.position.doubts_group(&group, &message) {
+                                push.entries.push_front(Parsed::Group {
+                                    group,
+                                    sequence,
+                                    message,
+                                });
+                                // The list says when the group was made.
+                                return Some(Step::JoinedGroups { offset: 0 });
+                            }
+                            false
+                        }
                         (_, GroupOrder::Next) => true,
                         (_, GroupOrder::GapAfter(_)) => {
                             let given_up = bound_backfill(&mut self.position, &group, sequence - 1);
@@ -214,7 +253,7 @@ impl Protocol {
                     };
                     if new {
                         if sequence > 0 {
-                            self.position.advance_group(&group, sequence);
+                            self.position.read_group_message(&group, sequence, &message);
                         }
                         delivery.events.push(v1::event::Kind::Message(message));
                     }

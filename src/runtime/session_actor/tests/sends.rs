@@ -276,7 +276,12 @@ async fn a_store_that_comes_back_empty_has_the_sends_again() {
     let hour = Duration::from_secs(3600);
     let claim = world
         .store
-        .claim(&partition, &ReplicaId::new("r"), hour, world.lease.epoch)
+        .claim(
+            &partition,
+            &ReplicaId::new("r"),
+            hour,
+            Some(world.lease.epoch),
+        )
         .await;
     let Ok(Claim::Granted(lease)) = claim else {
         panic!("{claim:?}")
@@ -359,4 +364,67 @@ async fn a_message_that_waited_too_long_for_the_session_may_be_another_one_then(
     let ids: Vec<_> = stored.iter().map(|(id, _)| id.as_str()).collect();
     assert_eq!(ids, ["b"]);
     assert!(UnixMillis(stored[0].1.asked_ms) >= before);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_logout_does_not_deny_a_message_that_is_out() {
+    let world = World::online().await;
+    world.upstream.silent.store(true, Ordering::SeqCst);
+    let log_out = async {
+        world.arrives(2).await;
+        world.gateway.logout(&World::key()).await.unwrap();
+    };
+    let (first, second, ()) = tokio::join!(world.send(""), world.send("a"), log_out);
+    assert_eq!(first.unwrap_err().reason(), "UPSTREAM_UNANSWERED");
+    assert_eq!(second.unwrap_err().reason(), "UPSTREAM_UNANSWERED");
+    // A repetition is the same message.
+    world.upstream.silent.store(false, Ordering::SeqCst);
+    assert_eq!(world.log_in().await, 0);
+    assert_eq!(world.send("a").await.unwrap().outcome.code, 0);
+    let arrived = world.arrived();
+    assert_eq!(arrived.len(), 3);
+    assert!(arrived[..2].contains(&arrived[2]), "{arrived:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_logout_ends_a_message_that_is_not_out() {
+    let world = World::online().await;
+    world.upstream.stalled.send_replace(true);
+    world.stands(v1::SessionState::BackingOff).await;
+    let log_out = async {
+        tokio::time::sleep(SECOND).await;
+        world.gateway.logout(&World::key()).await.unwrap();
+    };
+    let (sent, ()) = tokio::join!(world.send("a"), log_out);
+    assert_eq!(sent.unwrap_err().reason(), "NOT_LOGGED_IN");
+    world.upstream.stalled.send_replace(false);
+    assert_eq!(world.log_in().await, 0);
+    assert_eq!(world.stored_sends().await, [], "nothing is known of it");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_with_a_full_mailbox_is_stored_again_too() {
+    let world = World::online().await;
+    // Another record than the session's shows when that is stored again.
+    let record = crate::store::StoredSession {
+        account: World::key().account,
+        record: Vec::new(),
+    };
+    let batch = Batch {
+        records: vec![record],
+        ..Batch::default()
+    };
+    world.store.commit(&world.lease, &batch).await.unwrap();
+    let key = World::key();
+    let mut calls: Vec<_> = (0..20)
+        .map(|_| Box::pin(world.gateway.invoke(&key, "any.thing".into(), "{}".into())))
+        .collect();
+    assert!(calls.iter_mut().all(|call| call.now_or_never().is_none()));
+    world.gateway.save_all(&world.lease.partition);
+    for call in calls {
+        let _answered_or_refused = call.await;
+    }
+    tokio::time::sleep(SECOND).await;
+    let stored = world.store.sessions(&world.lease.partition).await.unwrap();
+    assert!(!stored[0].record.is_empty());
 }

@@ -89,12 +89,20 @@ impl<'txn> Tables<'txn> {
         })
     }
 
-    /// Gives out an epoch above the latest and above `floor`.
-    pub(super) fn next_epoch(&mut self, partition: &PartitionId, floor: Epoch) -> Step<Epoch> {
+    /// Gives out an epoch above the latest and above `floor`, if there is either.
+    pub(super) fn next_epoch(
+        &mut self,
+        partition: &PartitionId,
+        floor: Option<Epoch>,
+    ) -> Step<Option<Epoch>> {
         let row = row(&self.partitions, partition)?;
-        let epoch = Epoch(row.epoch.max(floor).0.saturating_add(1));
+        let latest = (row.epoch != Epoch::default()).then_some(row.epoch);
+        let Some(known) = latest.max(floor) else {
+            return Ok(None);
+        };
+        let epoch = Epoch(known.0.saturating_add(1));
         self.set_row(partition, Row { epoch, ..row })?;
-        Ok(epoch)
+        Ok(Some(epoch))
     }
 
     fn set_row(&mut self, partition: &PartitionId, row: Row) -> Step<()> {

@@ -2,7 +2,7 @@
 
 use redb::{ReadTransaction, ReadableTable as _};
 
-use super::{SENDS, SESSIONS, Step, Tables, place, row, written};
+use super::{BATCHES, SENDS, SESSIONS, Step, Tables, place, row, written};
 use crate::store::{
     Arrival, Batch, BatchId, Committed, Lease, StoreError, StoredSend, StoredSession,
 };
@@ -56,6 +56,19 @@ impl Tables<'_> {
         }
         Ok(())
     }
+}
+
+/// [`crate::store::Store::last_batch`].
+pub(in super::super) fn last_batch(
+    transaction: &ReadTransaction,
+    partition: &PartitionId,
+) -> Step<BatchId> {
+    let Some(batches) = written(transaction.open_table(BATCHES))? else {
+        return Ok(BatchId::default());
+    };
+    let found = batches.get(place(partition))?;
+    let (writer, number) = found.map_or((0, 0), |id| id.value());
+    Ok(BatchId { writer, number })
 }
 
 /// [`crate::store::Store::session`].

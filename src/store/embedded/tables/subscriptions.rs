@@ -14,13 +14,17 @@ impl Tables<'_> {
         name: &str,
         position: &Position,
         now: UnixMillis,
-    ) -> Step<()> {
+        only_if_there: bool,
+    ) -> Step<bool> {
         let (tenant, number) = place(partition);
         let key = (tenant, number, name);
         let stored = self
             .subscriptions
             .get(key)?
             .map(|at| at_position(at.value()));
+        if only_if_there && stored.is_none() {
+            return Ok(false);
+        }
         let present = row(&self.partitions, partition)?.log;
         if position.moves(stored.as_ref(), present) {
             let value = (position.log.0, position.sequence);
@@ -28,7 +32,7 @@ impl Tables<'_> {
         }
         let used_at = self.uses.get(key)?.map_or(0, |used_at| used_at.value());
         self.uses.insert(key, used_at.max(now.0))?;
-        Ok(())
+        Ok(true)
     }
 
     /// [`crate::store::Store::remove_subscription`].

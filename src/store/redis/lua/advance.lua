@@ -1,4 +1,5 @@
--- KEYS: subs, meta. ARGV: name, identity of the log, sequence, now.
+-- KEYS: subs, meta. ARGV: name, identity of the log, sequence, now, 1 to leave one alone that is not there.
+-- Answers 1 if it is there then, else 0.
 local log, sequence, used_at = ARGV[2], ARGV[3], ARGV[4]
 local stored = redis.call('HGET', KEYS[1], ARGV[1])
 if stored then
@@ -18,6 +19,8 @@ if stored then
     if greater(stored_used_at, used_at) then
         used_at = stored_used_at
     end
+elseif ARGV[5] == '1' then
+    return 0
 end
 local value = log .. ' ' .. sequence .. ' ' .. used_at
 if value ~= stored then

@@ -1,5 +1,6 @@
--- KEYS: lease, epoch. ARGV: owner, ttl in ms, floor.
--- Answers {0, owner, remaining ms} when another has it, else {1, the new epoch}.
+-- KEYS: lease, epoch. ARGV: owner, ttl in ms, floor or nothing.
+-- Answers {0, owner, remaining ms} when another has it, {2} when there is neither an epoch nor a floor, else {1, the new
+-- epoch}.
 local held = redis.call('GET', KEYS[1])
 if held then
     local owner = string.match(held, '^%d+ (.*)$')
@@ -10,7 +11,11 @@ if held then
         return {0, owner, redis.call('PTTL', KEYS[1])}
     end
 end
-local stored = redis.call('GET', KEYS[2]) or '0'
+local stored = redis.call('GET', KEYS[2])
+if not stored and ARGV[3] == '' then
+    return {2}
+end
+stored = stored or '0'
 if not string.match(stored, '^%d+$') then
     return redis.error_reply('CORRUPT epoch')
 end

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::connectors::tencent::message;
 
 const COMMANDS: [&str; 11] = [
     LOGIN,
@@ -128,4 +129,100 @@ proptest! {
         talk.protocol.receive(talk.now, &frame);
         prop_assert_eq!(talk.says(), ["bad frame", "events [gap:0]"]);
     }
+}
+
+/// Each of a great many empty things would cost a hundred times the memory that it has in the frame.
+#[test]
+fn what_holds_far_too_much_is_not_taken_apart() {
+    let most = message::MAX_ENTRIES;
+    let notices = |talk: &mut Talk| match &talk.says()[..] {
+        [events] => events.matches("notice:").count(),
+        others => panic!("{others:?}"),
+    };
+    let items = |count: usize| json!({"Event": 9, "C2cMsgArray": vec![json!({}); count]});
+    for (array, told) in [
+        (vec![items(most)], most),
+        (vec![items(most + 1)], 1),
+        // In several lists, too: the last one is carried through as a whole.
+        (vec![items(most / 2), items(most / 2), items(1)], most + 1),
+        (vec![json!({}); most + 1], 1),
+    ] {
+        let mut talk = Talk::online(&[]);
+        talk.push(PUSH, &json!({"EventArray": array}));
+        assert_eq!(notices(&mut talk), told);
+    }
+    for (command, list) in [(GETMSG, "MsgList"), (GROUPS, "GroupIdList")] {
+        let mut talk = Talk::new();
+        talk.log_in();
+        if command == GROUPS {
+            talk.answer_page(&json!({"Cookie": "c0", "SyncFlag": 2}));
+        }
+        talk.says();
+        let asked = talk.asked(command);
+        let item = json!({"GroupId": "g"});
+        talk.answer(&asked, &json!({"Cookie": "c1", list: vec![item; most + 1]}));
+        assert_eq!(talk.says(), ["bad frame", "events [gap:0]"], "{command}");
+    }
+}
+
+/// An upstream that announces overloads without end is believed in some of them.
+#[test]
+fn announced_overloads_are_bounded() {
+    let mut talk = Talk::online(&[]);
+    let announce = |talk: &mut Talk, command: &str| {
+        let notice = json!({"OverLoadServCmd": command, "DelaySecs": 60});
+        talk.push("OverLoadPush.notify2", &notice);
+    };
+    announce(&mut talk, &"x".repeat(129));
+    assert_eq!(talk.protocol.overloads.len(), 0);
+    for number in 0..100 {
+        announce(&mut talk, &format!("a.{number}"));
+    }
+    assert_eq!(talk.protocol.overloads.len(), 64);
+    // One that is known is prolonged all the same, and what has passed makes room.
+    talk.skip(30 * SECOND);
+    announce(&mut talk, "a.0");
+    talk.skip(31 * SECOND);
+    announce(&mut talk, "b.c");
+    let left: Vec<&String> = talk.protocol.overloads.keys().collect();
+    assert_eq!(left, ["a.0", "b.c"]);
+}
+
+/// The upstream's words are stored with the session and go into every answer about it.
+#[test]
+fn long_explanations_are_cut() {
+    let mut talk = Talk::new();
+    talk.protocol.log_in(talk.now, &signature());
+    let login = talk.asked(LOGIN);
+    let words = "用".repeat(2000);
+    talk.answer(&login, &json!({"ErrorCode": 70009, "ErrorInfo": words}));
+    match talk.protocol.out.reports.pop_front() {
+        Some(Report::Refused(refusal)) => assert_eq!(refusal.desc, "用".repeat(341)),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// What is wrong with an answer goes to the log, and the answer may be a message.
+#[test]
+fn reasons_do_not_repeat_what_was_said() {
+    let mut talk = Talk::new();
+    talk.log_in();
+    talk.says();
+    let page = talk.asked(GETMSG);
+    talk.answer(&page, &json!({"MsgList": "a private word"}));
+    talk.push("x.y", &json!({}));
+    let reports = std::mem::take(&mut talk.protocol.out.reports);
+    let reasons: Vec<String> = reports
+        .into_iter()
+        .filter_map(|report| {
+            if let Report::BadFrame(reason) = report {
+                Some(reason)
+            } else {
+                None
+            }
+        })
+        .collect();
+    assert_eq!(reasons.len(), 1, "{reasons:?}");
+    assert!(reasons[0].contains("expected a sequence"), "{reasons:?}");
+    assert!(!reasons[0].contains("private"), "{reasons:?}");
 }

@@ -276,27 +276,196 @@ fn a_push_from_far_ahead_does_not_set_off_endless_fetching() {
     assert_eq!(says.last().unwrap(), &format!("events [G{}]", u64::MAX));
 }
 
+impl Talk {
+    /// Online in the group G, made at 100 and read to `last`.
+    fn in_group(last: u64) -> Self {
+        let mut talk = Self::online(&[]);
+        talk.hears_of(json!({"NextMsgSeq": last + 1, "CreateTime": 100}));
+        assert_eq!(talk.asks(), [""; 0]);
+        talk
+    }
+
+    /// Comes back, and hears this of the group G.
+    fn hears_of(&mut self, mut group: Value) {
+        self.reconnect();
+        self.answer_page(&json!({}));
+        self.is_told(&mut group);
+        self.says();
+    }
+
+    /// The list of groups is asked for, and says this of G.
+    #[track_caller]
+    fn is_told(&mut self, group: &mut Value) {
+        group["GroupId"] = json!("G");
+        let asked = self.asked(GROUPS);
+        self.answer(&asked, &json!({ "GroupIdList": [group] }));
+        self.store();
+    }
+}
+
 #[test]
 fn a_group_that_was_made_again_under_its_old_name_is_not_taken_for_read() {
-    let mut talk = Talk::online(&[("G", 500)]);
-    talk.reconnect();
-    talk.answer_page(&json!({}));
-    talk.answer_groups(&[("G", 2)]);
-    talk.says();
+    let mut talk = Talk::in_group(500);
+    talk.hears_of(json!({"NextMsgSeq": 3, "CreateTime": 200}));
+    assert_eq!(fill(&mut talk), (1, 2));
+    assert_eq!(talk.says(), [told(1, 2)]);
     talk.push_group("G", 3);
     assert_eq!(talk.says(), ["events [G3]"]);
     talk.store();
     assert_eq!(talk.acked(), ["G3"]);
     // An answer that does not say where the group stands changes nothing.
-    talk.reconnect();
-    talk.answer_page(&json!({}));
-    let asked = talk.asked(GROUPS);
-    talk.answer(&asked, &json!({"GroupIdList": [{"GroupId": "G"}]}));
-    talk.store();
-    talk.says();
+    talk.hears_of(json!({"CreateTime": 200}));
     talk.push_group("G", 3);
     talk.push_group("G", 4);
     assert_eq!(talk.says(), ["events []", "events [G4]"]);
+}
+
+#[test]
+fn a_group_that_was_made_again_and_has_come_further_is_read_from_its_beginning() {
+    let mut talk = Talk::in_group(2);
+    // Where the account has read to is said of whoever read it, which was not this session.
+    talk.hears_of(json!({"NextMsgSeq": 6, "CreateTime": 200, "SelfInfo": {"MsgSeq": 5}}));
+    assert_eq!(fill(&mut talk), (1, 5));
+    // Also in the next process.
+    let mut talk = Talk::in_group(2);
+    let position = Position::from_record(talk.protocol.position().to_record());
+    talk = Talk::restored(&talk.protocol.ticket_record(), position);
+    talk.hears_of(json!({"NextMsgSeq": 6, "CreateTime": 200}));
+    assert_eq!(fill(&mut talk), (1, 5));
+}
+
+#[test]
+fn an_answer_that_lags_behind_does_not_double_what_was_read() {
+    let lagging = json!({"NextMsgSeq": 1500, "SelfInfo": {"MsgSeq": 0}});
+    let mut timed = lagging.clone();
+    timed["CreateTime"] = json!(100);
+    for lagging in [lagging, timed] {
+        let mut talk = Talk::in_group(1500);
+        for _ in 0..2 {
+            talk.hears_of(lagging.clone());
+            assert_eq!(talk.asks(), [""; 0]);
+        }
+        talk.push_group("G", 1500);
+        talk.push_group("G", 1501);
+        assert_eq!(talk.says(), ["events []", "events [G1501]"]);
+    }
+}
+
+#[test]
+fn an_answer_about_a_group_that_is_gone_says_nothing_of_the_one_that_has_its_name() {
+    let mut talk = Talk::in_group(500);
+    talk.hears_of(json!({"NextMsgSeq": 1, "CreateTime": 200}));
+    talk.hears_of(json!({"NextMsgSeq": 501, "CreateTime": 100}));
+    assert_eq!(talk.asks(), [""; 0]);
+    talk.push_group("G", 1);
+    assert_eq!(talk.says(), ["events [G1]"]);
+}
+
+#[test]
+fn a_lower_count_of_a_group_of_unknown_age_is_taken_for_a_new_one_once() {
+    let mut talk = Talk::online(&[("G", 10)]);
+    talk.hears_of(json!({"NextMsgSeq": 4, "CreateTime": 200}));
+    assert_eq!(fill(&mut talk), (1, 3));
+    talk.hears_of(json!({"NextMsgSeq": 3, "CreateTime": 200}));
+    assert_eq!(talk.asks(), [""; 0]);
+    // One that was heard of by its messages was there before them.
+    let mut talk = Talk::online(&[]);
+    talk.push_group("G", 10);
+    talk.says();
+    talk.unstored.clear();
+    talk.hears_of(json!({"NextMsgSeq": 4, "CreateTime": 200}));
+    assert_eq!(talk.asks(), [""; 0]);
+}
+
+#[test]
+fn a_group_that_was_made_again_while_online_is_found_by_the_time_of_its_messages() {
+    let mut talk = Talk::in_group(0);
+    talk.push_all_of_group(1..=8, 1_795_000_000);
+    talk.says();
+    talk.unstored.clear();
+    // Repetitions, and what is about as old, are nothing new.
+    talk.push_all_of_group(3..=8, 1_795_000_000);
+    talk.push_all_of_group(8..=8, 1_795_000_005);
+    assert_eq!(talk.says(), ["events []", "events []"]);
+    talk.unstored.clear();
+    assert_eq!(talk.asks(), [""; 0]);
+    // The group was made again, and has come to its second message.
+    talk.push_all_of_group(2..=2, 1_795_000_100);
+    assert_eq!(talk.says(), [""; 0], "it waits");
+    talk.is_told(&mut json!({
+        "NextMsgSeq": 3, "CreateTime": 1_795_000_050, "LastMsgTime": 1_795_000_100,
+    }));
+    assert_eq!(fill(&mut talk), (1, 2));
+    assert_eq!(talk.says(), ["events []", &told(1, 2), "events []"]);
+    talk.store();
+    assert_eq!(talk.acked(), ["s2"]);
+    talk.push_all_of_group(3..=3, 1_795_000_100);
+    assert_eq!(talk.says(), ["events [G3]"]);
+}
+
+#[test]
+fn an_odd_time_of_a_message_that_was_read_costs_one_question() {
+    let mut talk = Talk::in_group(0);
+    talk.push_all_of_group(1..=8, 1_795_000_000);
+    talk.says();
+    talk.unstored.clear();
+    talk.push_all_of_group(2..=2, 1_795_000_100);
+    talk.is_told(&mut json!({"NextMsgSeq": 9, "CreateTime": 100}));
+    assert_eq!(talk.says(), ["events []", "events []"]);
+    assert_eq!(talk.acked(), ["s2"]);
+    talk.push_all_of_group(2..=2, 1_795_000_100);
+    assert_eq!(talk.says(), ["events []"]);
+    assert_eq!(talk.asks(), [""; 0]);
+}
+
+#[test]
+fn a_group_that_two_lists_do_not_name_any_more_is_forgotten() {
+    let mut talk = Talk::new();
+    let list = |names: &[&str]| {
+        let list = names.iter();
+        let list = list.map(|name| json!({"GroupId": name, "NextMsgSeq": 8, "CreateTime": 100}));
+        json!({"GroupIdList": list.collect::<Vec<_>>()})
+    };
+    let hear = |talk: &mut Talk, list: &Value| {
+        talk.reconnect();
+        talk.answer_page(&json!({}));
+        let asked = talk.asked(GROUPS);
+        talk.answer(&asked, list);
+        talk.store();
+        talk.says();
+        assert_eq!(talk.asks(), [""; 0]);
+    };
+    hear(&mut talk, &list(&["G", "H", "I"]));
+    // Of a kind that lists do not name.
+    talk.push_group("J", 1);
+    talk.says();
+    talk.unstored.clear();
+    hear(&mut talk, &list(&["G"]));
+    talk.push_group("I", 8);
+    talk.says();
+    talk.unstored.clear();
+    let kept = |talk: &Talk| {
+        let record = talk.protocol.position().to_record();
+        let groups: std::collections::BTreeSet<_> = record.groups.into_keys().collect();
+        groups.into_iter().collect::<String>()
+    };
+    assert_eq!(kept(&talk), "GHIJ", "a list may have left one out");
+    hear(&mut talk, &list(&["G"]));
+    assert_eq!(kept(&talk), "GIJ");
+    hear(&mut talk, &list(&["G"]));
+    assert_eq!(kept(&talk), "GJ");
+    // A list that is not whole says nothing of what it does not name.
+    for _ in 0..3 {
+        talk.reconnect();
+        talk.answer_page(&json!({}));
+        let asked = talk.asked(GROUPS);
+        let names: Vec<String> = (0..200).map(|n| format!("g{n}")).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        talk.answer(&asked, &list(&names));
+        talk.store();
+        talk.asked(GROUPS);
+    }
+    assert_eq!(talk.protocol.position().group("G"), Some(7));
 }
 
 #[test]

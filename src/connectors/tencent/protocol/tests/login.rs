@@ -323,18 +323,66 @@ fn the_upstream_may_ask_for_the_login_again() {
     assert_eq!(talk.says(), [""; 0], "it is no new login of the session's");
     talk.catch_up_on_nothing();
 
+    talk.skip(15 * SECOND);
     talk.push("StatSvc.KickOther", &json!({}));
     let login = talk.asked(LOGIN);
     talk.says();
     talk.answer(&login, &json!({"ErrorCode": 50001}));
     assert_eq!(talk.says(), ["dead: the upstream refused the session"]);
 
+    talk.skip(15 * SECOND);
     talk.push("StatSvc.KickOther", &json!({}));
     talk.asked(LOGIN);
     talk.says();
     talk.skip(15 * SECOND);
     talk.protocol.timeout(talk.now);
     assert_eq!(talk.says(), ["dead: login unanswered"]);
+}
+
+#[test]
+fn logins_that_the_upstream_asks_for_are_never_two_at_once_and_keep_their_distance() {
+    let mut talk = Talk::online(&[]);
+    let ask = |talk: &mut Talk| talk.push("StatSvc.KickOther", &json!({}));
+    ask(&mut talk);
+    ask(&mut talk);
+    let login = talk.asked(LOGIN);
+    talk.answer(&login, &login_answer());
+    talk.catch_up_on_nothing();
+    // Not left out: the upstream may hold the session for another's until it comes.
+    ask(&mut talk);
+    ask(&mut talk);
+    assert_eq!(talk.asks(), [""; 0]);
+    talk.skip(14 * SECOND);
+    talk.protocol.timeout(talk.now);
+    assert_eq!(talk.asks(), [""; 0]);
+    talk.skip(SECOND);
+    assert_eq!(talk.protocol.poll_timeout(), Some(talk.now.at));
+    talk.protocol.timeout(talk.now);
+    let login = talk.asked(LOGIN);
+    talk.answer(&login, &login_answer());
+    talk.catch_up_on_nothing();
+    // Not during a logout, and not on another connection.
+    for logs_out in [true, false] {
+        ask(&mut talk);
+        talk.skip(14 * SECOND);
+        if logs_out {
+            talk.protocol.log_out(talk.now);
+            talk.asked("im_open_status.wslogout");
+            ask(&mut talk);
+        } else {
+            talk.reconnect();
+            talk.catch_up_on_nothing();
+        }
+        talk.skip(SECOND);
+        talk.protocol.timeout(talk.now);
+        assert_eq!(talk.asks(), [""; 0], "logs out: {logs_out}");
+        talk.reconnect();
+        talk.catch_up_on_nothing();
+        ask(&mut talk);
+        let login = talk.asked(LOGIN);
+        talk.answer(&login, &login_answer());
+        talk.catch_up_on_nothing();
+    }
 }
 
 #[test]

@@ -221,6 +221,26 @@ impl Talk {
         );
     }
 
+    /// Pushes messages of the group G of this time in one push, to be acknowledged by the first.
+    pub(super) fn push_all_of_group(
+        &mut self,
+        sequences: std::ops::RangeInclusive<u64>,
+        time: u64,
+    ) {
+        let handle = format!("s{}", sequences.start());
+        let messages: Vec<Value> = sequences
+            .map(|sequence| {
+                let mut message = group_message("G", sequence);
+                message["MsgTimeStamp"] = json!(time);
+                message
+            })
+            .collect();
+        self.push(
+            PUSH,
+            &json!({"NeedAck": 1, "SessionData": handle, "EventArray": [{"GroupMsgArray": messages}]}),
+        );
+    }
+
     /// What was reported, in short words. Deliveries are kept to be stored.
     pub(super) fn says(&mut self) -> Vec<String> {
         let reports: Vec<Report> = self.protocol.out.reports.drain(..).collect();

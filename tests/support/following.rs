@@ -1,5 +1,10 @@
 //! A simulated upstream and a gateway that follows its files.
 
+#![allow(
+    dead_code,
+    reason = "several test binaries share this file and each uses a part of it"
+)]
+
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -123,10 +128,20 @@ impl World {
         .await;
     }
 
+    /// All series.
+    pub(crate) async fn metrics(&mut self) -> String {
+        let (_, body) = self.ops.ask("GET", "/metrics", "").await;
+        String::from_utf8(body).unwrap()
+    }
+
+    /// A connection to the API.
+    pub(crate) fn channel(&self) -> Channel {
+        self.grpc.clone()
+    }
+
     /// The value of a series.
     pub(crate) async fn metric(&mut self, name: &str, labels: &str) -> f64 {
-        let (_, body) = self.ops.ask("GET", "/metrics", "").await;
-        let body = String::from_utf8(body).unwrap();
+        let body = self.metrics().await;
         let series = format!("{name}{labels} ");
         let value = body.lines().find_map(|line| line.strip_prefix(&series));
         value
