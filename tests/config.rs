@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use imgate::config::{
-    Config, ConfigErrors, Issuer, JwtKeys, KickPolicy, LogFormat, Scope, Seal, StoreKind, reference,
+    Config, ConfigErrors, DailyActiveUsersAction, Issuer, JwtKeys, KickPolicy, LogFormat, Scope,
+    Seal, StoreKind, reference,
 };
 use imgate::types::UnixMillis;
 
@@ -81,6 +82,14 @@ fn every_value_of_a_full_file_arrives() {
     assert_eq!(config.replica_id.as_str(), "imgate-7");
     assert_eq!(config.grpc.listen.to_string(), "0.0.0.0:6000");
     assert_eq!(config.grpc.max_message_bytes, 1 << 20);
+    assert_eq!(config.grpc.max_header_bytes, 32 << 10);
+    assert_eq!(config.grpc.max_connections, 500);
+    assert_eq!(config.grpc.connections_per_second, 50);
+    assert_eq!(config.grpc.handshake_timeout, Duration::from_secs(3));
+    assert_eq!(config.grpc.max_streams_per_connection, 64);
+    assert_eq!(config.grpc.max_connection_age, Duration::from_secs(1800));
+    let grace = config.grpc.max_connection_age_grace;
+    assert_eq!(grace, Duration::from_secs(60));
     let tls = config.grpc.tls.unwrap();
     assert!(tls.client_ca_pem.is_some() && tls.clients_optional);
     assert_eq!(config.log.format, LogFormat::Json);
@@ -137,7 +146,15 @@ fn every_value_of_a_full_file_arrives() {
     assert_eq!(acme.jwt_subjects[0].issuer, "cluster");
     assert!(!by_jwt.is_open());
     assert_eq!(acme.limits.sessions, 10);
+    assert_eq!(acme.limits.logins_per_minute, 60);
+    assert_eq!(acme.limits.sends_per_second, 5);
+    assert_eq!(acme.limits.subscribers, 0);
+    assert_eq!(acme.limits.daily_active_users, Some(1000));
+    let action = acme.limits.daily_active_users_action;
+    assert_eq!(action, DailyActiveUsersAction::Refuse);
+    assert_eq!(globex.limits.daily_active_users, None);
     assert!(acme.upstream_ca_pem.is_some());
+    assert!(acme.invoke_commands.has("profile.get") && !acme.invoke_commands.has("openim.x"));
     let secret = globex.secret_key.as_ref().unwrap();
     assert_eq!(secret.expose(), "hunter2-from-the-environment");
     let in_order = [Issuer::Callback, Issuer::Local, Issuer::Manual];
@@ -180,6 +197,7 @@ fn the_least_file_has_the_documented_defaults() {
     assert!(matches!(&config.seal, Seal::KeyFile { path, .. } if path.ends_with("imgate.key")));
     assert_eq!(config.tenants[0].partitions, 8);
     assert_eq!(config.tenants[0].issuers, [Issuer::Manual]);
+    assert!(!config.tenants[0].invoke_commands.has("profile.get"));
     assert!(!config.replica_id.as_str().is_empty());
 }
 

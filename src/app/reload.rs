@@ -10,10 +10,12 @@ use tracing::{error, info, warn};
 
 use super::callers::Callers;
 use super::partitions::Partitions;
+use super::parts::Pacers;
 use super::{AppError, enrolment, parts};
 use crate::config::metrics as names;
 use crate::config::{Change, Config, ConfigErrors, Files, Seen};
 use crate::error::{Classified, ErrorKind};
+use crate::grpc::listener::tls::TlsReload;
 use crate::runtime::supervisor::{TaskKind, Tasks};
 use crate::store::Store;
 use crate::store::seal::Sealer;
@@ -102,8 +104,10 @@ pub(super) struct Live {
     pub(super) store: Arc<dyn Store>,
     pub(super) partitions: Partitions,
     pub(super) callers: Callers,
+    pub(super) tls: Option<TlsReload>,
     pub(super) sealer: Arc<Sealer>,
     pub(super) tokens: Tokens,
+    pub(super) pacers: Pacers,
 }
 
 /// Follows the files of a configuration.
@@ -199,19 +203,28 @@ impl Live {
             changed,
             removed,
             seal,
+            tls,
             callers: _,
         } = change;
         // Everything that can fail comes first.
         let callers = self.callers.prepare(&next).map_err(AppError::from)?;
+        let replacement = match (&self.tls, tls) {
+            (Some(reload), Some(tls)) => {
+                let prepared = reload.prepare(&parts::tls(&tls));
+                Some(prepared.map_err(|error| AppError::Server(error.into()))?)
+            }
+            // It neither comes nor goes.
+            (Some(_) | None, _) => None,
+        };
         let mut newcomers = Vec::new();
         for tenant in added {
             enrolment::enrol(&self.store, &tenant).await?;
-            let runtime = parts::runtime_tenant(&next, &tenant, &self.sealer)?;
+            let runtime = parts::runtime_tenant(&next, &tenant, &self.sealer, &self.pacers)?;
             newcomers.push((tenant, runtime));
         }
         let mut settings = Vec::new();
         for tenant in changed {
-            let set = parts::settings(&next, &tenant)?;
+            let set = parts::settings(&next, &tenant, &self.pacers)?;
             settings.push((tenant, set));
         }
         if let Some(keys) = &seal {
@@ -224,6 +237,10 @@ impl Live {
             warn!("{warning}");
         }
         self.config = next;
+        if let Some(replacement) = replacement {
+            replacement.put_in_force();
+        }
+        self.pacers.set_rate(self.config.pacing.connects_per_second);
         for (tenant, runtime) in newcomers {
             info!(tenant = %tenant.id, "a tenant is taken in");
             self.partitions.add(&tenant, runtime).await;

@@ -77,6 +77,16 @@ choice! {
 }
 
 choice! {
+    /// What happens to an account that would be one more daily active user than there may be.
+    pub enum DailyActiveUsersAction {
+        /// A warning in the log and in the metrics.
+        Warn = "warn",
+        /// Its Login is refused.
+        Refuse = "refuse",
+    }
+}
+
+choice! {
     /// What a caller may do.
     pub enum Scope {
         /// Log in and out, renew, look at sessions.
@@ -131,10 +141,28 @@ section! {
         pub(super) listen: SocketAddr = default(loopback(50051)),
         /// The greatest message that a caller may send.
         pub(super) max_message_bytes: ByteSize = default(ByteSize::mib(4)),
+        /// The most headers of a call.
+        pub(super) max_header_bytes: ByteSize = default(ByteSize(16 << 10)),
+        /// How many connections there may be; one that is too many is closed at once. Each is an open file, so the
+        /// process must be allowed as many (`ulimit -n`), and some more.
+        pub(super) max_connections: u32 = default(10_000),
+        /// How many connections are accepted per second, and at once after a calm second. Those beyond wait in the
+        /// kernel's queue, where they are neither refused nor cost anything here.
+        pub(super) connections_per_second: u32 = default(1000),
+        /// How long the TLS handshake and the beginning of HTTP/2 may take together.
+        pub(super) handshake_timeout: Duration = default(secs(10)),
+        /// How many calls may be open on one connection, streams included; a client queues those beyond.
+        pub(super) max_streams_per_connection: u32 = default(1024),
         /// How long a connection may be silent before the caller is asked whether it is still there.
         pub(super) keepalive_interval: Duration = default(secs(30)),
         /// How long that answer may take before the connection is closed.
         pub(super) keepalive_timeout: Duration = default(secs(20)),
+        /// After how long, give or take a tenth, a client is told to make its next calls on another connection, so
+        /// that connections spread over replicas and fresh certificates come into use. Calls in flight go on.
+        pub(super) max_connection_age: Duration = default(secs(60 * 60)),
+        /// How long they may go on. Then a Subscribe ends with UNAVAILABLE, CONNECTION_RETIRED, and is to be called
+        /// again with its last cursor; what is still open 5 s later is cut.
+        pub(super) max_connection_age_grace: Duration = default(secs(10 * 60)),
     }
     tables {
         /// TLS.
@@ -143,7 +171,8 @@ section! {
 }
 
 section! {
-    /// TLS of the gRPC API. Default: none, plain text.
+    /// TLS of the gRPC API. Default: none, plain text. The files may change while imgate runs: new connections use what is
+    /// new. What does not go together is refused, and the old stays in use.
     pub(super) struct GrpcTlsOptions {
         /// The server's certificate chain, PEM.
         pub(super) cert_file: PathBuf = required("tls.crt".into()),
@@ -228,7 +257,9 @@ section! {
 section! {
     /// How mass logins are spread: at a start, after an outage, after a take-over.
     pub struct Pacing {
-        /// The most upstream connections that are opened per second for one tenant.
+        /// The most upstream connections that are opened per second to one upstream app (sdk_app_id and upstream_url), for
+        /// all of its tenants and by all replicas together. While the store is away a replica opens its share of them:
+        /// as much as it holds of the app's partitions.
         pub connects_per_second: u32 = default(200),
         /// Each session waits a random time up to this before its first connection after a start.
         pub start_jitter: Duration = default(secs(2)),
@@ -337,6 +368,10 @@ section! {
         pub(super) retake_delay: Duration = default(secs(30)),
         /// The least time between two upstream logins of one account.
         pub(super) login_spacing: Duration = default(secs(15)),
+        /// The upstream commands that Invoke may send: whole names, or beginnings of names followed by a star, as in
+        /// "profile.*". Those that log in and out and keep a session alive are the gateway's own, whatever the list
+        /// says. Default: none.
+        pub(super) invoke_commands: Vec<String> = default(Vec::new()),
     }
     tables {
         /// The tenant's own issuer.
@@ -443,10 +478,23 @@ section! {
 }
 
 section! {
-    /// Bounds of one tenant.
+    /// Bounds of one tenant. Who is at one gets RESOURCE_EXHAUSTED, with the key in the details. Rates hold over all replicas:
+    /// each enforces its share, as much as it holds of the tenant's partitions.
     pub struct Limits {
-        /// How many accounts it may have logged in.
+        /// How many accounts it may have logged in, at each replica.
         pub sessions: u32 = default(50_000),
+        /// How many calls of Login per minute may lead to an upstream login by signature; as many may come at once.
+        pub logins_per_minute: u32 = default(6000),
+        /// How many calls of Send and Invoke per second there may be; as many may come at once.
+        pub sends_per_second: u32 = default(1000),
+        /// How many streams of Subscribe it may have open, at each replica.
+        pub subscribers: u32 = default(1000),
+        /// How many accounts may log in by signature on one day, which the vendor's plans count. A day is one in UTC+8, our
+        /// reading of the vendor's natural day; the count may be off by 1 %. There is a warning at 80 %. Default: any number.
+        pub daily_active_users: Option<u32> = optional(10_000),
+        /// What happens to an account beyond daily_active_users: "warn" lets it log in, "refuse" refuses its Login. Sessions
+        /// that are logged in, and accounts that were counted on that day, go on.
+        pub daily_active_users_action: DailyActiveUsersAction = default(DailyActiveUsersAction::Warn),
         /// How many sends of one session may wait for it to come back.
         pub pending_sends_per_session: u32 = default(64),
         /// How many named subscriptions it may have.

@@ -8,20 +8,24 @@ use futures_util::stream;
 use tonic::{Code, Request, Response, Status};
 
 use super::deadline::Deadline;
+use super::listener::Retired;
 use super::metrics::Call;
-use super::status::DeadlinePassed;
+use super::status::{ConnectionRetired, DeadlinePassed};
 use super::{audit, caller, convert, peer};
 use crate::events::service::{Events, TenantLogs};
 use crate::events::subscription::Subscription;
 use crate::proto::v1;
 use crate::proto::v1::event_service_server::EventService;
+use crate::runtime::handle::Gateway;
 use crate::tenants::audit::{Action, By, Event, Outcome};
 use crate::tenants::auth::Principal;
+use crate::tenants::quotas::Subscriber;
 
 /// Serves events.
 #[derive(Clone, Debug)]
 pub(super) struct EventsApi {
     pub(super) events: Events,
+    pub(super) gateway: Gateway,
 }
 
 type Answer = Result<v1::SubscribeResponse, Status>;
@@ -30,10 +34,14 @@ type Answer = Result<v1::SubscribeResponse, Status>;
 struct Delivering {
     subscription: Subscription,
     deadline: Deadline,
+    /// Of its connection.
+    retired: Option<Retired>,
     call: Option<Call>,
     /// Says who has made it, once it is.
     maker: Option<Maker>,
     ended: bool,
+    /// Counts for as long as the stream is there.
+    _subscriber: Option<Subscriber>,
 }
 
 #[tonic::async_trait]
@@ -46,17 +54,21 @@ impl EventService for EventsApi {
     ) -> Result<Response<Self::SubscribeStream>, Status> {
         let extensions = request.extensions();
         let deadline = extensions.get::<Deadline>().copied();
+        let retired = extensions.get::<Retired>().cloned();
         let call = extensions.get::<Call>().cloned();
         let maker = Maker::of(&request);
         let (caller, request) = caller(request)?;
         let options = convert::subscribe(request)?;
+        let subscriber = self.gateway.subscribe(&caller.tenant)?;
         let subscription = self.events.subscribe(&logs(caller), options).await?;
         let delivering = Delivering {
             subscription,
             deadline: deadline.unwrap_or(Deadline(None)),
+            retired,
             call,
             maker,
             ended: false,
+            _subscriber: subscriber,
         };
         let answers = stream::unfold(delivering, |mut delivering| async move {
             let answer = delivering.next().await?;
@@ -159,9 +171,16 @@ impl Delivering {
         if self.ended {
             return None;
         }
+        let retired = async {
+            match &self.retired {
+                Some(retired) => retired.over().await,
+                None => std::future::pending().await,
+            }
+        };
         let answer = tokio::select! {
             biased;
             () = self.deadline.passed() => Err(Status::from(DeadlinePassed::GivenUp)),
+            () = retired => Err(Status::from(ConnectionRetired)),
             delivery = self.subscription.next() => delivery.map_err(Status::from),
         };
         if let Err(status) = &answer {

@@ -8,8 +8,8 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tracing::warn;
 
-use crate::connectors::OutgoingMessage;
 use crate::connectors::tencent::usersig::UserSig;
+use crate::connectors::{OutgoingMessage, invoke};
 use crate::error::Classified as _;
 use crate::events::log::{LogOptions, LogWriter};
 use crate::proto::v1;
@@ -21,12 +21,11 @@ use crate::runtime::session_actor::Command;
 use crate::runtime::supervisor::Tasks;
 use crate::runtime::tenant::{Settings, Tenant};
 use crate::store::{Store, StoreError, StoredSend, StoredSession};
+use crate::tenants::quotas::{Exceeded, Subscriber};
 use crate::types::{PartitionId, Secret, SessionKey, TenantId, WallClock};
 
 /// How often a call is put to a session whose task ends just then.
 const ATTEMPTS: usize = 4;
-/// Upstream commands that only the gateway sends.
-const SESSION_COMMANDS: [&str; 3] = ["im_open_status.", "heartbeat.", "openim.ws_msg_push_ack"];
 /// The running gateway, as the API sees it. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Gateway {
@@ -89,6 +88,7 @@ impl Gateway {
             warn!(%tenant, "not every session of the removed tenant could be logged out; the rest is closed");
         }
         sessions.let_all_go().await;
+        sessions.tenant.settings().pacer.forget(tenant);
     }
 
     /// Keeps an account logged in; answers when the login in flight, or the present state, has an outcome.
@@ -100,7 +100,13 @@ impl Gateway {
     ) -> Result<(Outcome, v1::Session), CallError> {
         let sessions = self.tenant(&key.tenant)?;
         let signature = signature.map(record::signature);
+        let mut counted = false;
         for _ in 0..ATTEMPTS {
+            // Before anything that costs more than a look.
+            if !counted && sessions.begins_login(&key.account)? {
+                sessions.tenant.quotas.log_in()?;
+                counted = true;
+            }
             let mailbox = self.for_login(&sessions, key, signature.is_some()).await?;
             let (reply, answer) = oneshot::channel();
             if mailbox
@@ -166,6 +172,7 @@ impl Gateway {
         message: OutgoingMessage,
         deadline: Instant,
     ) -> Result<Sent, CallError> {
+        self.tenant(&key.tenant)?.tenant.quotas.send()?;
         self.ask(
             key,
             |reply| Command::Send(message.clone(), deadline, reply),
@@ -174,24 +181,35 @@ impl Gateway {
         .await
     }
 
-    /// Sends a raw command and answers its raw body.
+    /// Sends a raw command that the tenant may send, and answers its raw body.
     pub async fn invoke(
         &self,
         key: &SessionKey,
         command: String,
         body_json: String,
     ) -> Result<Invoked, CallError> {
-        if SESSION_COMMANDS
-            .iter()
-            .any(|reserved| command.starts_with(reserved))
-        {
+        if invoke::is_reserved(&command) {
             return Err(CallError::Invalid {
                 field: "command",
                 remedy: "the gateway itself logs in and out: call Login or Logout".into(),
             });
         }
+        let sessions = self.tenant(&key.tenant)?;
+        let settings = sessions.tenant.settings();
+        if !settings.invoke_commands.has(&command) {
+            return Err(CallError::CommandNotAllowed(command));
+        }
+        sessions.tenant.quotas.send()?;
         let ask = |reply| Command::Invoke(command.clone(), body_json.clone(), reply);
         self.ask(key, ask, |_| None).await
+    }
+
+    /// Counts a stream of Subscribe until the answer is dropped. A tenant that has no sessions here has no limit here.
+    pub fn subscribe(&self, tenant: &TenantId) -> Result<Option<Subscriber>, Exceeded> {
+        let sessions = self.tenant(tenant).ok();
+        sessions
+            .map(|sessions| sessions.tenant.quotas.subscribe())
+            .transpose()
     }
 
     /// Begins to hold a partition, with what is stored of its sessions and of their sends.
@@ -297,9 +315,7 @@ impl Gateway {
             return Ok(mailbox);
         }
         if sessions.is_full() {
-            return Err(CallError::TooManySessions(
-                sessions.tenant.settings().max_sessions,
-            ));
+            return Err(sessions.too_many_sessions());
         }
         sessions.accept()?;
         let partition = key.partition(sessions.tenant.partitions);

@@ -11,7 +11,7 @@ use crate::config::load::Sources;
 use crate::config::options::{Issuer, TenantLog, TenantOptions};
 use crate::config::section::element;
 use crate::config::setting::{ByteSize, Setting};
-use crate::config::{Grpc, JwtIssuer, Tenant};
+use crate::config::{CommandList, Grpc, JwtIssuer, Tenant};
 use crate::types::TenantId;
 
 /// A page of catch-up is of 20 messages, an ordinary one of at most 12 KiB. With every character escaped by a second one and
@@ -77,6 +77,16 @@ fn tenant(
     log(&key("log"), &options.log, sources);
     let limits = options.limits;
     sources.within(&key("limits.sessions"), &limits.sessions, &1, &10_000_000);
+    let logins = &limits.logins_per_minute;
+    sources.within(&key("limits.logins_per_minute"), logins, &1, &10_000_000);
+    let sends = &limits.sends_per_second;
+    sources.within(&key("limits.sends_per_second"), sends, &1, &1_000_000);
+    let subscribers = &limits.subscribers;
+    sources.within(&key("limits.subscribers"), subscribers, &0, &1_000_000);
+    if let Some(active) = &limits.daily_active_users {
+        let most = 1_000_000_000;
+        sources.within(&key("limits.daily_active_users"), active, &1, &most);
+    }
     let pending = &limits.pending_sends_per_session;
     sources.within(
         &key("limits.pending_sends_per_session"),
@@ -123,6 +133,7 @@ fn tenant(
         kick_policy: options.kick_policy,
         retake_delay: options.retake_delay,
         login_spacing: options.login_spacing,
+        invoke_commands: invoke_commands(&key("invoke_commands"), options.invoke_commands, sources),
         log: options.log,
         api_keys,
         client_certificates: certificates,
@@ -197,6 +208,13 @@ fn upstream_url(key: &str, given: &String, sources: &mut Sources<'_>) -> String 
         let remedy = "must be wss://HOST[:PORT] or ws://HOST[:PORT]; imgate adds the path itself";
         sources.refuse(key, given, remedy);
         String::new()
+    })
+}
+
+fn invoke_commands(key: &str, given: Vec<String>, sources: &mut Sources<'_>) -> CommandList {
+    CommandList::parse(&given).unwrap_or_else(|error| {
+        sources.refuse(key, &given, error.to_string());
+        CommandList::default()
     })
 }
 
