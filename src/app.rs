@@ -1,6 +1,7 @@
 //! The composition root: from a checked configuration to a running gateway, and its ordered stop. The only file
 //! that knows every part.
 
+mod callers;
 mod enrolment;
 mod partitions;
 mod parts;
@@ -16,6 +17,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
 use tracing::{info, warn};
 
+use self::callers::Callers;
 use self::partitions::{Partitions, Started};
 pub use self::reload::ReloadError;
 use self::reload::{Asker, Live};
@@ -35,7 +37,7 @@ use crate::runtime::issuer::IssuerError;
 use crate::runtime::supervisor::Tasks;
 use crate::store::seal::KeyRingError;
 use crate::store::{Store, StoreError};
-use crate::tenants::directory::{Directory, DirectoryError};
+use crate::tenants::directory::DirectoryError;
 use crate::types::TenantId;
 
 /// How often the canary is sent, unless readiness is to know sooner.
@@ -174,11 +176,10 @@ impl App {
         let (sealer, tokens) = parts::secrets(&config.seal.open()?)?;
         let (grpc_listener, grpc_address) = listen("grpc.listen", config.grpc.listen).await?;
         let (ops_listener, ops_address) = listen("ops.listen", config.ops.listen).await?;
-        let directory =
-            Directory::new(config.tenants.iter().map(parts::directory_entry).collect())?;
 
         let (api, ownership, writers, services) =
             (Tasks::new(), Tasks::new(), Tasks::new(), Tasks::new());
+        let callers = Callers::start(&config, &services)?;
         let readiness = Readiness::new();
         crate::observability::metrics::keep_up(&services, metrics.clone());
         ops_server::serve(&services, ops_listener, metrics, readiness.clone());
@@ -220,8 +221,8 @@ impl App {
         let served = Api {
             gateway: gateway.clone(),
             events,
-            directory: directory.clone(),
-            tokens,
+            directory: callers.directory(),
+            tokens: tokens.clone(),
         };
         let server = server::start(grpc_listener, served, options, &api).await?;
         watches.tell_health(server.health);
@@ -232,9 +233,10 @@ impl App {
             config,
             store,
             partitions,
-            directory,
+            callers,
             tls: server.tls,
             sealer,
+            tokens,
         };
         let asker = reload::follow(files, live, &api);
         Ok(Self {

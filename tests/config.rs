@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use imgate::config::{
-    Config, ConfigErrors, Issuer, KickPolicy, LogFormat, Scope, Seal, StoreKind, reference,
+    Config, ConfigErrors, Issuer, JwtKeys, KickPolicy, LogFormat, Scope, Seal, StoreKind, reference,
 };
+use imgate::types::UnixMillis;
 
 fn folder(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
@@ -88,7 +89,8 @@ fn every_value_of_a_full_file_arrives() {
     assert_eq!(config.grpc.max_connection_age, Duration::from_secs(1800));
     let grace = config.grpc.max_connection_age_grace;
     assert_eq!(grace, Duration::from_secs(60));
-    assert!(config.grpc.tls.unwrap().client_ca_pem.is_some());
+    let tls = config.grpc.tls.unwrap();
+    assert!(tls.client_ca_pem.is_some() && tls.clients_optional);
     assert_eq!(config.log.format, LogFormat::Json);
     let StoreKind::Redis { url } = &config.store.kind else {
         panic!("{:?}", config.store)
@@ -99,7 +101,27 @@ fn every_value_of_a_full_file_arrives() {
     assert_eq!(keys.keys.len(), 2);
     assert_eq!(config.backoff.first, Duration::from_millis(250));
 
-    let [acme, globex] = &config.tenants[..] else {
+    let [cluster, file, here] = &config.jwt_issuers[..] else {
+        panic!("{:?}", config.jwt_issuers)
+    };
+    assert_eq!(cluster.refresh, Duration::from_secs(60));
+    assert_eq!(file.clock_skew, Duration::from_secs(30));
+    let JwtKeys::Url {
+        ca_file: Some(ca_file),
+        token_file: Some(token_file),
+        ..
+    } = &cluster.keys
+    else {
+        panic!("{cluster:?}")
+    };
+    assert!(ca_file.is_file() && token_file.is_file());
+    assert!(matches!(&file.keys, JwtKeys::File(path) if path.is_file()));
+    assert!(matches!(&here.keys, JwtKeys::Url { url, .. } if url.starts_with("http://localhost")));
+    let operator = &config.operators[0];
+    let year = UnixMillis::from_secs(1_767_225_600);
+    assert_eq!(operator.not_before, Some(year));
+
+    let [acme, globex, by_jwt] = &config.tenants[..] else {
         panic!("{:?}", config.tenants)
     };
     assert_eq!(acme.upstream_url, "wss://im.example.com:8443");
@@ -116,6 +138,12 @@ fn every_value_of_a_full_file_arrives() {
     let secret = acme.secret_key.as_ref().unwrap();
     assert_eq!(secret.expose(), "hunter2-from-a-file");
     assert_eq!(acme.api_keys[1].scopes, [Scope::Events]);
+    let reader = &acme.api_keys[1].key;
+    assert_eq!(reader.not_before, Some(year));
+    assert_eq!(reader.prefix.as_deref(), Some("imgate_4vJ8kQ2xT"));
+    assert_eq!(acme.client_certificates[1].name, "bots.example.com");
+    assert_eq!(acme.jwt_subjects[0].issuer, "cluster");
+    assert!(!by_jwt.is_open());
     assert_eq!(acme.limits.sessions, 10);
     assert!(acme.upstream_ca_pem.is_some());
     assert!(acme.invoke_commands.has("profile.get") && !acme.invoke_commands.has("openim.x"));
@@ -160,6 +188,32 @@ fn the_least_file_has_the_documented_defaults() {
     assert!(!config.replica_id.as_str().is_empty());
 }
 
+/// Who runs a gateway that lets everybody in is told so, by the tenant's name.
+#[test]
+fn open_tenants_are_warned_of_by_name() {
+    let (_, text) = files("valid")
+        .into_iter()
+        .find(|(path, _)| path.ends_with("open_tenants_on_ipv6_loopback.toml"))
+        .unwrap();
+    let config = parse(&text).unwrap();
+    let warnings = config.warnings();
+    for tenant in &config.tenants {
+        let name = format!("tenants[{}] is open", tenant.id);
+        let warned = warnings.iter().any(|warning| warning.contains(&name));
+        assert_eq!(warned, tenant.is_open(), "{warnings:?}");
+    }
+    assert!(config.tenants.iter().any(imgate::config::Tenant::is_open));
+    // Any kind of caller closes it.
+    let text = "[[jwt_issuers]]\nid = \"i\"\nissuer = \"i\"\naudience = \"a\"\n\
+                jwks_file = \"secrets/jwks.json\"\n\
+                [[tenants]]\nid = \"acme\"\nsdk_app_id = 1\n\
+                [[tenants.jwt_subjects]]\nid = \"s\"\nissuer = \"i\"\nsubject = \"s\"\n\
+                scopes = [\"events\"]\n";
+    assert!(!parse(text).unwrap().tenants[0].is_open());
+    let open = text.split("[[tenants.jwt_subjects]]").next().unwrap();
+    assert!(parse(open).unwrap().tenants[0].is_open());
+}
+
 /// `IMGATE_WRITE_EXPECTED=1` writes the example anew.
 #[test]
 #[expect(clippy::disallowed_methods, reason = "a switch for people")]
@@ -200,6 +254,7 @@ fn the_example_names_every_key_correctly() {
         "grpc.tls.cert_file",
         "grpc.tls.client_ca_file",
         "grpc.tls.key_file",
+        "jwt_issuers[cluster].jwks_url",
         "seal.keys.k1",
         "store.url",
         "tenants[acme].callback.ca_file",

@@ -7,12 +7,16 @@
     reason = "helpers outside of test functions; a test ends at the first thing that is not as it should be"
 )]
 
+#[path = "grpc_api/callers.rs"]
+mod callers;
 #[path = "grpc_api/events.rs"]
 mod events;
 #[path = "grpc_api/fixture.rs"]
 mod fixture;
 #[path = "grpc_api/forged.rs"]
 mod forged;
+#[path = "grpc_api/jwt.rs"]
+mod jwt;
 #[path = "grpc_api/limits.rs"]
 mod limits;
 #[path = "grpc_api/raw.rs"]
@@ -37,6 +41,7 @@ async fn call_all(clients: &mut Clients) -> Vec<(Code, String, String)> {
         sessions,
         events,
         messages,
+        admin: _,
     } = clients;
     vec![
         refusal(sessions.login(v1::LoginRequest::default()).await),

@@ -35,7 +35,10 @@ const ROOMS: &[(&str, &[&str])] = &[
         "config",
         &["session", "store::redis_url", "connectors::invoke"],
     ),
-    ("tenants", &["session::policy", "proto"]),
+    (
+        "tenants",
+        &["session::policy", "proto", "runtime::supervisor"],
+    ),
     (
         "events/cursor",
         &["store", "tenants::token", "tenants::directory"],
@@ -77,7 +80,9 @@ const ROOMS: &[(&str, &[&str])] = &[
     (
         "observability",
         // It has every room declare its metrics.
-        &["config", "runtime", "cluster", "events", "grpc", "store"],
+        &[
+            "config", "runtime", "cluster", "events", "grpc", "store", "tenants",
+        ],
     ),
     (
         "sim",
@@ -116,6 +121,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "sim",
             "connectors",
             "runtime",
+            "tenants::keys",
             "observability",
             "proto",
         ],

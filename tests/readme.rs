@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use imgate::app::App;
-use imgate::config::{Config, GrpcTls, StoreKind, Tenant, reference};
+use imgate::config::{Config, GrpcTls, JwtIssuer, JwtKeys, StoreKind, Tenant, reference};
 use imgate::connectors::tencent::codes;
 use imgate::observability::metrics as recorder;
 use imgate::proto::v1::LoginRequest;
@@ -33,7 +33,7 @@ use tonic::transport::{Certificate, ClientTlsConfig, Endpoint};
 const MEASURED_WITHIN: Duration = Duration::from_secs(20);
 
 /// Keys that may be left out and have no value of their own then: the table says in words what happens.
-const WITHOUT_DEFAULT: [&str; 16] = [
+const WITHOUT_DEFAULT: [&str; 38] = [
     "replica_id",
     "grpc.tls.cert_file",
     "grpc.tls.key_file",
@@ -42,6 +42,28 @@ const WITHOUT_DEFAULT: [&str; 16] = [
     "store.url",
     "seal.active",
     "seal.keys",
+    "jwt_issuers.id",
+    "jwt_issuers.issuer",
+    "jwt_issuers.audience",
+    "jwt_issuers.jwks_file",
+    "jwt_issuers.jwks_url",
+    "jwt_issuers.jwks_ca_file",
+    "jwt_issuers.jwks_token_file",
+    "operators.id",
+    "operators.sha256",
+    "operators.prefix",
+    "operators.not_before",
+    "operators.not_after",
+    "tenants.api_keys.prefix",
+    "tenants.api_keys.not_before",
+    "tenants.api_keys.not_after",
+    "tenants.client_certificates.id",
+    "tenants.client_certificates.name",
+    "tenants.client_certificates.scopes",
+    "tenants.jwt_subjects.id",
+    "tenants.jwt_subjects.issuer",
+    "tenants.jwt_subjects.subject",
+    "tenants.jwt_subjects.scopes",
     "tenants.upstream_ca_file",
     "tenants.secret_key",
     "tenants.issuers",
@@ -53,12 +75,13 @@ const WITHOUT_DEFAULT: [&str; 16] = [
 ];
 
 /// Labels whose values the table leaves to the gateway: names of its methods, tasks and so on.
-const OPEN_LABELS: [&str; 7] = [
+const OPEN_LABELS: [&str; 8] = [
     "method",
     "code",
     "operation",
     "task",
     "version",
+    "issuer",
     "tenant",
     "subscription",
 ];
@@ -232,6 +255,14 @@ async fn measure_everything(noting: &Noting) {
     .with_secret_key(Secret::new("key".to_owned()))
     .with_callback("http://127.0.0.1:1".to_owned());
     let mut config = Config::new(StoreKind::Memory, vec![tenant]);
+    config.jwt_issuers = vec![JwtIssuer {
+        id: "readme".to_owned(),
+        issuer: "https://readme".to_owned(),
+        audience: "imgate".to_owned(),
+        keys: JwtKeys::File(checkout("tests/config_files/secrets/jwks.json")),
+        refresh: Duration::from_secs(300),
+        clock_skew: Duration::ZERO,
+    }];
     config.grpc.listen = ([127, 0, 0, 1], 0).into();
     config.ops.listen = ([127, 0, 0, 1], 0).into();
     let pair = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
@@ -240,6 +271,7 @@ async fn measure_everything(noting: &Noting) {
         cert_pem: certificate.clone().into_bytes(),
         key_pem: Secret::new(pair.signing_key.serialize_pem().into_bytes()),
         client_ca_pem: None,
+        clients_optional: false,
     });
     let app = App::start(config, handle).await.unwrap();
     app.ready().await;

@@ -19,7 +19,7 @@ mod world;
 
 use serde_json::json;
 use tonic::Code;
-use world::{World, tenant, until};
+use world::{Signer, World, tenant, until};
 
 #[tokio::test]
 async fn tenants_come_change_and_go_and_others_are_not_touched() {
@@ -131,5 +131,53 @@ async fn a_wrong_configuration_is_refused_as_a_whole() {
     world.log_in("new-key", "newcomer").await;
     let bot = world.control.user("bot").await;
     assert_eq!((bot.online, bot.connections), (true, 1));
+    assert!(world.stop().await);
+}
+
+/// Who signs for callers, and whose callers they are, comes and goes like tenants do.
+#[tokio::test]
+async fn issuers_and_operators_come_and_go_and_issuers_that_stay_keep_their_keys() {
+    let acme = tenant("acme", "key");
+    let mut world = World::start(&[("acme", acme.clone())]).await;
+    world.log_in("key", "bot").await;
+    let signer = Signer::new();
+    let token = signer.token();
+    let refused = world.session(&token, "bot").await.unwrap_err();
+    assert_eq!(refused.code(), Code::Unauthenticated);
+
+    world.write("jwks.json", &signer.set());
+    world.write("tenants/issuers.toml", world::ISSUER_AND_OPERATOR);
+    let with_subject = format!("{acme}{}", world::SUBJECT);
+    world.write("tenants/acme.toml", &with_subject);
+    world.hang_up().await;
+    world.reloaded("applied", 1.0).await;
+    until("the issuer's keys are read", async || {
+        world.session(&token, "bot").await.is_ok()
+    })
+    .await;
+    let refused = world.session("operators-key", "bot").await.unwrap_err();
+    assert_eq!(refused.code(), Code::PermissionDenied);
+
+    // Another change, at a time when the keys could not be read anew.
+    world.write("jwks.json", "half of it");
+    world.write(
+        "tenants/acme.toml",
+        &with_subject.replace("partitions", "retake_delay = \"1s\"\npartitions"),
+    );
+    world.hang_up().await;
+    world.reloaded("applied", 2.0).await;
+    let session = world.session(&token, "bot").await.unwrap();
+    assert_eq!(session.state(), world::ONLINE);
+
+    world.write("tenants/acme.toml", &acme);
+    world.remove("tenants/issuers.toml");
+    world.hang_up().await;
+    world.reloaded("applied", 3.0).await;
+    for gone in [&token, "operators-key"] {
+        let refused = world.session(gone, "bot").await.unwrap_err();
+        assert_eq!(refused.code(), Code::Unauthenticated);
+    }
+    let session = world.session("key", "bot").await.unwrap();
+    assert_eq!(session.state(), world::ONLINE);
     assert!(world.stop().await);
 }

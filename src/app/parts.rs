@@ -21,8 +21,6 @@ use crate::store::memory::MemoryStore;
 use crate::store::metrics::{Backend, Measured};
 use crate::store::redis::{RedisOptions, RedisStore};
 use crate::store::seal::{KeyRing, KeyRingError, Sealer};
-use crate::tenants::auth::{KeyDigest, Scope};
-use crate::tenants::directory;
 use crate::tenants::token::Tokens;
 use crate::types::Secret;
 
@@ -50,51 +48,28 @@ pub(super) async fn open_store(store: &config::Store) -> Result<Arc<dyn Store>, 
 
 /// What seals, and what makes cursors and page tokens, of the same keys.
 pub(super) fn secrets(keys: &SealKeys) -> Result<(Arc<Sealer>, Tokens), KeyRingError> {
+    let (ring, active) = key_ring(keys)?;
+    let tokens = Tokens::new(active, keys.keys.values());
+    Ok((Arc::new(Sealer::new(ring)), tokens))
+}
+
+/// Has both go on with other keys, or neither.
+pub(super) fn replace_secrets(
+    sealer: &Sealer,
+    tokens: &Tokens,
+    keys: &SealKeys,
+) -> Result<(), KeyRingError> {
+    let (ring, active) = key_ring(keys)?;
+    sealer.replace(ring)?;
+    tokens.replace(active, keys.keys.values());
+    Ok(())
+}
+
+/// The ring, and its active key.
+fn key_ring(keys: &SealKeys) -> Result<(KeyRing, &Secret<[u8; 32]>), KeyRingError> {
     let active = keys.keys.get(&keys.active);
     let active = active.ok_or_else(|| KeyRingError::NoActive(keys.active.clone()))?;
-    let tokens = Tokens::new(active, keys.keys.values());
-    Ok((Arc::new(Sealer::new(key_ring(keys)?)), tokens))
-}
-
-fn key_ring(keys: &SealKeys) -> Result<KeyRing, KeyRingError> {
-    let hex: Vec<(&str, Secret<String>)> = keys
-        .keys
-        .iter()
-        .map(|(id, key)| {
-            let text = key
-                .expose()
-                .iter()
-                .map(|byte| format!("{byte:02x}"))
-                .collect();
-            (id.as_str(), Secret::new(text))
-        })
-        .collect();
-    KeyRing::parse(&keys.active, hex.iter().map(|(id, key)| (*id, key)))
-}
-
-pub(super) fn directory_entry(tenant: &config::Tenant) -> directory::Tenant {
-    directory::Tenant {
-        id: tenant.id.clone(),
-        partitions: tenant.partitions,
-        max_subscriptions: usize::try_from(tenant.limits.subscriptions).unwrap_or(usize::MAX),
-        keys: tenant
-            .api_keys
-            .iter()
-            .filter_map(|key| {
-                Some(directory::ApiKey {
-                    id: key.id.clone(),
-                    // Checked where the configuration was read.
-                    digest: KeyDigest::from_hex(&key.sha256)?,
-                    scopes: key
-                        .scopes
-                        .iter()
-                        .filter_map(|scope| Scope::parse(scope.as_str()))
-                        .collect(),
-                })
-            })
-            .collect(),
-        open: tenant.api_keys.is_empty(),
-    }
+    Ok((KeyRing::of(&keys.active, &keys.keys)?, active))
 }
 
 pub(super) fn runtime_tenant(
@@ -204,8 +179,13 @@ pub(super) fn tls(tls: &GrpcTls) -> Tls {
     Tls {
         certificate: tls.cert_pem.clone(),
         key: tls.key_pem.clone(),
-        client_ca: tls.client_ca_pem.clone(),
-        client_certificates: ClientCertificates::Required,
+        clients: tls
+            .client_ca_pem
+            .as_ref()
+            .map(|authority| ClientCertificates {
+                authority: authority.clone(),
+                optional: tls.clients_optional,
+            }),
     }
 }
 

@@ -8,6 +8,7 @@ use metrics::{counter, gauge};
 use tokio::sync::{mpsc, oneshot};
 use tracing::{error, info, warn};
 
+use super::callers::Callers;
 use super::partitions::Partitions;
 use super::{AppError, enrolment, parts};
 use crate::config::metrics as names;
@@ -17,7 +18,8 @@ use crate::grpc::listener::tls::TlsReload;
 use crate::runtime::supervisor::{TaskKind, Tasks};
 use crate::store::Store;
 use crate::store::seal::Sealer;
-use crate::tenants::directory::Directory;
+use crate::tenants::audit;
+use crate::tenants::token::Tokens;
 
 /// How often the files are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
@@ -100,9 +102,10 @@ pub(super) struct Live {
     pub(super) config: Config,
     pub(super) store: Arc<dyn Store>,
     pub(super) partitions: Partitions,
-    pub(super) directory: Directory,
+    pub(super) callers: Callers,
     pub(super) tls: Option<TlsReload>,
     pub(super) sealer: Arc<Sealer>,
+    pub(super) tokens: Tokens,
 }
 
 /// Follows the files of a configuration.
@@ -177,6 +180,9 @@ impl Follower {
                 "refused"
             }
         };
+        if !matches!(put_in_force, Ok(false)) {
+            audit::configuration_reloaded(put_in_force.is_ok());
+        }
         counter!(names::RELOADS, "outcome" => outcome).increment(1);
         gauge!(names::IN_FORCE).set(if put_in_force.is_ok() { 1.0 } else { 0.0 });
         put_in_force.map(|_| ())
@@ -194,11 +200,12 @@ impl Live {
             added,
             changed,
             removed,
+            seal,
+            callers: _,
             tls,
         } = change;
         // Everything that can fail comes first.
-        let directory: Vec<_> = next.tenants.iter().map(parts::directory_entry).collect();
-        Directory::new(directory.clone()).map_err(AppError::from)?;
+        let callers = self.callers.prepare(&next).map_err(AppError::from)?;
         let replacement = match (&self.tls, tls) {
             (Some(reload), Some(tls)) => {
                 let prepared = reload.prepare(&parts::tls(&tls));
@@ -217,6 +224,12 @@ impl Live {
         for tenant in changed {
             let set = parts::settings(&next, &tenant)?;
             settings.push((tenant, set));
+        }
+        if let Some(keys) = &seal {
+            parts::replace_secrets(&self.sealer, &self.tokens, keys).map_err(AppError::from)?;
+            info!(active = keys.active, "the sealing keys are set anew");
+            // What the others have sealed is sealed anew while they are there.
+            self.partitions.gateway().reseal_soon();
         }
         for warning in next.warnings() {
             warn!("{warning}");
@@ -237,7 +250,7 @@ impl Live {
                 .set_expiry(&tenant.id, tenant.log.subscription_expiry);
         }
         // Nobody may call for a tenant any more that goes.
-        self.directory.replace(directory).map_err(AppError::from)?;
+        self.callers.put(callers);
         for tenant in removed {
             warn!(%tenant, "a tenant is removed: its sessions are logged out, its data is kept");
             self.partitions.remove(&tenant).await;

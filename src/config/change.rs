@@ -2,7 +2,7 @@
 //! stays until a restart, and what a tenant's data is laid out by stays as long as there is data.
 
 use super::error::{ConfigErrors, Problem};
-use super::{Config, Grpc, GrpcTls, Tenant};
+use super::{Config, Grpc, GrpcTls, Seal, SealKeys, Tenant};
 use crate::types::TenantId;
 
 /// What a new configuration changes.
@@ -16,6 +16,10 @@ pub struct Change {
     pub removed: Vec<TenantId>,
     /// What the API's TLS is of now, if that changes.
     pub tls: Option<GrpcTls>,
+    /// The sealing keys, if they are others now.
+    pub seal: Option<SealKeys>,
+    /// Whether the operators, or the issuers of JWTs, are others now.
+    pub callers: bool,
 }
 
 impl Change {
@@ -32,7 +36,10 @@ impl Config {
     /// Everything that cannot change while the gateway runs, each with the reason.
     pub fn change_to(&self, next: &Self) -> Result<Change, ConfigErrors> {
         let mut problems = self.fixed(next);
-        let mut change = Change::default();
+        let mut change = Change {
+            callers: self.operators != next.operators || self.jwt_issuers != next.jwt_issuers,
+            ..Change::default()
+        };
         // How every tenant's sessions behave is set for all of them at once.
         let for_all = self.pacing == next.pacing
             && self.backoff == next.backoff
@@ -53,6 +60,10 @@ impl Config {
         if self.grpc.tls != next.grpc.tls {
             change.tls.clone_from(&next.grpc.tls);
         }
+        change.seal = match (&self.seal, &next.seal) {
+            (Seal::Keys(before), Seal::Keys(next)) if before != next => Some(next.clone()),
+            (Seal::Keys(_) | Seal::KeyFile { .. } | Seal::Ephemeral, _) => None,
+        };
         if problems.is_empty() {
             Ok(change)
         } else {
@@ -71,7 +82,7 @@ impl Config {
             ("ops", self.ops == next.ops),
             ("log", self.log == next.log),
             ("store", self.store == next.store),
-            ("seal", self.seal == next.seal),
+            ("seal", self.seal.can_become(&next.seal)),
             ("shutdown", self.shutdown == next.shutdown),
         ];
         let changed = keys.into_iter().filter(|(_, same)| !same);
@@ -131,7 +142,7 @@ impl Tenant {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::StoreKind;
+    use crate::config::{Key, StoreKind};
     use crate::types::Secret;
     use std::time::Duration;
 
@@ -157,6 +168,22 @@ mod tests {
         assert_eq!(ids(&change.added), ["d"]);
         assert_eq!(ids(&change.changed), ["b"]);
         assert_eq!(change.removed, [TenantId::new("a")]);
+        // Operators are no tenant's, and change none.
+        let mut next = before.clone();
+        next.operators = vec![Key {
+            id: "ops".to_owned(),
+            sha256: "0".repeat(64),
+            prefix: None,
+            not_before: None,
+            not_after: None,
+        }];
+        let change = before.change_to(&next).unwrap();
+        let only = Change {
+            callers: true,
+            ..Change::default()
+        };
+        assert_eq!(change, only);
+        assert!(!change.is_empty());
         // What holds for all changes all.
         let mut next = before.clone();
         next.backoff.max = Duration::from_secs(5);
@@ -173,6 +200,7 @@ mod tests {
                 cert_pem: certificate.into(),
                 key_pem: Secret::new(vec![]),
                 client_ca_pem: None,
+                clients_optional: false,
             })
         };
         let mut before = config(&["a"]);
@@ -187,6 +215,27 @@ mod tests {
         assert_eq!(change.tls, next.grpc.tls);
         next.grpc.max_connections += 1;
         assert!(before.change_to(&next).is_err());
+    }
+
+    #[test]
+    fn given_keys_can_become_others() {
+        let keys = |active: &str| {
+            let keys = ["k1", "k2"].map(|id| (id.to_owned(), Secret::new([1; 32])));
+            Seal::Keys(SealKeys {
+                active: active.to_owned(),
+                keys: keys.into(),
+            })
+        };
+        let mut before = config(&["a"]);
+        let mut next = before.clone();
+        next.seal = keys("k1");
+        let refused = before.change_to(&next).unwrap_err().to_string();
+        assert!(refused.contains("seal: cannot change"), "{refused}");
+        before.seal = keys("k1");
+        assert_eq!(before.change_to(&next).unwrap().seal, None);
+        next.seal = keys("k2");
+        let change = before.change_to(&next).unwrap();
+        assert_eq!(change.seal.unwrap().active, "k2");
     }
 
     #[test]

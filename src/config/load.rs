@@ -163,10 +163,7 @@ impl Sources<'_> {
 
     /// A file with one certificate or more.
     pub(super) fn certificates(&mut self, key: &str, path: &Path) -> Option<Vec<u8>> {
-        self.pem(key, path, "certificate", |bytes| {
-            let mut certificates = CertificateDer::pem_slice_iter(bytes).peekable();
-            certificates.peek().is_some() && certificates.all(|one| one.is_ok())
-        })
+        self.pem(key, path, "certificate", holds_certificates)
     }
 
     /// A file with a private key.
@@ -175,6 +172,37 @@ impl Sources<'_> {
             PrivateKeyDer::from_pem_slice(bytes).is_ok()
         })
         .map(Secret::new)
+    }
+
+    /// A file that is read again whenever it is needed; the path, seen from where imgate runs. That it changes is no change of
+    /// the configuration.
+    pub(super) fn readable(&mut self, key: &str, path: &Path) -> PathBuf {
+        self.look_at(key, path, |_| Ok(()))
+    }
+
+    /// The same of a file with one certificate or more.
+    pub(super) fn readable_certificates(&mut self, key: &str, path: &Path) -> PathBuf {
+        self.look_at(key, path, |content| {
+            if holds_certificates(content) {
+                Ok(())
+            } else {
+                Err("the file must hold a certificate in PEM".to_owned())
+            }
+        })
+    }
+
+    fn look_at(
+        &mut self,
+        key: &str,
+        path: &Path,
+        check: impl Fn(&[u8]) -> Result<(), String>,
+    ) -> PathBuf {
+        let full = self.path(path);
+        if let Err(remedy) = read_small(&full).and_then(|content| check(&content)) {
+            let shown = path.to_path_buf().to_toml();
+            self.problems.report(&[key], Some(shown), remedy);
+        }
+        full
     }
 
     fn pem(
@@ -206,6 +234,11 @@ impl Sources<'_> {
         self.seen.note(&path, noted);
         content
     }
+}
+
+fn holds_certificates(pem: &[u8]) -> bool {
+    let mut certificates = CertificateDer::pem_slice_iter(pem).peekable();
+    certificates.peek().is_some() && certificates.all(|one| one.is_ok())
 }
 
 fn read_small(path: &Path) -> Result<Zeroizing<Vec<u8>>, String> {

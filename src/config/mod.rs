@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::types::{ReplicaId, Secret, TenantId};
+use crate::types::{ReplicaId, Secret, TenantId, UnixMillis};
 
 mod change;
 mod check;
@@ -57,6 +57,10 @@ pub struct Config {
     pub backoff: Backoff,
     /// How a dead upstream connection is found out; `answer_timeout` is less than `heartbeat`.
     pub keepalive: Keepalive,
+    /// Whose JWTs are believed; with different IDs and names.
+    pub jwt_issuers: Vec<JwtIssuer>,
+    /// The operators' keys.
+    pub operators: Vec<Key>,
     /// The customers; at least one, with different IDs.
     pub tenants: Vec<Tenant>,
 }
@@ -64,7 +68,7 @@ pub struct Config {
 /// The gRPC API for bots.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Grpc {
-    /// The address to listen on; a loopback address if any tenant has no API key.
+    /// The address to listen on; a loopback address if any tenant is open.
     pub listen: SocketAddr,
     /// The greatest message that a caller may send, in bytes.
     pub max_message_bytes: usize,
@@ -97,8 +101,10 @@ pub struct GrpcTls {
     pub cert_pem: Vec<u8>,
     /// Its private key, PEM.
     pub key_pem: Secret<Vec<u8>>,
-    /// The authorities whose certificates callers must show, PEM; `None` when they need no certificate.
+    /// The authorities of callers' certificates, PEM; `None` when they need no certificate.
     pub client_ca_pem: Option<Vec<u8>>,
+    /// Whether a caller may come without a certificate all the same.
+    pub clients_optional: bool,
 }
 
 /// Where sessions, leases and the event log are kept.
@@ -162,8 +168,12 @@ pub struct Tenant {
     pub invoke_commands: CommandList,
     /// The event log.
     pub log: TenantLog,
-    /// Who may call; empty for a tenant that is open to every caller on the loopback listener.
+    /// Who may call by key.
     pub api_keys: Vec<ApiKey>,
+    /// Who may call by certificate.
+    pub client_certificates: Vec<ClientCertificate>,
+    /// Who may call by JWT.
+    pub jwt_subjects: Vec<JwtSubject>,
     /// Bounds.
     pub limits: Limits,
 }
@@ -187,15 +197,99 @@ pub struct Callback {
     pub concurrency: u32,
 }
 
+/// A key of a tenant or of an operator.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Key {
+    /// The key's name in logs.
+    pub id: String,
+    /// The SHA-256 of the key: 64 small hexadecimal digits. No other key has the same.
+    pub sha256: String,
+    /// The key's first characters, by which it is found: 8 to 32, and none the beginning of another key's.
+    pub prefix: Option<String>,
+    /// From when it is valid.
+    pub not_before: Option<UnixMillis>,
+    /// Until when; later than `not_before`.
+    pub not_after: Option<UnixMillis>,
+}
+
 /// An API key of a tenant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ApiKey {
-    /// The key's name in logs.
-    pub id: String,
-    /// The SHA-256 of the key: 64 small hexadecimal digits. No other key of any tenant has the same.
-    pub sha256: String,
+    /// The key.
+    pub key: Key,
     /// What it may do; at least one thing.
     pub scopes: Vec<Scope>,
+}
+
+impl ApiKey {
+    /// A key that is found by its digest and always valid. The arguments are as the fields of the same names say.
+    pub fn new(id: impl Into<String>, sha256: impl Into<String>, scopes: Vec<Scope>) -> Self {
+        let key = Key {
+            id: id.into(),
+            sha256: sha256.into(),
+            prefix: None,
+            not_before: None,
+            not_after: None,
+        };
+        Self { key, scopes }
+    }
+}
+
+/// A client certificate of a tenant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientCertificate {
+    /// Its name in logs.
+    pub id: String,
+    /// The subject alternative name that it has: a URI, or a DNS name in small letters. No other tenant has the same.
+    pub name: String,
+    /// What it may do; at least one thing.
+    pub scopes: Vec<Scope>,
+}
+
+/// A subject whose JWTs are a tenant's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JwtSubject {
+    /// Its name in logs.
+    pub id: String,
+    /// The ID of its issuer, which is there.
+    pub issuer: String,
+    /// The claim `sub`. No other tenant has the same of this issuer.
+    pub subject: String,
+    /// What it may do; at least one thing.
+    pub scopes: Vec<Scope>,
+}
+
+/// Someone who signs JWTs that are believed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JwtIssuer {
+    /// Its name in logs and metrics.
+    pub id: String,
+    /// The claim `iss`.
+    pub issuer: String,
+    /// The claim `aud`.
+    pub audience: String,
+    /// Where its keys are.
+    pub keys: JwtKeys,
+    /// How often they are read again.
+    pub refresh: Duration,
+    /// How far its clock may be from this one.
+    pub clock_skew: Duration,
+}
+
+/// Where the keys of an issuer are. The files are there, as far as one can know beforehand.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum JwtKeys {
+    /// In a file.
+    File(PathBuf),
+    /// Behind a URL.
+    Url {
+        /// `https://`, or `http://` on this machine.
+        url: String,
+        /// The authorities to trust, PEM; the system's without it.
+        ca_file: Option<PathBuf>,
+        /// What is sent as a bearer token.
+        token_file: Option<PathBuf>,
+    },
 }
 
 impl Config {
@@ -217,6 +311,8 @@ impl Config {
             pacing: options.pacing,
             backoff: options.backoff,
             keepalive: options.keepalive,
+            jwt_issuers: Vec::new(),
+            operators: Vec::new(),
             tenants,
         }
     }
@@ -234,6 +330,13 @@ impl Config {
             warnings.push("store.kind = \"memory\": nothing outlives this process".into());
         }
         for tenant in &self.tenants {
+            if tenant.is_open() {
+                warnings.push(format!(
+                    "tenants[{}] is open: it has no API keys, client certificates or JWT subjects, and whoever reaches \
+                     grpc.listen = \"{}\" can use it",
+                    tenant.id, self.grpc.listen
+                ));
+            }
             if let Some(host) = tenant.upstream_url.strip_prefix("ws://")
                 && !is_loopback(host)
             {
@@ -289,7 +392,14 @@ fn is_loopback(authority: &str) -> bool {
 }
 
 impl Tenant {
-    /// A tenant made in code, without API keys and secret key and with the defaults of everything else. The
+    /// Whether callers need not show anything: nobody is known, so everybody is let in.
+    pub const fn is_open(&self) -> bool {
+        self.api_keys.is_empty()
+            && self.client_certificates.is_empty()
+            && self.jwt_subjects.is_empty()
+    }
+
+    /// A tenant made in code, open, without a secret key and with the defaults of everything else. The
     /// arguments are as the fields of the same names say.
     pub fn new(id: TenantId, sdk_app_id: u32, upstream_url: String) -> Self {
         let options = options::TenantOptions::default();
@@ -310,6 +420,8 @@ impl Tenant {
             invoke_commands: CommandList::default(),
             log: options.log,
             api_keys: Vec::new(),
+            client_certificates: Vec::new(),
+            jwt_subjects: Vec::new(),
             limits: options.limits,
         }
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::section::section;
 use super::setting::{ByteSize, KeySha256, MaybeSecret, SecretRef, choice};
-use crate::types::Secret;
+use crate::types::{Secret, UnixMillis};
 
 const fn secs(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
@@ -67,7 +67,17 @@ choice! {
 }
 
 choice! {
-    /// What an API key may do.
+    /// Whether callers need a certificate.
+    pub(super) enum ClientCertificates {
+        /// One without it is refused at the handshake.
+        Required = "required",
+        /// One without it may be known by a key or a JWT.
+        Optional = "optional",
+    }
+}
+
+choice! {
+    /// What a caller may do.
     pub enum Scope {
         /// Log in and out, renew, look at sessions.
         Sessions = "sessions",
@@ -104,6 +114,10 @@ section! {
         pub(super) backoff: Backoff = table,
         /// Proof of life.
         pub(super) keepalive: Keepalive = table,
+        /// Whose JWTs are believed.
+        pub(super) jwt_issuers: Vec<JwtIssuerOptions> = optional_tables,
+        /// Who runs the gateway.
+        pub(super) operators: Vec<OperatorOptions> = optional_tables,
         /// Customers.
         pub(super) tenants: Vec<TenantOptions> = tables,
     }
@@ -112,7 +126,8 @@ section! {
 section! {
     /// The gRPC API for bots.
     pub(super) struct GrpcOptions {
-        /// The address to listen on. While a tenant has no API key it must be a loopback address.
+        /// The address to listen on. While a tenant is open (without API keys, client certificates and JWT subjects)
+        /// it must be a loopback address.
         pub(super) listen: SocketAddr = default(loopback(50051)),
         /// The greatest message that a caller may send.
         pub(super) max_message_bytes: ByteSize = default(ByteSize::mib(4)),
@@ -153,8 +168,11 @@ section! {
         pub(super) cert_file: PathBuf = required("tls.crt".into()),
         /// The private key of the certificate, PEM.
         pub(super) key_file: PathBuf = required("tls.key".into()),
-        /// The authorities whose certificates callers must show, PEM. Default: callers need no certificate.
+        /// The authorities of callers' certificates, PEM. Default: callers need no certificate.
         pub(super) client_ca_file: Option<PathBuf> = optional("clients-ca.crt".into()),
+        /// Only with client_ca_file: "required", or "optional" where some callers have a key or a JWT and no
+        /// certificate. One that is shown must be good in both cases.
+        pub(super) client_certificates: ClientCertificates = default(ClientCertificates::Required),
     }
 }
 
@@ -257,6 +275,54 @@ section! {
 }
 
 section! {
+    /// Someone who signs JWTs by which callers are known, such as a Kubernetes cluster for its service accounts. Callers
+    /// send `authorization: Bearer JWT`; whose they are is said by tenants.jwt_subjects. Only algorithms of public
+    /// keys are taken; `exp` is required.
+    pub(super) struct JwtIssuerOptions {
+        /// The name in this file, in logs and in metrics: small letters, digits and dashes, at most 63.
+        pub(super) id: String = required("cluster".to_owned()),
+        /// The claim `iss`, exactly.
+        pub(super) issuer: String = required("https://kubernetes.default.svc.cluster.local".to_owned()),
+        /// The claim `aud`, exactly, or one of its list.
+        pub(super) audience: String = required("imgate".to_owned()),
+        /// The file with its public keys, a JSON Web Key Set. Either this or jwks_url.
+        pub(super) jwks_file: Option<PathBuf> = optional("jwks.json".into()),
+        /// Where its public keys are: https://, or http:// on this machine. Redirects are not followed.
+        pub(super) jwks_url: Option<String> =
+            optional("https://kubernetes.default.svc.cluster.local/openid/v1/jwks".to_owned()),
+        /// The authorities to trust for jwks_url, PEM, read anew at each fetch. Default: the system's.
+        pub(super) jwks_ca_file: Option<PathBuf> =
+            optional("/var/run/secrets/kubernetes.io/serviceaccount/ca.crt".into()),
+        /// A file with a token that is sent to jwks_url, read anew at each fetch. Default: none is sent.
+        pub(super) jwks_token_file: Option<PathBuf> =
+            optional("/var/run/secrets/kubernetes.io/serviceaccount/token".into()),
+        /// How often the keys are read again. A JWT with an unknown key has them read at once, at most each 10s.
+        /// While that fails, the last ones are used.
+        pub(super) refresh: Duration = default(secs(5 * 60)),
+        /// How far the issuer's clock may be from this one.
+        pub(super) clock_skew: Duration = default(secs(30)),
+    }
+}
+
+section! {
+    /// An operator's key, for AdminService and for nothing else. `imgate api-key --operator` makes one.
+    pub(super) struct OperatorOptions {
+        /// The key's name in logs: small letters, digits and dashes, at most 63.
+        pub(super) id: String = required("on-call".to_owned()),
+        /// The SHA-256 of the key in hexadecimal. It must be no tenant's.
+        pub(super) sha256: KeySha256 = required(KeySha256(
+            "c7a1f0be53d24e968a07b1d95c3e6f2840a9d7e1bb5c6f083e2d14976af5c80b".to_owned(),
+        )),
+        /// The key's first characters, as for tenants.api_keys.
+        pub(super) prefix: Option<String> = optional("imgate_Zk3vQ9xTb".to_owned()),
+        /// From when it is valid. Default: always.
+        pub(super) not_before: Option<UnixMillis> = optional(UnixMillis::from_secs(1_767_225_600)),
+        /// Until when. Default: for ever.
+        pub(super) not_after: Option<UnixMillis> = optional(UnixMillis::from_secs(1_893_456_000)),
+    }
+}
+
+section! {
     /// A customer of the gateway, and its upstream app. At least one.
     pub(super) struct TenantOptions {
         /// The tenant's name: small letters, digits and dashes, at most 63, no dash first. Stored with all its
@@ -302,6 +368,10 @@ section! {
         pub(super) log: TenantLog = table,
         /// Who may call.
         pub(super) api_keys: Vec<ApiKeyOptions> = tables,
+        /// Who may call by certificate.
+        pub(super) client_certificates: Vec<ClientCertificateOptions> = optional_tables,
+        /// Who may call by JWT.
+        pub(super) jwt_subjects: Vec<JwtSubjectOptions> = optional_tables,
         /// Bounds.
         pub(super) limits: Limits = table,
     }
@@ -347,8 +417,9 @@ section! {
 }
 
 section! {
-    /// An API key of the tenant. Callers send `authorization: Bearer KEY`. Take 32 random bytes or more
-    /// (`openssl rand -hex 32`). Without any, the tenant is open to everybody who reaches the loopback listener.
+    /// An API key of the tenant. Callers send `authorization: Bearer KEY`. `imgate api-key` makes one and prints this
+    /// section; any other text of 32 random bytes or more will do. A tenant without keys, client certificates and JWT
+    /// subjects is open to everybody who reaches the loopback listener.
     pub(super) struct ApiKeyOptions {
         /// The key's name in logs: small letters, digits and dashes, at most 63.
         pub(super) id: String = required("bot-fleet".to_owned()),
@@ -356,6 +427,39 @@ section! {
         pub(super) sha256: KeySha256 = required(KeySha256(
             "5f0d8b1e6ac24a7793d1c08e24be7f5a1b6690c2d7e3f84415a9e0637cdb2f18".to_owned(),
         )),
+        /// What it may do: "sessions", "events", "messages".
+        pub(super) scopes: Vec<Scope> = required(vec![Scope::Sessions, Scope::Events, Scope::Messages]),
+        /// The key's first characters, 8 to 32, by which it is found. They are no secret and tell keys apart: none may
+        /// be the beginning of another's. Default: it is found by its digest.
+        pub(super) prefix: Option<String> = optional("imgate_4vJ8kQ2xT".to_owned()),
+        /// From when it is valid, as 2026-01-01T00:00:00Z. Default: always.
+        pub(super) not_before: Option<UnixMillis> = optional(UnixMillis::from_secs(1_767_225_600)),
+        /// Until when. Default: for ever.
+        pub(super) not_after: Option<UnixMillis> = optional(UnixMillis::from_secs(1_893_456_000)),
+    }
+}
+
+section! {
+    /// A client certificate of the tenant, for callers who send no `authorization`. Needs grpc.tls.client_ca_file.
+    pub(super) struct ClientCertificateOptions {
+        /// The certificate's name in logs: small letters, digits and dashes, at most 63.
+        pub(super) id: String = required("echo".to_owned()),
+        /// The subject alternative name (DNS or URI) that the certificate has, exactly. It must be of one tenant only.
+        pub(super) name: String = required("spiffe://cluster.local/ns/bots/sa/echo".to_owned()),
+        /// What it may do: "sessions", "events", "messages".
+        pub(super) scopes: Vec<Scope> = required(vec![Scope::Sessions, Scope::Events, Scope::Messages]),
+    }
+}
+
+section! {
+    /// A subject whose JWTs are the tenant's, such as a service account.
+    pub(super) struct JwtSubjectOptions {
+        /// The subject's name in logs: small letters, digits and dashes, at most 63.
+        pub(super) id: String = required("echo".to_owned()),
+        /// The id of the one of jwt_issuers that signs for it.
+        pub(super) issuer: String = required("cluster".to_owned()),
+        /// The claim `sub`, exactly. It must be of one tenant only.
+        pub(super) subject: String = required("system:serviceaccount:bots:echo".to_owned()),
         /// What it may do: "sessions", "events", "messages".
         pub(super) scopes: Vec<Scope> = required(vec![Scope::Sessions, Scope::Events, Scope::Messages]),
     }

@@ -99,4 +99,8 @@ impl Visitor for Writer {
     fn tables<T: Section>(&mut self, name: &'static str) -> Vec<T> {
         vec![self.within(name, ("[[", "]]"), false)]
     }
+
+    fn optional_tables<T: Section>(&mut self, name: &'static str) -> Vec<T> {
+        vec![self.within(name, ("[[", "]]"), true)]
+    }
 }

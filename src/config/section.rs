@@ -25,6 +25,9 @@ pub(super) trait Visitor {
 
     /// Any number of tables of one name. Messages call each by its `id`.
     fn tables<T: Section>(&mut self, name: &'static str) -> Vec<T>;
+
+    /// Any number of tables of one name that most files do without.
+    fn optional_tables<T: Section>(&mut self, name: &'static str) -> Vec<T>;
 }
 
 /// A table of the file.
@@ -222,6 +225,10 @@ impl Visitor for Reader {
             sections.push(self.within(format!("{prefix}."), table));
         }
         sections
+    }
+
+    fn optional_tables<T: Section>(&mut self, name: &'static str) -> Vec<T> {
+        self.tables(name)
     }
 }
 

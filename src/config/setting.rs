@@ -3,10 +3,13 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use humantime::parse_duration;
 use toml::Value;
+use toml::value::{Datetime, Offset};
+
+use crate::types::UnixMillis;
 
 /// A type that one key of the file can have.
 pub(super) trait Setting: Sized {
@@ -139,6 +142,36 @@ impl Setting for PathBuf {
     fn to_toml(&self) -> String {
         quoted(&self.to_string_lossy())
     }
+}
+
+/// A moment of the calendar, to the second.
+impl Setting for UnixMillis {
+    fn from_toml(value: &Value) -> Result<Self, String> {
+        value.as_datetime().and_then(moment).ok_or_else(|| {
+            "must be a moment with its offset and without quotes, such as 2030-01-01T00:00:00Z"
+                .into()
+        })
+    }
+
+    fn to_toml(&self) -> String {
+        let since = Duration::from_secs(self.as_secs());
+        humantime::format_rfc3339_seconds(UNIX_EPOCH + since).to_string()
+    }
+}
+
+/// A moment after 1970. One without an offset is a different one at each place, and so is none.
+fn moment(written: &Datetime) -> Option<UnixMillis> {
+    let (date, time) = (written.date?, written.time?);
+    let east = match written.offset? {
+        Offset::Z => 0,
+        Offset::Custom { minutes } => i64::from(minutes),
+    };
+    let second = time.second.unwrap_or(0);
+    let utc = format!("{date}T{:02}:{:02}:{second:02}Z", time.hour, time.minute);
+    let local = humantime::parse_rfc3339(&utc).ok()?;
+    let seconds = local.duration_since(UNIX_EPOCH).ok()?.as_secs();
+    let seconds = i64::try_from(seconds).ok()?.checked_sub(east * 60)?;
+    u64::try_from(seconds).ok().map(UnixMillis::from_secs)
 }
 
 /// A number of bytes.
@@ -388,6 +421,32 @@ mod tests {
             read::<SecretRef>("{ env = \"KEY\" }").unwrap().to_toml(),
             "{ env = \"KEY\" }"
         );
+    }
+
+    #[test]
+    fn moments_are_read_with_their_offset() {
+        let utc = "2030-01-01T00:00:00Z";
+        let moment: UnixMillis = read(utc).unwrap();
+        assert_eq!(moment, UnixMillis::from_secs(1_893_456_000));
+        assert_eq!(moment.to_toml(), utc);
+        for same in [
+            "2030-01-01 00:00:00Z",
+            "2030-01-01T01:30:00+01:30",
+            "2029-12-31T19:00:00-05:00",
+            "2030-01-01T00:00:00.25Z",
+        ] {
+            assert_eq!(read(same), Ok(moment), "{same}");
+        }
+        for bad in [
+            "2030-01-01",
+            "2030-01-01T00:00:00",
+            "00:00:00",
+            "1969-12-31T23:59:59Z",
+            "\"2030-01-01T00:00:00Z\"",
+            "1893456000",
+        ] {
+            assert!(read::<UnixMillis>(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -11,21 +11,33 @@ use futures_util::FutureExt as _;
 use tonic::{Code, Status};
 
 use super::deadline::Deadline;
-use super::method::{self, Method};
+use super::method::{self, Access, Method};
 use super::metrics::Call;
+use super::peer;
+use super::refusals::Refusals;
 use super::status::{DeadlinePassed, Panicked};
-use crate::tenants::auth::{AuthError, Credentials, Principal};
+use crate::tenants::auth::{AuthError, Credentials};
 use crate::tenants::directory::Directory;
+use crate::types::WallClock;
 
 /// How long a call that needs no key may take until its answer begins.
 const KEYLESS_DEADLINE: Duration = Duration::from_secs(30);
 
-/// Lets a call through to its handler with a [`Principal`], a [`Deadline`] and a [`Call`] in its extensions, or answers it.
-pub(super) async fn guard(
-    State(directory): State<Directory>,
-    mut request: Request,
-    next: Next,
-) -> Response {
+/// What every call is held against.
+#[derive(Clone, Debug)]
+pub(super) struct Door {
+    /// Who may call.
+    pub(super) directory: Directory,
+    /// Where those are noted who may not, for nobody knows them.
+    pub(super) refusals: Refusals,
+}
+
+/// Lets a call through to its handler with a [`Principal`] or an [`Operator`], a [`Deadline`] and a [`Call`] in its extensions,
+/// or answers it.
+///
+/// [`Principal`]: crate::tenants::auth::Principal
+/// [`Operator`]: crate::tenants::auth::Operator
+pub(super) async fn guard(State(door): State<Door>, mut request: Request, next: Next) -> Response {
     let Some(method) = method::find(request.uri().path()) else {
         // Whoever needs no key is not waited for without end either.
         return match tokio::time::timeout(KEYLESS_DEADLINE, next.run(request)).await {
@@ -34,13 +46,13 @@ pub(super) async fn guard(
         };
     };
     let call = Call::begin(method);
-    let principal = match authenticate(&directory, request.headers(), method) {
-        Ok(principal) => principal,
-        Err(error) => return refuse(&call, error.into()),
-    };
+    if let Err(error) = admit(&door.directory, &mut request, method) {
+        door.refusals
+            .note(error, peer::address(request.extensions()));
+        return refuse(&call, error.into());
+    }
     let deadline = Deadline::of(request.headers(), method.default_deadline);
     let extensions = request.extensions_mut();
-    extensions.insert(principal);
     extensions.insert(deadline);
     extensions.insert(call.clone());
 
@@ -69,25 +81,38 @@ pub(super) async fn guard(
     response
 }
 
-fn authenticate(
-    directory: &Directory,
-    headers: &HeaderMap,
-    method: &Method,
-) -> Result<Principal, AuthError> {
+/// Finds out who calls, and puts them into the request's extensions if they may.
+fn admit(directory: &Directory, request: &mut Request, method: &Method) -> Result<(), AuthError> {
+    let headers = request.headers();
     let authorization = match headers.get("authorization") {
         Some(value) => Some(value.to_str().map_err(|_| AuthError::NotBearer)?),
         None => None,
+    };
+    let certificate = match authorization {
+        Some(_) => None,
+        None => peer::names(request.extensions()),
     };
     // A name that is not text is no tenant's.
     let tenant = headers
         .get("imgate-tenant")
         .map(|name| name.to_str().unwrap_or_default());
-    let principal = directory.authenticate(Credentials {
+    let credentials = Credentials {
         authorization,
+        certificate: certificate.as_ref(),
         tenant,
-    })?;
-    principal.require(method.scope)?;
-    Ok(principal)
+    };
+    let caller = directory.authenticate(WallClock.now(), credentials)?;
+    match method.access {
+        Access::Tenant(scope) => {
+            let principal = caller.for_tenant(scope)?;
+            request.extensions_mut().insert(principal);
+        }
+        Access::Operator => {
+            let operator = caller.for_operator()?;
+            request.extensions_mut().insert(operator);
+        }
+    }
+    Ok(())
 }
 
 fn refuse(call: &Call, status: Status) -> Response {
@@ -111,17 +136,25 @@ mod tests {
     use tonic::codegen::Service as _;
 
     use super::*;
-    use crate::tenants::auth::{KeyDigest, Scope};
-    use crate::tenants::directory::{ApiKey, Tenant};
+    use crate::runtime::supervisor::Tasks;
+    use crate::tenants::auth::{Operator, Principal, Scope};
+    use crate::tenants::directory::{ApiKey, Callers, ClientCertificate, Contents, Tenant};
+    use crate::tenants::keys::{Key, KeyDigest};
+    use crate::tenants::peer::PeerNames;
     use crate::types::TenantId;
 
     const LOGIN: &str = "/imgate.v1.SessionService/Login";
     const SUBSCRIBE: &str = "/imgate.v1.EventService/Subscribe";
     const ACKNOWLEDGE: &str = "/imgate.v1.EventService/Acknowledge";
+    const DRAIN: &str = "/imgate.v1.AdminService/Drain";
 
     async fn who(request: Request) -> String {
-        let principal = request.extensions().get::<Principal>().unwrap();
-        format!("{} by {}", principal.tenant, principal.key_id)
+        let extensions = request.extensions();
+        match (extensions.get::<Principal>(), extensions.get::<Operator>()) {
+            (Some(principal), None) => format!("{} by {}", principal.tenant, principal.key_id),
+            (None, Some(operator)) => format!("operator {}", operator.id),
+            both => panic!("{both:?}"),
+        }
     }
 
     async fn hang() {
@@ -132,35 +165,71 @@ mod tests {
         panic!("on purpose");
     }
 
+    fn directory() -> Directory {
+        let key = |id: &str| Key::new(id.into(), KeyDigest::of(id));
+        let tenant_key = |id: &str, scopes: &[Scope]| ApiKey {
+            key: key(id),
+            scopes: scopes.into(),
+        };
+        let acme = Tenant {
+            id: TenantId::new("acme"),
+            partitions: 8,
+            max_subscriptions: 100,
+            callers: Callers {
+                keys: vec![
+                    tenant_key("all", &Scope::ALL),
+                    tenant_key("events", &[Scope::Events]),
+                ],
+                certificates: vec![ClientCertificate {
+                    id: "echo".into(),
+                    name: "echo.test".into(),
+                    scopes: vec![Scope::Sessions],
+                }],
+                ..Callers::default()
+            },
+            open: false,
+        };
+        Directory::new(Contents {
+            tenants: vec![acme],
+            operators: vec![key("ops")],
+            ..Contents::default()
+        })
+        .unwrap()
+    }
+
+    fn requested(path: &str, headers: &[(&str, &str)]) -> Request {
+        let mut request = axum::http::Request::builder().uri(path);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        request.body(Body::empty()).unwrap()
+    }
+
+    async fn ask(handler: axum::routing::MethodRouter, request: Request) -> Response {
+        let tasks = Tasks::new();
+        let door = Door {
+            directory: directory(),
+            refusals: Refusals::start(&tasks),
+        };
+        let mut router = Router::new()
+            .route(request.uri().path(), handler)
+            .layer(axum::middleware::from_fn_with_state(door, guard));
+        let response = router.call(request).await.unwrap();
+        tasks.stop();
+        response
+    }
+
     async fn call(
         handler: axum::routing::MethodRouter,
         path: &str,
         headers: &[(&str, &str)],
     ) -> Response {
-        let key = |id: &str, scopes: &[Scope]| ApiKey {
-            id: id.into(),
-            digest: KeyDigest::of(id),
-            scopes: scopes.into(),
-        };
-        let directory = Directory::new(vec![Tenant {
-            id: TenantId::new("acme"),
-            partitions: 8,
-            max_subscriptions: 100,
-            keys: vec![key("all", &Scope::ALL), key("events", &[Scope::Events])],
-            open: false,
-        }])
-        .unwrap();
-        let mut router = Router::new()
-            .route(path, handler)
-            .layer(axum::middleware::from_fn_with_state(directory, guard));
-        let mut request = axum::http::Request::builder().uri(path);
-        for (name, value) in headers {
-            request = request.header(*name, *value);
-        }
-        router
-            .call(request.body(Body::empty()).unwrap())
-            .await
-            .unwrap()
+        ask(handler, requested(path, headers)).await
+    }
+
+    async fn text(response: Response) -> String {
+        let body = axum::body::to_bytes(response.into_body(), 100).await;
+        String::from_utf8(body.unwrap().to_vec()).unwrap()
     }
 
     fn outcome(response: &Response) -> Code {
@@ -169,10 +238,52 @@ mod tests {
 
     #[tokio::test]
     async fn the_handler_learns_who_calls() {
-        let headers = [("authorization", "Bearer all")];
-        let response = call(any(who), LOGIN, &headers).await;
-        let body = axum::body::to_bytes(response.into_body(), 100).await;
-        assert_eq!(body.unwrap(), "acme by all");
+        let response = call(any(who), LOGIN, &[("authorization", "Bearer all")]).await;
+        assert_eq!(text(response).await, "acme by all");
+        let response = call(any(who), DRAIN, &[("authorization", "Bearer ops")]).await;
+        assert_eq!(text(response).await, "operator ops");
+    }
+
+    /// What the listener puts into the extensions is believed; a header of the same meaning there is not.
+    #[tokio::test]
+    async fn a_certificate_counts_where_there_is_no_key() {
+        let certified = |headers: &[(&str, &str)], path: &str| {
+            let mut request = requested(path, headers);
+            let names: PeerNames = ["other.test", "echo.test"].into_iter().collect();
+            request.extensions_mut().insert(names);
+            request
+        };
+        let response = ask(any(who), certified(&[], LOGIN)).await;
+        assert_eq!(text(response).await, "acme by echo");
+        let keyed = certified(&[("authorization", "Bearer all")], SUBSCRIBE);
+        assert_eq!(text(ask(any(who), keyed).await).await, "acme by all");
+        for (headers, path, code) in [
+            (&[][..], SUBSCRIBE, Code::PermissionDenied),
+            (&[], DRAIN, Code::PermissionDenied),
+            (
+                &[("authorization", "Bearer none")],
+                LOGIN,
+                Code::Unauthenticated,
+            ),
+            (&[("imgate-tenant", "other")], LOGIN, Code::PermissionDenied),
+        ] {
+            let response = ask(any(fall), certified(headers, path)).await;
+            assert_eq!(outcome(&response), code, "{headers:?} {path}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_method_is_a_tenants_or_the_operators() {
+        for (path, key, code) in [
+            (DRAIN, None, Code::Unauthenticated),
+            (DRAIN, Some("Bearer none"), Code::Unauthenticated),
+            (DRAIN, Some("Bearer all"), Code::PermissionDenied),
+            (LOGIN, Some("Bearer ops"), Code::PermissionDenied),
+        ] {
+            let headers: Vec<_> = key.map(|key| ("authorization", key)).into_iter().collect();
+            let response = call(any(fall), path, &headers).await;
+            assert_eq!(outcome(&response), code, "{path} {key:?}");
+        }
     }
 
     #[tokio::test]

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use tonic::Code;
 
 use super::method::{METHODS, Method};
+use crate::tenants::auth::AuthError;
 
 /// Requests answered; labels `method` and `code`. A stream counts when it ends.
 pub const REQUESTS: &str = "imgate_grpc_requests_total";
@@ -17,6 +18,8 @@ pub const REQUESTS: &str = "imgate_grpc_requests_total";
 pub const DURATION: &str = "imgate_grpc_request_duration_seconds";
 /// Requests being served, streams included; label `method`.
 pub const IN_FLIGHT: &str = "imgate_grpc_requests_in_flight";
+/// Requests whose caller is not known; label `reason`.
+pub const UNAUTHENTICATED: &str = "imgate_grpc_unauthenticated_total";
 /// Connections that could not be accepted.
 pub const ACCEPT_ERRORS: &str = "imgate_grpc_accept_errors_total";
 /// Times that accepting has paused for `connections_per_second`.
@@ -125,6 +128,14 @@ pub fn describe_metrics() {
         Unit::Count,
         "API requests being served, streams included, by method"
     );
+    describe_counter!(
+        UNAUTHENTICATED,
+        Unit::Count,
+        "API requests whose caller is not known, by reason"
+    );
+    for reason in AuthError::UNAUTHENTICATED {
+        counter!(UNAUTHENTICATED, "reason" => reason).absolute(0);
+    }
     for method in &METHODS {
         for code in [
             Code::Ok,
@@ -226,7 +237,8 @@ impl Drop for Served {
     }
 }
 
-const fn label(code: Code) -> &'static str {
+/// How a code is called in metrics and in the audit.
+pub(super) const fn label(code: Code) -> &'static str {
     match code {
         Code::Ok => "OK",
         Code::Cancelled => "CANCELLED",

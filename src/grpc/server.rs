@@ -12,14 +12,17 @@ use tonic_health::ServingStatus;
 use tonic_health::server::{HealthReporter, HealthService};
 use tracing::{info, warn};
 
-use super::auth_layer::guard;
+use super::admin::Admin;
+use super::auth_layer::{Door, guard};
 use super::events::EventsApi;
 use super::listener::Listener;
 use super::listener::tls::{TlsError, TlsReload};
 use super::messages::Messages;
+use super::refusals::Refusals;
 use super::sessions::Sessions;
 use crate::events::service::Events;
 use crate::proto;
+use crate::proto::v1::admin_service_server::AdminServiceServer;
 use crate::proto::v1::event_service_server::EventServiceServer;
 use crate::proto::v1::message_service_server::MessageServiceServer;
 use crate::proto::v1::session_service_server::SessionServiceServer;
@@ -41,7 +44,7 @@ pub struct Api {
     pub gateway: Gateway,
     /// The events.
     pub events: Events,
-    /// The tenants.
+    /// Who may call.
     pub directory: Directory,
     /// What makes page tokens.
     pub tokens: Tokens,
@@ -85,7 +88,8 @@ pub struct Running {
 pub enum ServerError {
     /// A tenant is open and the address is not a loopback one.
     #[error(
-        "a tenant is open and {0} can be reached from elsewhere; listen on 127.0.0.1 or give the tenant a key"
+        "a tenant is open and {0} can be reached from elsewhere; listen on 127.0.0.1 or give the tenant a key, certificate or \
+         JWT subject"
     )]
     OpenToTheWorld(SocketAddr),
     /// The listener has no address.
@@ -120,6 +124,7 @@ impl Health {
             SessionServiceServer::<Sessions>::NAME,
             EventServiceServer::<EventsApi>::NAME,
             MessageServiceServer::<Messages>::NAME,
+            AdminServiceServer::<Admin>::NAME,
         ] {
             self.reporter.set_service_status(service, status).await;
         }
@@ -149,7 +154,7 @@ pub async fn start(
     let accepting = Listener {
         limits: Arc::new(options.limits),
         tls: tls.clone(),
-        routes: routes(api, options.max_message_bytes, &health)?,
+        routes: routes(api, options.max_message_bytes, &health, tasks)?,
         tasks: tasks.clone(),
         connections: connections.clone(),
     };
@@ -178,13 +183,22 @@ async fn drain(connections: &Tasks, within: Duration) {
     warn!("the API has ended with calls still open");
 }
 
-fn routes(api: Api, max_message_bytes: usize, health: &Health) -> Result<Routes, ServerError> {
+fn routes(
+    api: Api,
+    max_message_bytes: usize,
+    health: &Health,
+    tasks: &Tasks,
+) -> Result<Routes, ServerError> {
     let Api {
         gateway,
         events,
         directory,
         tokens,
     } = api;
+    let admin = AdminServiceServer::new(Admin {
+        gateway: gateway.clone(),
+        tokens: tokens.clone(),
+    });
     let sessions = SessionServiceServer::new(Sessions {
         gateway: gateway.clone(),
         tokens,
@@ -205,12 +219,17 @@ fn routes(api: Api, max_message_bytes: usize, health: &Health) -> Result<Routes,
     let routes = Routes::new(sessions.max_decoding_message_size(max_message_bytes))
         .add_service(events.max_decoding_message_size(max_message_bytes))
         .add_service(messages.max_decoding_message_size(max_message_bytes))
+        .add_service(admin.max_decoding_message_size(max_message_bytes))
         .add_service(health.max_decoding_message_size(MAX_KEYLESS_MESSAGE))
         .add_service(v1.max_decoding_message_size(MAX_KEYLESS_MESSAGE))
         .add_service(v1alpha.max_decoding_message_size(MAX_KEYLESS_MESSAGE));
+    let door = Door {
+        directory,
+        refusals: Refusals::start(tasks),
+    };
     let guarded = routes
         .into_axum_router()
-        .layer(middleware::from_fn_with_state(directory, guard));
+        .layer(middleware::from_fn_with_state(door, guard));
     Ok(Routes::from(guarded).prepare())
 }
 

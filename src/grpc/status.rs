@@ -47,7 +47,7 @@ impl Classified for DeadlinePassed {
 /// The connection has had its time.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error(
-    "this connection has reached its greatest age (grpc.max_connection_age); subscribe again with the last cursor"
+    "this connection has reached its greatest age (grpc.max_connection_age); call again, Subscribe with the last cursor"
 )]
 pub(super) struct ConnectionRetired;
 
@@ -81,6 +81,19 @@ impl Classified for Panicked {
 
     fn public_text(&self) -> String {
         self.to_string()
+    }
+}
+
+/// The method is declared, and this version does not serve it; instead the operator can do this.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("this version of imgate does not serve this method yet: {0}")]
+pub(super) struct Unserved(pub(super) &'static str);
+
+impl From<Unserved> for Status {
+    fn from(error: Unserved) -> Self {
+        let mut details = ErrorDetails::new();
+        details.set_error_info("UNIMPLEMENTED", DOMAIN, HashMap::new());
+        Self::with_error_details(Code::Unimplemented, error.to_string(), details)
     }
 }
 
@@ -165,8 +178,19 @@ impl From<AuthError> for Status {
             AuthError::KeyMissing
             | AuthError::NotBearer
             | AuthError::KeyUnknown
+            | AuthError::KeyNotYetValid
+            | AuthError::KeyExpired
+            | AuthError::CertificateUnknown
+            | AuthError::JwtInvalid(_)
+            | AuthError::JwtKeyUnknown
+            | AuthError::JwtNotYetValid
+            | AuthError::JwtExpired
+            | AuthError::JwtSubjectUnknown
+            | AuthError::JwtKeysUnavailable
             | AuthError::OtherTenant
-            | AuthError::TenantNotNamed => {}
+            | AuthError::TenantNotNamed
+            | AuthError::OperatorRequired
+            | AuthError::TenantRequired => {}
         }
         status(&error, extra)
     }

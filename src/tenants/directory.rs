@@ -1,12 +1,15 @@
-//! What the API knows of tenants, and the look-up of a caller among them.
+//! What the API knows of tenants, operators and issuers, and the look-up of a caller among them.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
-use super::auth::{AuthError, Credentials, KeyDigest, Principal, Scope};
-use crate::types::TenantId;
+use super::auth::{AuthError, Caller, Credentials, JwtFault, Means, Operator, Principal, Scope};
+use super::jwt::{self, Issuer, Token};
+use super::keys::{Key, KeyConflict, Keys};
+use super::peer::PeerNames;
+use crate::types::{TenantId, UnixMillis};
 
 /// The most partitions that a tenant can have.
 pub const MAX_PARTITIONS: u16 = 1024;
@@ -20,35 +23,117 @@ pub struct Tenant {
     pub partitions: u16,
     /// How many named subscriptions it may have.
     pub max_subscriptions: usize,
-    /// Its API keys; several, so that one can be rotated.
-    pub keys: Vec<ApiKey>,
-    /// True: callers without a key are this tenant's. Only a gateway that listens on loopback may have such a
-    /// tenant, and only a tenant without keys may be one.
+    /// What its callers are known by.
+    pub callers: Callers,
+    /// True: callers who show nothing are this tenant's. Only a gateway that listens on loopback may have such a tenant, and only
+    /// a tenant without callers of its own may be one.
     pub open: bool,
 }
 
-/// An API key, as configured.
+/// What the callers of a tenant are known by.
+#[derive(Clone, Debug, Default)]
+pub struct Callers {
+    /// API keys; several, so that one can be rotated.
+    pub keys: Vec<ApiKey>,
+    /// Client certificates.
+    pub certificates: Vec<ClientCertificate>,
+    /// Subjects of JWTs.
+    pub subjects: Vec<JwtSubject>,
+}
+
+impl Callers {
+    const fn is_empty(&self) -> bool {
+        self.keys.is_empty() && self.certificates.is_empty() && self.subjects.is_empty()
+    }
+}
+
+/// An API key of a tenant, as configured.
 #[derive(Clone, Debug)]
 pub struct ApiKey {
-    /// Its name in logs.
-    pub id: String,
-    /// Its digest.
-    pub digest: KeyDigest,
+    /// The key.
+    pub key: Key,
     /// What it allows.
     pub scopes: Vec<Scope>,
 }
 
-/// All tenants of the gateway. Cheap to clone.
+/// A client certificate of a tenant, as configured.
+#[derive(Clone, Debug)]
+pub struct ClientCertificate {
+    /// Its name in logs.
+    pub id: String,
+    /// The DNS or URI name that the certificate has, as [`PeerNames`] writes it.
+    pub name: String,
+    /// What it allows.
+    pub scopes: Vec<Scope>,
+}
+
+/// A subject of JWTs that is a tenant's, as configured.
+#[derive(Clone, Debug)]
+pub struct JwtSubject {
+    /// Its name in logs.
+    pub id: String,
+    /// The ID of the issuer.
+    pub issuer: String,
+    /// The claim `sub`.
+    pub subject: String,
+    /// What it allows.
+    pub scopes: Vec<Scope>,
+}
+
+/// What a directory is made of.
+#[derive(Clone, Debug, Default)]
+pub struct Contents {
+    /// The tenants.
+    pub tenants: Vec<Tenant>,
+    /// The keys of the operators.
+    pub operators: Vec<Key>,
+    /// Whose JWTs are believed.
+    pub issuers: Vec<Arc<Issuer>>,
+}
+
+impl From<Vec<Tenant>> for Contents {
+    fn from(tenants: Vec<Tenant>) -> Self {
+        Self {
+            tenants,
+            ..Self::default()
+        }
+    }
+}
+
+impl Contents {
+    /// Checks the contents and makes them findable.
+    pub fn check(self) -> Result<Checked, DirectoryError> {
+        Inner::new(self).map(Checked)
+    }
+}
+
+/// Contents that are without contradiction.
+#[derive(Debug)]
+pub struct Checked(Inner);
+
+/// All who may call the gateway. A handle, cheap to clone: what is behind it can be replaced as a whole while calls are
+/// being authenticated.
 #[derive(Clone, Debug)]
 pub struct Directory {
     inner: Arc<ArcSwap<Inner>>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Inner {
     tenants: BTreeMap<TenantId, Tenant>,
-    by_key: HashMap<KeyDigest, (KeyDigest, Principal)>,
+    keys: Keys,
+    /// By the certificate's name.
+    certificates: HashMap<String, Principal>,
+    /// By the claim `iss`.
+    issuers: HashMap<String, Trusted>,
     open: Vec<Principal>,
+}
+
+#[derive(Debug)]
+struct Trusted {
+    issuer: Arc<Issuer>,
+    /// By the claim `sub`.
+    subjects: HashMap<String, Principal>,
 }
 
 /// Why a list of tenants is not a directory. The text names the tenant and the remedy, for the operator.
@@ -57,46 +142,83 @@ pub enum DirectoryError {
     /// Two tenants have one ID.
     #[error("tenant {0}: the ID is given twice; give each tenant its own")]
     DuplicateTenant(TenantId),
-    /// A key is given twice, so that it would not say whose the caller is.
-    #[error("tenant {tenant}: the key {key} is given twice; make a key of its own for each use")]
-    DuplicateKey {
-        /// The later of the two tenants.
-        tenant: TenantId,
+    /// A caller is given twice, so that it would not say whose it is.
+    #[error("{owner}: {caller} is given twice; make one of its own for each use")]
+    DuplicateCaller {
+        /// The later of the two owners: a tenant, or the operators.
+        owner: String,
+        /// The caller's kind and ID there.
+        caller: String,
+    },
+    /// The prefix of a key does not tell it from another.
+    #[error("{owner}: the prefix of the key {key} and another key's begin alike; take longer ones")]
+    Prefix {
+        /// The later of the two owners: a tenant, or the operators.
+        owner: String,
         /// The key's ID there.
         key: String,
     },
     /// No partitions, or too many.
     #[error("tenant {0}: partitions must be 1 to {MAX_PARTITIONS}")]
     Partitions(TenantId),
-    /// An open tenant has keys.
-    #[error("tenant {0}: a tenant that is open cannot have API keys; remove the keys or close it")]
-    OpenWithKeys(TenantId),
+    /// An open tenant has callers.
+    #[error(
+        "tenant {0}: a tenant that is open cannot have keys, certificates or subjects; remove them or close it"
+    )]
+    OpenWithCallers(TenantId),
+    /// Two issuers have one name.
+    #[error("issuer {0}: the claim iss is given twice; give each issuer its own")]
+    DuplicateIssuer(String),
+    /// A subject is of an issuer that there is not.
+    #[error("tenant {tenant}: the subject {subject} is of an issuer that is not there")]
+    UnknownIssuer {
+        /// Whose.
+        tenant: TenantId,
+        /// The subject's ID.
+        subject: String,
+    },
 }
 
 impl Directory {
-    /// Checks the tenants and makes them findable by key.
-    pub fn new(tenants: Vec<Tenant>) -> Result<Self, DirectoryError> {
+    /// Checks the contents and makes them findable.
+    pub fn new(contents: impl Into<Contents>) -> Result<Self, DirectoryError> {
+        let Checked(inner) = contents.into().check()?;
         Ok(Self {
-            inner: Arc::new(ArcSwap::from_pointee(Inner::of(tenants)?)),
+            inner: Arc::new(ArcSwap::from_pointee(inner)),
         })
     }
 
-    /// Puts other tenants in the place of those that there are, for all clones of the directory. On an error nothing changes.
-    pub fn replace(&self, tenants: Vec<Tenant>) -> Result<(), DirectoryError> {
-        self.inner.store(Arc::new(Inner::of(tenants)?));
+    /// Puts other contents in the place of these, for every handle. If they are refused, these stay.
+    pub fn replace(&self, contents: impl Into<Contents>) -> Result<(), DirectoryError> {
+        self.put(contents.into().check()?);
         Ok(())
     }
 
-    /// Finds out who calls.
-    pub fn authenticate(&self, credentials: Credentials<'_>) -> Result<Principal, AuthError> {
+    /// Puts contents that were checked before in the place of these, for every handle.
+    pub fn put(&self, Checked(inner): Checked) {
+        self.inner.store(Arc::new(inner));
+    }
+
+    /// Finds out who calls. Waits for nothing, whatever else goes on.
+    pub fn authenticate(
+        &self,
+        now: UnixMillis,
+        credentials: Credentials<'_>,
+    ) -> Result<Caller, AuthError> {
         let inner = self.inner.load();
-        let principal = match credentials.bearer()? {
-            Some(key) => inner.by_key(key)?,
-            None => return inner.by_openness(credentials.tenant).cloned(),
-        };
-        match credentials.tenant {
-            Some(named) if named != principal.tenant.as_str() => Err(AuthError::OtherTenant),
-            Some(_) | None => Ok(principal.clone()),
+        match credentials.bearer()? {
+            Some(bearer) => {
+                let caller = inner.by_bearer(now, bearer)?;
+                match (&caller, credentials.tenant) {
+                    (Caller::Tenant(principal), Some(named))
+                        if named != principal.tenant.as_str() =>
+                    {
+                        Err(AuthError::OtherTenant)
+                    }
+                    (Caller::Tenant(_) | Caller::Operator(_), Some(_) | None) => Ok(caller),
+                }
+            }
+            None => inner.without_bearer(credentials).map(Caller::Tenant),
         }
     }
 
@@ -110,30 +232,64 @@ impl Directory {
         self.inner.load().tenants.values().cloned().collect()
     }
 
-    /// Whether some tenant takes callers without a key.
+    /// Whether some tenant takes callers who show nothing.
     pub fn has_open_tenant(&self) -> bool {
         !self.inner.load().open.is_empty()
     }
 }
 
 impl Inner {
-    fn of(tenants: Vec<Tenant>) -> Result<Self, DirectoryError> {
-        let mut inner = Self {
-            tenants: BTreeMap::new(),
-            by_key: HashMap::new(),
-            open: Vec::new(),
-        };
-        for tenant in tenants {
-            inner.add(tenant)?;
+    fn by_bearer(&self, now: UnixMillis, bearer: &str) -> Result<Caller, AuthError> {
+        match self.keys.find(now, bearer) {
+            Err(AuthError::KeyUnknown)
+                if jwt::looks_like_one(bearer) && !self.issuers.is_empty() =>
+            {
+                self.by_jwt(now, bearer).map(Caller::Tenant)
+            }
+            found => found.cloned(),
         }
-        Ok(inner)
     }
 
-    fn by_key(&self, key: &str) -> Result<&Principal, AuthError> {
-        let digest = KeyDigest::of(key);
-        match self.by_key.get(&digest) {
-            Some((stored, principal)) if stored.matches(&digest) => Ok(principal),
-            Some(_) | None => Err(AuthError::KeyUnknown),
+    fn by_jwt(&self, now: UnixMillis, text: &str) -> Result<Principal, AuthError> {
+        let token = Token::read(text)?;
+        let trusted = self.issuers.get(token.issuer());
+        let trusted = trusted.ok_or(AuthError::JwtInvalid(JwtFault::Issuer))?;
+        trusted.issuer.verify(now, &token)?;
+        let principal = trusted.subjects.get(token.subject());
+        principal.cloned().ok_or(AuthError::JwtSubjectUnknown)
+    }
+
+    fn without_bearer(&self, credentials: Credentials<'_>) -> Result<Principal, AuthError> {
+        let named = credentials.tenant;
+        match credentials.certificate {
+            Some(names) => match self.by_certificate(names, named) {
+                // A certificate that nobody is known by shuts nobody out of an open tenant.
+                Err(AuthError::CertificateUnknown) if !self.open.is_empty() => {
+                    self.by_openness(named)
+                }
+                found => found,
+            },
+            None => self.by_openness(named),
+        }
+        .cloned()
+    }
+
+    fn by_certificate(
+        &self,
+        names: &PeerNames,
+        named: Option<&str>,
+    ) -> Result<&Principal, AuthError> {
+        let mut known = names
+            .iter()
+            .filter_map(|name| self.certificates.get(name))
+            .peekable();
+        let first = *known.peek().ok_or(AuthError::CertificateUnknown)?;
+        match named {
+            Some(named) => known
+                .find(|principal| principal.tenant.as_str() == named)
+                .ok_or(AuthError::OtherTenant),
+            None if known.all(|other| other.tenant == first.tenant) => Ok(first),
+            None => Err(AuthError::TenantNotNamed),
         }
     }
 
@@ -149,169 +305,121 @@ impl Inner {
         }
     }
 
+    fn new(contents: Contents) -> Result<Self, DirectoryError> {
+        let mut inner = Self::default();
+        for key in &contents.operators {
+            let operator = Operator {
+                id: Arc::from(key.id.as_str()),
+            };
+            inner.add_key(key, Caller::Operator(operator), "operators")?;
+        }
+        for issuer in contents.issuers {
+            let name = issuer.options().issuer.clone();
+            let trusted = Trusted {
+                issuer,
+                subjects: HashMap::new(),
+            };
+            if inner.issuers.insert(name.clone(), trusted).is_some() {
+                return Err(DirectoryError::DuplicateIssuer(name));
+            }
+        }
+        for tenant in contents.tenants {
+            inner.add(tenant)?;
+        }
+        Ok(inner)
+    }
+
     fn add(&mut self, tenant: Tenant) -> Result<(), DirectoryError> {
         if !(1..=MAX_PARTITIONS).contains(&tenant.partitions) {
             return Err(DirectoryError::Partitions(tenant.id));
         }
-        if tenant.open && !tenant.keys.is_empty() {
-            return Err(DirectoryError::OpenWithKeys(tenant.id));
+        if tenant.open && !tenant.callers.is_empty() {
+            return Err(DirectoryError::OpenWithCallers(tenant.id));
         }
         if self.tenants.contains_key(&tenant.id) {
             return Err(DirectoryError::DuplicateTenant(tenant.id));
         }
-        for key in &tenant.keys {
-            let principal = principal(&tenant, &key.id, &key.scopes);
-            let known = self.by_key.insert(key.digest, (key.digest, principal));
-            if known.is_some() {
-                return Err(DirectoryError::DuplicateKey {
-                    tenant: tenant.id,
-                    key: key.id.clone(),
-                });
-            }
+        let owner = format!("tenant {}", tenant.id);
+        for ApiKey { key, scopes } in &tenant.callers.keys {
+            let principal = principal(&tenant, Means::ApiKey, &key.id, scopes);
+            self.add_key(key, Caller::Tenant(principal), &owner)?;
+        }
+        for certificate in &tenant.callers.certificates {
+            let ClientCertificate { id, name, scopes } = certificate;
+            let principal = principal(&tenant, Means::Certificate, id, scopes);
+            let known = self.certificates.insert(name.clone(), principal);
+            given_once(known, &owner, "the certificate", id)?;
+        }
+        for subject in &tenant.callers.subjects {
+            self.add_subject(&tenant, subject, &owner)?;
         }
         if tenant.open {
-            self.open.push(principal(&tenant, "", &Scope::ALL));
+            let anybody = principal(&tenant, Means::Nothing, "", &Scope::ALL);
+            self.open.push(anybody);
         }
         self.tenants.insert(tenant.id.clone(), tenant);
         Ok(())
     }
+
+    fn add_key(&mut self, key: &Key, caller: Caller, owner: &str) -> Result<(), DirectoryError> {
+        self.keys
+            .add(key, caller)
+            .map_err(|conflict| match conflict {
+                KeyConflict::Digest => duplicate(owner, "the key", &key.id),
+                KeyConflict::Prefix => DirectoryError::Prefix {
+                    owner: owner.to_owned(),
+                    key: key.id.clone(),
+                },
+            })
+    }
+
+    fn add_subject(
+        &mut self,
+        tenant: &Tenant,
+        subject: &JwtSubject,
+        owner: &str,
+    ) -> Result<(), DirectoryError> {
+        let mut trusted = self.issuers.values_mut();
+        let trusted = trusted.find(|trusted| trusted.issuer.options().id == subject.issuer);
+        let trusted = trusted.ok_or_else(|| DirectoryError::UnknownIssuer {
+            tenant: tenant.id.clone(),
+            subject: subject.id.clone(),
+        })?;
+        let principal = principal(tenant, Means::Jwt, &subject.id, &subject.scopes);
+        let known = trusted.subjects.insert(subject.subject.clone(), principal);
+        given_once(known, owner, "the subject", &subject.id)
+    }
 }
 
-fn principal(tenant: &Tenant, key_id: &str, scopes: &[Scope]) -> Principal {
+fn given_once(
+    known: Option<Principal>,
+    owner: &str,
+    kind: &str,
+    id: &str,
+) -> Result<(), DirectoryError> {
+    match known {
+        None => Ok(()),
+        Some(_) => Err(duplicate(owner, kind, id)),
+    }
+}
+
+fn duplicate(owner: &str, kind: &str, id: &str) -> DirectoryError {
+    DirectoryError::DuplicateCaller {
+        owner: owner.to_owned(),
+        caller: format!("{kind} {id}"),
+    }
+}
+
+fn principal(tenant: &Tenant, means: Means, id: &str, scopes: &[Scope]) -> Principal {
     Principal {
         tenant: tenant.id.clone(),
         partitions: tenant.partitions,
         max_subscriptions: tenant.max_subscriptions,
-        key_id: Arc::from(key_id),
+        means,
+        key_id: Arc::from(id),
         scopes: Arc::from(scopes),
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn tenant(id: &str, keys: &[(&str, &[Scope])]) -> Tenant {
-        Tenant {
-            id: TenantId::new(id),
-            partitions: 8,
-            max_subscriptions: 100,
-            keys: keys
-                .iter()
-                .map(|(key, scopes)| ApiKey {
-                    id: format!("{key}-id"),
-                    digest: KeyDigest::of(key),
-                    scopes: scopes.to_vec(),
-                })
-                .collect(),
-            open: false,
-        }
-    }
-
-    fn open(id: &str) -> Tenant {
-        Tenant {
-            open: true,
-            ..tenant(id, &[])
-        }
-    }
-
-    fn call<'a>(key: Option<&'a str>, tenant: Option<&'a str>) -> Credentials<'a> {
-        Credentials {
-            authorization: key,
-            tenant,
-        }
-    }
-
-    #[test]
-    fn a_key_says_whose_the_caller_is_and_what_it_may() {
-        let directory = Directory::new(vec![
-            tenant("a", &[("k1", &[Scope::Sessions]), ("k2", &Scope::ALL)]),
-            tenant("b", &[("k3", &[Scope::Events])]),
-        ])
-        .unwrap();
-        let who = |key| directory.authenticate(call(Some(key), None));
-
-        let first = who("Bearer k1").unwrap();
-        assert_eq!((first.tenant.as_str(), &*first.key_id), ("a", "k1-id"));
-        assert_eq!(first.require(Scope::Sessions), Ok(()));
-        let refused = Err(AuthError::ScopeMissing(Scope::Events));
-        assert_eq!(first.require(Scope::Events), refused);
-        assert_eq!(who("Bearer k3").unwrap().tenant.as_str(), "b");
-        assert_eq!(who("Bearer k4"), Err(AuthError::KeyUnknown));
-        assert_eq!(who("k1"), Err(AuthError::NotBearer));
-    }
-
-    #[test]
-    fn without_a_key_nobody_comes_in_unless_a_tenant_is_open() {
-        let closed = Directory::new(vec![tenant("a", &[("k1", &Scope::ALL)])]).unwrap();
-        for named in [None, Some("a"), Some("b")] {
-            let refused = closed.authenticate(call(None, named));
-            assert_eq!(refused, Err(AuthError::KeyMissing));
-        }
-        assert!(!closed.has_open_tenant());
-
-        let one = Directory::new(vec![tenant("a", &[("k1", &Scope::ALL)]), open("dev")]).unwrap();
-        let caller = one.authenticate(call(None, None)).unwrap();
-        assert_eq!(caller.tenant.as_str(), "dev");
-        assert_eq!(caller.require(Scope::Messages), Ok(()));
-        // A closed tenant cannot be had by naming it.
-        let named = one.authenticate(call(None, Some("a")));
-        assert_eq!(named, Err(AuthError::KeyMissing));
-        // A wrong key is not a way in either.
-        let wrong = one.authenticate(call(Some("Bearer no"), None));
-        assert_eq!(wrong, Err(AuthError::KeyUnknown));
-    }
-
-    #[test]
-    fn of_several_open_tenants_one_must_be_named() {
-        let two = Directory::new(vec![open("x"), open("y")]).unwrap();
-        let unnamed = two.authenticate(call(None, None));
-        assert_eq!(unnamed, Err(AuthError::TenantNotNamed));
-        let named = two.authenticate(call(None, Some("y"))).unwrap();
-        assert_eq!(named.tenant.as_str(), "y");
-    }
-
-    #[test]
-    fn a_key_does_not_reach_another_tenant() {
-        let directory = Directory::new(vec![
-            tenant("a", &[("k1", &Scope::ALL)]),
-            tenant("b", &[("k2", &Scope::ALL)]),
-        ])
-        .unwrap();
-        let own = directory.authenticate(call(Some("Bearer k1"), Some("a")));
-        assert_eq!(own.unwrap().tenant.as_str(), "a");
-        let other = directory.authenticate(call(Some("Bearer k1"), Some("b")));
-        assert_eq!(other, Err(AuthError::OtherTenant));
-    }
-
-    #[test]
-    fn contradictory_tenants_are_refused() {
-        let twice = Directory::new(vec![open("a"), open("a")]);
-        let id = TenantId::new("a");
-        assert_eq!(
-            twice.unwrap_err(),
-            DirectoryError::DuplicateTenant(id.clone())
-        );
-
-        let shared = vec![
-            tenant("b", &[("k", &Scope::ALL)]),
-            tenant("a", &[("k", &Scope::ALL)]),
-        ];
-        let error = Directory::new(shared).unwrap_err();
-        assert!(matches!(error, DirectoryError::DuplicateKey { tenant, .. } if tenant == id));
-
-        for partitions in [0, MAX_PARTITIONS + 1] {
-            let tenant = Tenant {
-                partitions,
-                ..tenant("a", &[])
-            };
-            let error = Directory::new(vec![tenant]).unwrap_err();
-            assert_eq!(error, DirectoryError::Partitions(id.clone()));
-        }
-
-        let mut both = tenant("a", &[("k", &Scope::ALL)]);
-        both.open = true;
-        let error = Directory::new(vec![both]).unwrap_err();
-        assert_eq!(error, DirectoryError::OpenWithKeys(id));
-    }
-}
+mod tests;

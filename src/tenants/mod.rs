@@ -1,5 +1,11 @@
-//! Who may do what: tenants, their API keys, and the tokens they are handed.
+//! Who may do what, and who did what: tenants and operators, what their callers are known by, the tokens they are handed,
+//! and the audit.
 
+pub mod audit;
 pub mod auth;
 pub mod directory;
+pub mod jwt;
+pub mod keys;
+pub mod metrics;
+pub mod peer;
 pub mod token;

@@ -15,8 +15,9 @@ use imgate::runtime::supervisor::Tasks;
 use imgate::store::memory::MemoryStore;
 use imgate::store::seal::{KeyRing, Sealer};
 use imgate::store::{Claim, Store};
-use imgate::tenants::auth::{KeyDigest, Scope};
-use imgate::tenants::directory::{ApiKey, Directory, Tenant};
+use imgate::tenants::auth::Scope;
+use imgate::tenants::directory::{ApiKey, Callers, Contents, Directory, Tenant};
+use imgate::tenants::keys::{Key, KeyDigest};
 use imgate::tenants::token::Tokens;
 use imgate::types::{AccountId, Epoch, PartitionId, ReplicaId, Secret, SessionKey, TenantId};
 use prost::Message as _;
@@ -43,13 +44,13 @@ pub(crate) struct Served {
     pub(crate) tasks: Tasks,
     pub(crate) health: Health,
     pub(crate) tls: Option<TlsReload>,
+    pub(crate) directory: Directory,
 }
 
 /// A tenant with a key `<tenant>-key` for everything and one `<tenant>-<scope>` for each scope.
-fn tenant(id: &str) -> Tenant {
+pub(crate) fn tenant(id: &str) -> Tenant {
     let key = |name: &str, scopes: &[Scope]| ApiKey {
-        id: name.into(),
-        digest: KeyDigest::of(&format!("{id}-{name}")),
+        key: Key::new(name.into(), KeyDigest::of(&format!("{id}-{name}"))),
         scopes: scopes.into(),
     };
     let mut keys = vec![key("key", &Scope::ALL)];
@@ -58,14 +59,17 @@ fn tenant(id: &str) -> Tenant {
         id: TenantId::new(id),
         partitions: PARTITIONS,
         max_subscriptions: MAX_SUBSCRIPTIONS,
-        keys,
+        callers: Callers {
+            keys,
+            ..Callers::default()
+        },
         open: false,
     }
 }
 
 pub(crate) fn open_tenant(id: &str) -> Tenant {
     Tenant {
-        keys: vec![],
+        callers: Callers::default(),
         open: true,
         ..tenant(id)
     }
@@ -88,9 +92,10 @@ pub(crate) async fn served_with(limits: Limits) -> Served {
 
 pub(crate) async fn start(
     address: &str,
-    tenants: Vec<Tenant>,
+    callers: impl Into<Contents>,
     options: ServerOptions,
 ) -> Result<Served, ServerError> {
+    let directory = Directory::new(callers).unwrap();
     let (store, hub, tasks) = (Arc::new(MemoryStore::new()), Hub::new(), Tasks::new());
     let listener = TcpListener::bind(address).await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -106,7 +111,7 @@ pub(crate) async fn start(
             hub.clone(),
             tasks.clone(),
         ),
-        directory: Directory::new(tenants).unwrap(),
+        directory: directory.clone(),
         tokens,
     };
     let Running { health, tls } = server::start(listener, api, options, &tasks).await?;
@@ -118,6 +123,7 @@ pub(crate) async fn start(
         tasks,
         health,
         tls,
+        directory,
     })
 }
 
@@ -133,7 +139,7 @@ impl Served {
         endpoint.connect().await.unwrap()
     }
 
-    pub(crate) async fn connect(&self, key: &'static str) -> Clients {
+    pub(crate) async fn connect(&self, key: &str) -> Clients {
         clients(self.channel().await, Some(key))
     }
 
@@ -189,36 +195,42 @@ impl Served {
     }
 }
 
-type Keyed = InterceptedService<Channel, Key>;
+type Keyed = InterceptedService<Channel, Bearer>;
 
 /// Clients of all services with one key.
+#[derive(Clone)]
 pub(crate) struct Clients {
     pub(crate) sessions: v1::session_service_client::SessionServiceClient<Keyed>,
     pub(crate) events: v1::event_service_client::EventServiceClient<Keyed>,
     pub(crate) messages: v1::message_service_client::MessageServiceClient<Keyed>,
+    pub(crate) admin: v1::admin_service_client::AdminServiceClient<Keyed>,
 }
 
-pub(crate) fn clients(channel: Channel, key: Option<&'static str>) -> Clients {
-    let key = Key(key);
+pub(crate) fn clients(channel: Channel, key: Option<&str>) -> Clients {
+    let key = Bearer(key.map(Arc::from));
     Clients {
         sessions: v1::session_service_client::SessionServiceClient::with_interceptor(
             channel.clone(),
-            key,
+            key.clone(),
+        ),
+        admin: v1::admin_service_client::AdminServiceClient::with_interceptor(
+            channel.clone(),
+            key.clone(),
         ),
         events: v1::event_service_client::EventServiceClient::with_interceptor(
             channel.clone(),
-            key,
+            key.clone(),
         ),
         messages: v1::message_service_client::MessageServiceClient::with_interceptor(channel, key),
     }
 }
 
-#[derive(Clone, Copy)]
-pub(crate) struct Key(Option<&'static str>);
+#[derive(Clone)]
+pub(crate) struct Bearer(Option<Arc<str>>);
 
-impl Interceptor for Key {
+impl Interceptor for Bearer {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
-        if let Some(key) = self.0 {
+        if let Some(key) = &self.0 {
             let value = MetadataValue::try_from(format!("Bearer {key}"))
                 .map_err(|error| Status::internal(error.to_string()))?;
             request.metadata_mut().insert("authorization", value);

@@ -2,14 +2,21 @@
 
 use imgate::grpc::listener::tls::TlsError;
 use imgate::grpc::server::{ClientCertificates, ServerError, ServerOptions, Tls};
+use imgate::proto::v1;
+use imgate::tenants::auth::Scope;
+use imgate::tenants::directory;
 use imgate::types::Secret;
 use metrics_exporter_prometheus::PrometheusBuilder;
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, date_time_ymd};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, SanType, date_time_ymd,
+};
+use tonic::Request;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
+use tonic_types::StatusExt as _;
 
-use crate::fixture::{Served, open_tenant, start};
+use crate::fixture::{Served, clients, open_tenant, refusal, start, tenant};
 
 type Authority = CertifiedIssuer<'static, KeyPair>;
 
@@ -37,8 +44,10 @@ fn material(pair: (String, String), client_ca: Option<&Authority>) -> Tls {
     Tls {
         certificate: pair.0.into_bytes(),
         key: Secret::new(pair.1.into_bytes()),
-        client_ca: client_ca.map(|authority| authority.pem().into_bytes()),
-        client_certificates: ClientCertificates::Required,
+        clients: client_ca.map(|authority| ClientCertificates {
+            authority: authority.pem().into_bytes(),
+            optional: false,
+        }),
     }
 }
 
@@ -98,17 +107,121 @@ async fn with_a_client_authority_a_client_needs_its_certificate() {
     assert!(!answered(&served, trusting(&servers)).await);
 }
 
-#[tokio::test]
-async fn a_certificate_that_may_be_left_out_must_still_be_good_when_it_is_shown() {
-    let (servers, clients) = (authority(), authority());
-    let tls = Tls {
-        client_certificates: ClientCertificates::Optional,
-        ..material(issue(&servers, "imgate.test"), Some(&clients))
+/// A certificate of `authority` with one URI name.
+fn issue_uri(authority: &Authority, name: &str) -> Identity {
+    let key = KeyPair::generate().unwrap();
+    let mut params = CertificateParams::new(vec![]).unwrap();
+    params.subject_alt_names = vec![SanType::URI(name.try_into().unwrap())];
+    let certificate = params.signed_by(&key, authority).unwrap();
+    Identity::from_pem(certificate.pem(), key.serialize_pem())
+}
+
+const ECHO: &str = "spiffe://cluster.test/ns/bots/sa/echo";
+
+/// `acme`, whose caller is [`ECHO`] for its sessions, and `other`. Both have keys besides.
+async fn serve_mapped(servers: &Authority, clients: &Authority, optional: bool) -> Served {
+    let (certificate, key) = issue(servers, "imgate.test");
+    let mut acme = tenant("acme");
+    acme.callers.certificates = vec![directory::ClientCertificate {
+        id: "echo".into(),
+        name: ECHO.into(),
+        scopes: vec![Scope::Sessions],
+    }];
+    let options = ServerOptions {
+        tls: Some(Tls {
+            certificate: certificate.into_bytes(),
+            key: Secret::new(key.into_bytes()),
+            clients: Some(ClientCertificates {
+                authority: clients.pem().into_bytes(),
+                optional,
+            }),
+        }),
+        ..ServerOptions::default()
     };
-    let served = serve(tls).await.unwrap();
-    assert!(answered(&served, trusting(&servers)).await);
-    assert!(answered(&served, showing(&servers, &clients)).await);
-    assert!(!answered(&served, showing(&servers, &servers)).await);
+    let tenants = vec![acme, tenant("other")];
+    start("127.0.0.1:0", tenants, options).await.unwrap()
+}
+
+/// A connection with this certificate, or with none; `None` if there is no connection to be had.
+async fn channel(
+    served: &Served,
+    servers: &Authority,
+    identity: Option<Identity>,
+) -> Option<Channel> {
+    let tls = trusting(servers).domain_name("imgate.test");
+    let tls = match identity {
+        Some(identity) => tls.identity(identity),
+        None => tls,
+    };
+    let endpoint = Endpoint::from_shared(format!("https://{}", served.address)).unwrap();
+    endpoint.tls_config(tls).unwrap().connect().await.ok()
+}
+
+/// What calls of both services lead to: INVALID_FIELD where the caller is let in.
+async fn reasons(channel: &Channel, key: Option<&str>) -> [String; 2] {
+    let mut clients = clients(channel.clone(), key);
+    let request = v1::GetSessionRequest::default();
+    let (_, sessions, _) = refusal(clients.sessions.get_session(request).await);
+    let request = v1::AcknowledgeRequest::default();
+    let (_, events, _) = refusal(clients.events.acknowledge(request).await);
+    [sessions, events]
+}
+
+#[tokio::test]
+async fn a_certificate_that_is_mapped_is_its_tenants_caller() {
+    let (servers, authority) = (authority(), authority());
+    let served = serve_mapped(&servers, &authority, true).await;
+    let echo = channel(&served, &servers, Some(issue_uri(&authority, ECHO)));
+    let echo = echo.await.unwrap();
+    assert_eq!(
+        reasons(&echo, None).await,
+        ["INVALID_FIELD", "SCOPE_MISSING"]
+    );
+    // A key decides, also where it says less than the certificate.
+    let all = ["INVALID_FIELD", "INVALID_FIELD"];
+    assert_eq!(reasons(&echo, Some("other-key")).await, all);
+    let less = reasons(&echo, Some("other-events")).await;
+    assert_eq!(less, ["SCOPE_MISSING", "INVALID_FIELD"]);
+    let wrong = reasons(&echo, Some("wrong")).await;
+    assert_eq!(wrong, ["API_KEY_UNKNOWN", "API_KEY_UNKNOWN"]);
+    // The tenant that is named must be the certificate's.
+    let mut sessions = clients(echo.clone(), None).sessions;
+    for (named, reason) in [("acme", "INVALID_FIELD"), ("other", "TENANT_MISMATCH")] {
+        let mut request = Request::new(v1::GetSessionRequest::default());
+        let named = named.parse().unwrap();
+        request.metadata_mut().insert("imgate-tenant", named);
+        let (_, said, _) = refusal(sessions.get_session(request).await);
+        assert_eq!(said, reason);
+    }
+
+    let nobody = issue_uri(&authority, "spiffe://cluster.test/ns/bots/sa/other");
+    let nobody = channel(&served, &servers, Some(nobody)).await.unwrap();
+    let unknown = ["CERTIFICATE_UNKNOWN", "CERTIFICATE_UNKNOWN"];
+    assert_eq!(reasons(&nobody, None).await, unknown);
+    assert_eq!(reasons(&nobody, Some("acme-key")).await, all);
+
+    let bare = channel(&served, &servers, None).await.unwrap();
+    let missing = ["API_KEY_MISSING", "API_KEY_MISSING"];
+    assert_eq!(reasons(&bare, None).await, missing);
+    assert_eq!(reasons(&bare, Some("acme-key")).await, all);
+}
+
+/// The name alone is worth nothing: optional is the certificate, not its signature.
+#[tokio::test]
+async fn a_certificate_of_another_authority_gets_nobody_in() {
+    let (servers, authority) = (authority(), authority());
+    for optional in [true, false] {
+        let served = serve_mapped(&servers, &authority, optional).await;
+        let forged = channel(&served, &servers, Some(issue_uri(&servers, ECHO))).await;
+        if let Some(forged) = forged {
+            // TLS 1.3 tells the client of it at the first call.
+            let mut sessions = clients(forged, None).sessions;
+            let answer = sessions.get_session(v1::GetSessionRequest::default());
+            let status = answer.await.unwrap_err();
+            let text = status.get_error_details();
+            assert!(text.error_info().is_none(), "{status:?}");
+        }
+    }
 }
 
 #[tokio::test]
@@ -117,7 +230,10 @@ async fn unusable_material_is_refused_and_says_what_is_wrong() {
     let (certificate, key) = issue(&authority, "imgate.test");
     let (_, other_key) = issue(&authority, "imgate.test");
     let bad_authority = Tls {
-        client_ca: Some(b"junk".to_vec()),
+        clients: Some(ClientCertificates {
+            authority: b"junk".to_vec(),
+            optional: false,
+        }),
         ..material((certificate.clone(), key.clone()), None)
     };
     for (tls, word) in [

@@ -47,7 +47,7 @@ impl Serve {
             "#,
             redis.url(),
             tenant.upstream_url,
-            tenant.api_keys[0].sha256,
+            tenant.api_keys[0].key.sha256,
         );
         std::fs::write(folder.path().join("imgate.toml"), text).unwrap();
         std::fs::write(folder.path().join("seal.key"), "5a".repeat(32)).unwrap();

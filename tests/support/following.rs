@@ -9,6 +9,9 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use aws_lc_rs::digest;
+use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
 use imgate::proto::v1;
 use imgate::proto::v1::session_service_client::SessionServiceClient;
 use tempfile::TempDir;
@@ -36,6 +39,55 @@ pub(crate) fn tenant(id: &str, key: &str) -> String {
          secret_key = {{ file = \"app.key\" }}\npartitions = 2\nlogin_spacing = \"0s\"\n\n\
          [[tenants.api_keys]]\nid = \"only\"\nscopes = [\"sessions\"]\nsha256 = \"{hex}\"\n"
     )
+}
+
+/// A file with who signs for [`SUBJECT`], and an operator whose key is `operators-key`.
+pub(crate) const ISSUER_AND_OPERATOR: &str = r#"
+[[jwt_issuers]]
+id = "cluster"
+issuer = "https://cluster.test"
+audience = "imgate"
+jwks_file = "jwks.json"
+refresh = "1s"
+
+[[operators]]
+id = "on-call"
+sha256 = "efbefc3cb71091b4504c341e37fe4e036397126ebc37ff35d3bea9cd056abf66"
+"#;
+
+/// What makes the issuer's subject the caller of a tenant.
+pub(crate) const SUBJECT: &str = r#"
+[[tenants.jwt_subjects]]
+id = "echo"
+issuer = "cluster"
+subject = "system:serviceaccount:bots:echo"
+scopes = ["sessions"]
+"#;
+
+/// The key pair of the issuer.
+pub(crate) struct Signer(Ed25519KeyPair);
+
+impl Signer {
+    pub(crate) fn new() -> Self {
+        Self(Ed25519KeyPair::generate().unwrap())
+    }
+
+    /// Its public key, as a set.
+    pub(crate) fn set(&self) -> String {
+        let x = BASE64.encode(self.0.public_key().as_ref());
+        format!(r#"{{"keys":[{{"kty":"OKP","crv":"Ed25519","kid":"k","x":"{x}"}}]}}"#)
+    }
+
+    /// A JWT of [`SUBJECT`] that outlives the test.
+    pub(crate) fn token(&self) -> String {
+        let header = BASE64.encode(r#"{"alg":"EdDSA","kid":"k"}"#);
+        let claims = BASE64.encode(
+            r#"{"iss":"https://cluster.test","aud":"imgate","sub":"system:serviceaccount:bots:echo","exp":99999999999}"#,
+        );
+        let message = format!("{header}.{claims}");
+        let signature = BASE64.encode(self.0.sign(message.as_bytes()));
+        format!("{message}.{signature}")
+    }
 }
 
 pub(crate) struct World {

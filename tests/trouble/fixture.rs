@@ -109,11 +109,11 @@ pub(crate) fn tenant(id: &str, upstream_url: String) -> Tenant {
     tenant.partitions = 2;
     tenant.login_spacing = Duration::from_millis(300);
     tenant.retake_delay = Duration::from_millis(300);
-    tenant.api_keys = vec![ApiKey {
-        id: "all".into(),
-        sha256: digest.as_ref().iter().map(hex).collect(),
-        scopes: vec![Scope::Sessions, Scope::Events, Scope::Messages],
-    }];
+    tenant.api_keys = vec![ApiKey::new(
+        "all",
+        digest.as_ref().iter().map(hex).collect::<String>(),
+        vec![Scope::Sessions, Scope::Events, Scope::Messages],
+    )];
     tenant
 }
 

@@ -102,7 +102,7 @@ pub(crate) fn write_config(folder: &Path, upstream_url: String) -> std::path::Pa
         sha256 = "{}"
         scopes = ["sessions", "events", "messages"]
         "#,
-        tenant.upstream_url, tenant.api_keys[0].sha256,
+        tenant.upstream_url, tenant.api_keys[0].key.sha256,
     );
     std::fs::write(&path, text).unwrap();
     path

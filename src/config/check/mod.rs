@@ -5,13 +5,15 @@ use std::time::Duration;
 
 use tracing_subscriber::EnvFilter;
 
+use self::callers::Known;
 use super::load::Sources;
-use super::options::{GrpcOptions, GrpcTlsOptions, Options};
+use super::options::{ClientCertificates, GrpcOptions, GrpcTlsOptions, Options};
 use super::setting::Setting;
 use super::{ByteSize, Config, Grpc, GrpcTls};
 use crate::types::ReplicaId;
 
 mod callback;
+mod callers;
 mod store;
 mod tenants;
 
@@ -59,7 +61,10 @@ pub(super) fn check(options: Options, sources: &mut Sources<'_>) -> Config {
         );
         sources.refuse_because(&keys, answer, remedy);
     }
-    let tenants = tenants::tenants(options.tenants, &grpc, sources);
+    let mut known = Known::default();
+    let jwt_issuers = callers::jwt_issuers(options.jwt_issuers, sources);
+    let operators = callers::operators(options.operators, &mut known, sources);
+    let tenants = tenants::tenants(options.tenants, &grpc, &jwt_issuers, &mut known, sources);
     Config {
         replica_id,
         grpc,
@@ -71,6 +76,8 @@ pub(super) fn check(options: Options, sources: &mut Sources<'_>) -> Config {
         pacing: options.pacing,
         backoff: options.backoff,
         keepalive: options.keepalive,
+        jwt_issuers,
+        operators,
         tenants,
     }
 }
@@ -156,9 +163,17 @@ fn grpc_tls(options: &GrpcTlsOptions, sources: &mut Sources<'_>) -> Option<GrpcT
         .client_ca_file
         .as_ref()
         .and_then(|path| sources.certificates("grpc.tls.client_ca_file", path));
+    let clients_optional = options.client_certificates == ClientCertificates::Optional;
+    if clients_optional && options.client_ca_file.is_none() {
+        let keys = ["grpc.tls.client_certificates", "grpc.tls.client_ca_file"];
+        let remedy =
+            "needs grpc.tls.client_ca_file: without it callers' certificates are not looked at";
+        sources.refuse_because(&keys, &options.client_certificates, remedy);
+    }
     Some(GrpcTls {
         cert_pem: cert_pem?,
         key_pem: key_pem?,
         client_ca_pem,
+        clients_optional,
     })
 }

@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use tokio_tungstenite::tungstenite::http::Uri;
 
+use super::callers::{self, Known};
 use super::{HOUR, LONGEST_AGE, SECOND, callback};
 use crate::config::load::Sources;
-use crate::config::options::{ApiKeyOptions, Issuer, TenantLog, TenantOptions};
+use crate::config::options::{Issuer, TenantLog, TenantOptions};
 use crate::config::section::element;
 use crate::config::setting::{ByteSize, Setting};
-use crate::config::{ApiKey, CommandList, Grpc, Tenant};
+use crate::config::{CommandList, Grpc, JwtIssuer, Tenant};
 use crate::types::TenantId;
 
 /// A page of catch-up is of 20 messages, an ordinary one of at most 12 KiB. With every character escaped by a second one and
@@ -21,6 +22,8 @@ const LEAST_FRAME: ByteSize = ByteSize(512 << 10);
 pub(super) fn tenants(
     options: Vec<TenantOptions>,
     grpc: &Grpc,
+    jwt_issuers: &[JwtIssuer],
+    known: &mut Known,
     sources: &mut Sources<'_>,
 ) -> Vec<Tenant> {
     if options.is_empty() {
@@ -28,29 +31,18 @@ pub(super) fn tenants(
         sources.problems.report(&["tenants"], None, remedy);
     }
     let mut names = HashMap::new();
-    let mut digests = HashMap::new();
     let mut tenants = Vec::with_capacity(options.len());
     for (place, options) in options.into_iter().enumerate() {
-        let name = sources.element("tenants", &options.id, place);
-        let id_key = format!("{name}.id");
-        if names.insert(name.clone(), place).is_some() {
-            let remedy = "another tenant has this id already: choose another";
-            sources.refuse(&id_key, &options.id, remedy);
-        }
-        let tenant = tenant(&name, options, sources);
-        for key in &tenant.api_keys {
-            let path = format!("{name}.api_keys[{}].sha256", key.id);
-            if let Some(other) = digests.insert(key.sha256.clone(), path.clone()) {
-                let remedy = format!("is the same as {other}: a key must be of one tenant only");
-                sources.problems.report(&[&path, &other], None, remedy);
-            }
-        }
-        if tenant.api_keys.is_empty() && !grpc.listen.ip().is_loopback() {
+        let name = sources.named("tenants", "tenant", &options.id, place, &mut names);
+        let tenant = tenant(&name, options, grpc, jwt_issuers, known, sources);
+        if tenant.is_open() && !grpc.listen.ip().is_loopback() {
             let remedy = format!(
-                "must be a loopback address such as 127.0.0.1:50051 while {name} has no API key: everybody could use \
-                 it; or add [[tenants.api_keys]] to it"
+                "must be a loopback address such as 127.0.0.1:50051 while {name} is open: everybody could use it; or add \
+                 [[tenants.api_keys]], [[tenants.client_certificates]] or [[tenants.jwt_subjects]] to it"
             );
-            let keys = ["grpc.listen", &format!("{name}.api_keys")];
+            let callers = ["api_keys", "client_certificates", "jwt_subjects"];
+            let callers = callers.map(|list| format!("{name}.{list}"));
+            let keys = ["grpc.listen", &callers[0], &callers[1], &callers[2]];
             sources.refuse_because(&keys, &grpc.listen, remedy);
         }
         tenants.push(tenant);
@@ -58,9 +50,15 @@ pub(super) fn tenants(
     tenants
 }
 
-fn tenant(name: &str, options: TenantOptions, sources: &mut Sources<'_>) -> Tenant {
+fn tenant(
+    name: &str,
+    options: TenantOptions,
+    grpc: &Grpc,
+    jwt_issuers: &[JwtIssuer],
+    known: &mut Known,
+    sources: &mut Sources<'_>,
+) -> Tenant {
     let key = |field: &str| format!("{name}.{field}");
-    sources.identifier(&key("id"), &options.id);
     sources.within(&key("partitions"), &options.partitions, &1, &256);
     sources.within(&key("sdk_app_id"), &options.sdk_app_id, &1, &u32::MAX);
     let upstream_url = upstream_url(&key("upstream_url"), &options.upstream_url, sources);
@@ -102,6 +100,11 @@ fn tenant(name: &str, options: TenantOptions, sources: &mut Sources<'_>) -> Tena
         callback.is_some(),
         sources,
     );
+    let api_keys = callers::api_keys(name, options.api_keys, known, sources);
+    let certificates = options.client_certificates;
+    let certificates = callers::client_certificates(name, certificates, grpc, known, sources);
+    let subjects = options.jwt_subjects;
+    let subjects = callers::jwt_subjects(name, subjects, jwt_issuers, known, sources);
     Tenant {
         id: TenantId::new(&options.id),
         partitions: options.partitions,
@@ -122,7 +125,9 @@ fn tenant(name: &str, options: TenantOptions, sources: &mut Sources<'_>) -> Tena
         login_spacing: options.login_spacing,
         invoke_commands: invoke_commands(&key("invoke_commands"), options.invoke_commands, sources),
         log: options.log,
-        api_keys: api_keys(name, options.api_keys, sources),
+        api_keys,
+        client_certificates: certificates,
+        jwt_subjects: subjects,
         limits,
     }
 }
@@ -147,6 +152,25 @@ impl Sources<'_> {
         } else {
             element(list, Some(id), place)
         }
+    }
+
+    /// What messages call an element whose ID must be one, and no other's of the list. `what` says what the list is of.
+    pub(super) fn named(
+        &mut self,
+        list: &str,
+        what: &str,
+        id: &String,
+        place: usize,
+        names: &mut HashMap<String, usize>,
+    ) -> String {
+        let name = self.element(list, id, place);
+        let id_key = format!("{name}.id");
+        if names.insert(name.clone(), place).is_some() {
+            let remedy = format!("another {what} has this id already: choose another");
+            self.refuse(&id_key, id, remedy);
+        }
+        self.identifier(&id_key, id);
+        name
     }
 
     fn identifier(&mut self, key: &str, id: &String) {
@@ -215,7 +239,7 @@ fn issuers(
     issuers
 }
 
-fn no_repeats<T>(key: &str, list: &Vec<T>, choice: &str, sources: &mut Sources<'_>)
+pub(super) fn no_repeats<T>(key: &str, list: &Vec<T>, choice: &str, sources: &mut Sources<'_>)
 where
     T: Setting + Ord,
     Vec<T>: Setting,
@@ -227,36 +251,4 @@ where
         let remedy = format!("must have {choice}, each at most once");
         sources.refuse(key, list, remedy);
     }
-}
-
-fn api_keys(tenant: &str, options: Vec<ApiKeyOptions>, sources: &mut Sources<'_>) -> Vec<ApiKey> {
-    let list = format!("{tenant}.api_keys");
-    let mut names = HashMap::new();
-    let mut keys = Vec::with_capacity(options.len());
-    for (place, options) in options.into_iter().enumerate() {
-        let name = sources.element(&list, &options.id, place);
-        let id_key = format!("{name}.id");
-        sources.identifier(&id_key, &options.id);
-        if names.insert(name.clone(), place).is_some() {
-            let remedy = "another key of the tenant has this id already: choose another";
-            sources.refuse(&id_key, &options.id, remedy);
-        }
-        let sha256 = options.sha256.0.to_ascii_lowercase();
-        if sha256.len() != 64 || !sha256.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-            // It may be the key itself, so it is not shown.
-            let remedy = "must be the 64 hexadecimal digits of `printf %s KEY | sha256sum`, not the key itself";
-            sources
-                .problems
-                .report(&[&format!("{name}.sha256")], None, remedy);
-        }
-        let scopes_key = format!("{name}.scopes");
-        let choice = "one or more of \"sessions\", \"events\", \"messages\"";
-        no_repeats(&scopes_key, &options.scopes, choice, sources);
-        keys.push(ApiKey {
-            id: options.id,
-            sha256,
-            scopes: options.scopes,
-        });
-    }
-    keys
 }

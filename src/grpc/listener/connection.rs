@@ -19,7 +19,6 @@ use rand::Rng as _;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
-use tokio_rustls::rustls::pki_types::CertificateDer;
 use tokio_util::sync::CancellationToken;
 use tonic::codegen::Service as _;
 use tonic::service::Routes;
@@ -28,6 +27,7 @@ use tracing::debug;
 use super::{Limits, Peer, Retired};
 use crate::grpc::metrics::{self as names, Ended, HandshakeFailure};
 use crate::runtime::supervisor::{TaskKind, Tasks};
+use crate::tenants::peer::PeerNames;
 
 /// What every HTTP/2 client says first.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -49,8 +49,8 @@ trait Transport: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Transport for T {}
 
-/// A connection that speaks HTTP/2, and the certificate that it has shown.
-type Begun = (Box<dyn Transport>, Option<Arc<CertificateDer<'static>>>);
+/// A connection that speaks HTTP/2, and the names of the certificate that it has shown.
+type Begun = (Box<dyn Transport>, Option<PeerNames>);
 
 /// What a connection is served with.
 pub(super) struct Connection {
@@ -72,11 +72,8 @@ impl Connection {
             () = self.tasks.stopping() => return,
         };
         match begun {
-            Ok((transport, certificate)) => {
-                let peer = Peer {
-                    address,
-                    certificate,
-                };
+            Ok((transport, names)) => {
+                let peer = Peer { address, names };
                 let ended = self.serve(transport, peer).await;
                 debug!(%address, reason = ended.label(), "a connection has ended");
                 counter!(names::CONNECTIONS_ENDED, "reason" => ended.label()).increment(1);
@@ -92,7 +89,7 @@ impl Connection {
     async fn begin(&self, stream: TcpStream) -> Result<Begun, HandshakeFailure> {
         // A connection that is gone already says so when it is read.
         let _gone = stream.set_nodelay(true);
-        let mut certificate = None;
+        let mut names = None;
         let mut transport: Box<dyn Transport> = match &self.tls {
             Some(tls) => {
                 let stream = tls.accept(stream).await.map_err(|error| {
@@ -101,7 +98,7 @@ impl Connection {
                 })?;
                 let shown = stream.get_ref().1.peer_certificates();
                 let leaf = shown.and_then(|chain| chain.first());
-                certificate = leaf.map(|leaf| Arc::new(leaf.clone().into_owned()));
+                names = leaf.map(|leaf| PeerNames::of_certificate(leaf));
                 Box::new(stream)
             }
             None => Box::new(stream),
@@ -112,7 +109,7 @@ impl Connection {
         if preface != PREFACE {
             return Err(HandshakeFailure::NotHttp2);
         }
-        Ok((transport, certificate))
+        Ok((transport, names))
     }
 
     /// Serves until the client leaves, or until the connection has had its time.

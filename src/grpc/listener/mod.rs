@@ -8,10 +8,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::http::Extensions;
 use metrics::{counter, gauge};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio_rustls::rustls::pki_types::CertificateDer;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use tracing::warn;
@@ -21,6 +21,7 @@ use self::rate::Rate;
 use self::tls::TlsReload;
 use super::metrics as names;
 use crate::runtime::supervisor::{TaskKind, Tasks};
+use crate::tenants::peer::PeerNames;
 
 /// How long accepting rests after it failed, as it does when there are too many open files.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -70,8 +71,8 @@ impl Default for Limits {
 pub struct Peer {
     /// Its address.
     pub address: SocketAddr,
-    /// Its certificate, which one of the client authorities has signed; `None` if it has shown none.
-    pub certificate: Option<Arc<CertificateDer<'static>>>,
+    /// The names of its certificate, which one of the client authorities has signed; `None` if it has shown none.
+    pub names: Option<PeerNames>,
 }
 
 /// Resolves when the time of a request's connection is over, and its streams should end. Found in the request's
@@ -80,6 +81,12 @@ pub struct Peer {
 pub(super) struct Retired(CancellationToken);
 
 impl Retired {
+    /// Of a request; one that did not come through a listener has a connection without end.
+    pub(super) fn of(extensions: &Extensions) -> Self {
+        let found = extensions.get::<Self>().cloned();
+        found.unwrap_or_else(|| Self(CancellationToken::new()))
+    }
+
     pub(super) async fn over(&self) {
         self.0.cancelled().await;
     }

@@ -1,0 +1,21 @@
+//! What is known of the other end of a request's connection.
+
+use std::net::SocketAddr;
+
+use axum::http::Extensions;
+
+use super::listener::Peer;
+use crate::tenants::peer::PeerNames;
+
+/// The names of the client certificate, if the connection has shown one.
+pub(super) fn names(extensions: &Extensions) -> Option<PeerNames> {
+    if let Some(names) = extensions.get::<PeerNames>() {
+        return Some(names.clone());
+    }
+    extensions.get::<Peer>()?.names.clone()
+}
+
+/// From where the connection comes.
+pub(super) fn address(extensions: &Extensions) -> Option<SocketAddr> {
+    Some(extensions.get::<Peer>()?.address)
+}
