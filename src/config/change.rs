@@ -14,10 +14,10 @@ pub struct Change {
     pub changed: Vec<Tenant>,
     /// Tenants that go.
     pub removed: Vec<TenantId>,
-    /// What the API's TLS is of now, if that changes.
-    pub tls: Option<GrpcTls>,
     /// The sealing keys, if they are others now.
     pub seal: Option<SealKeys>,
+    /// What the API's TLS is of now, if that changes.
+    pub tls: Option<GrpcTls>,
     /// Whether the operators, or the issuers of JWTs, are others now.
     pub callers: bool,
 }
@@ -57,13 +57,13 @@ impl Config {
         let stays = |tenant: &&Tenant| next.tenants.iter().all(|next| next.id != tenant.id);
         let gone = self.tenants.iter().filter(stays);
         change.removed = gone.map(|tenant| tenant.id.clone()).collect();
-        if self.grpc.tls != next.grpc.tls {
-            change.tls.clone_from(&next.grpc.tls);
-        }
         change.seal = match (&self.seal, &next.seal) {
             (Seal::Keys(before), Seal::Keys(next)) if before != next => Some(next.clone()),
             (Seal::Keys(_) | Seal::KeyFile { .. } | Seal::Ephemeral, _) => None,
         };
+        if self.grpc.tls != next.grpc.tls {
+            change.tls.clone_from(&next.grpc.tls);
+        }
         if problems.is_empty() {
             Ok(change)
         } else {
@@ -194,6 +194,27 @@ mod tests {
     }
 
     #[test]
+    fn given_keys_can_become_others() {
+        let keys = |active: &str| {
+            let keys = ["k1", "k2"].map(|id| (id.to_owned(), Secret::new([1; 32])));
+            Seal::Keys(SealKeys {
+                active: active.to_owned(),
+                keys: keys.into(),
+            })
+        };
+        let mut before = config(&["a"]);
+        let mut next = before.clone();
+        next.seal = keys("k1");
+        let refused = before.change_to(&next).unwrap_err().to_string();
+        assert!(refused.contains("seal: cannot change"), "{refused}");
+        before.seal = keys("k1");
+        assert_eq!(before.change_to(&next).unwrap().seal, None);
+        next.seal = keys("k2");
+        let change = before.change_to(&next).unwrap();
+        assert_eq!(change.seal.unwrap().active, "k2");
+    }
+
+    #[test]
     fn a_certificate_may_change_and_tls_may_neither_come_nor_go() {
         let tls = |certificate: &str| {
             Some(GrpcTls {
@@ -215,27 +236,6 @@ mod tests {
         assert_eq!(change.tls, next.grpc.tls);
         next.grpc.max_connections += 1;
         assert!(before.change_to(&next).is_err());
-    }
-
-    #[test]
-    fn given_keys_can_become_others() {
-        let keys = |active: &str| {
-            let keys = ["k1", "k2"].map(|id| (id.to_owned(), Secret::new([1; 32])));
-            Seal::Keys(SealKeys {
-                active: active.to_owned(),
-                keys: keys.into(),
-            })
-        };
-        let mut before = config(&["a"]);
-        let mut next = before.clone();
-        next.seal = keys("k1");
-        let refused = before.change_to(&next).unwrap_err().to_string();
-        assert!(refused.contains("seal: cannot change"), "{refused}");
-        before.seal = keys("k1");
-        assert_eq!(before.change_to(&next).unwrap().seal, None);
-        next.seal = keys("k2");
-        let change = before.change_to(&next).unwrap();
-        assert_eq!(change.seal.unwrap().active, "k2");
     }
 
     #[test]

@@ -9,10 +9,7 @@ use crate::tenants::peer::PeerNames;
 
 /// The names of the client certificate, if the connection has shown one.
 pub(super) fn names(extensions: &Extensions) -> Option<PeerNames> {
-    if let Some(names) = extensions.get::<PeerNames>() {
-        return Some(names.clone());
-    }
-    extensions.get::<Peer>()?.names.clone()
+    extensions.get::<PeerNames>().cloned()
 }
 
 /// From where the connection comes.

@@ -43,8 +43,8 @@ pub(crate) struct Served {
     pub(crate) hub: Hub,
     pub(crate) tasks: Tasks,
     pub(crate) health: Health,
-    pub(crate) tls: Option<TlsReload>,
     pub(crate) directory: Directory,
+    pub(crate) tls: Option<TlsReload>,
 }
 
 /// A tenant with a key `<tenant>-key` for everything and one `<tenant>-<scope>` for each scope.
@@ -122,8 +122,8 @@ pub(crate) async fn start(
         hub,
         tasks,
         health,
-        tls,
         directory,
+        tls,
     })
 }
 

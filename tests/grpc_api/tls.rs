@@ -44,10 +44,8 @@ fn material(pair: (String, String), client_ca: Option<&Authority>) -> Tls {
     Tls {
         certificate: pair.0.into_bytes(),
         key: Secret::new(pair.1.into_bytes()),
-        clients: client_ca.map(|authority| ClientCertificates {
-            authority: authority.pem().into_bytes(),
-            optional: false,
-        }),
+        client_ca: client_ca.map(|authority| authority.pem().into_bytes()),
+        client_certificates: ClientCertificates::Required,
     }
 }
 
@@ -120,7 +118,6 @@ const ECHO: &str = "spiffe://cluster.test/ns/bots/sa/echo";
 
 /// `acme`, whose caller is [`ECHO`] for its sessions, and `other`. Both have keys besides.
 async fn serve_mapped(servers: &Authority, clients: &Authority, optional: bool) -> Served {
-    let (certificate, key) = issue(servers, "imgate.test");
     let mut acme = tenant("acme");
     acme.callers.certificates = vec![directory::ClientCertificate {
         id: "echo".into(),
@@ -129,12 +126,12 @@ async fn serve_mapped(servers: &Authority, clients: &Authority, optional: bool) 
     }];
     let options = ServerOptions {
         tls: Some(Tls {
-            certificate: certificate.into_bytes(),
-            key: Secret::new(key.into_bytes()),
-            clients: Some(ClientCertificates {
-                authority: clients.pem().into_bytes(),
-                optional,
-            }),
+            client_certificates: if optional {
+                ClientCertificates::Optional
+            } else {
+                ClientCertificates::Required
+            },
+            ..material(issue(servers, "imgate.test"), Some(clients))
         }),
         ..ServerOptions::default()
     };
@@ -225,15 +222,25 @@ async fn a_certificate_of_another_authority_gets_nobody_in() {
 }
 
 #[tokio::test]
+async fn a_certificate_that_may_be_left_out_must_still_be_good_when_it_is_shown() {
+    let (servers, clients) = (authority(), authority());
+    let tls = Tls {
+        client_certificates: ClientCertificates::Optional,
+        ..material(issue(&servers, "imgate.test"), Some(&clients))
+    };
+    let served = serve(tls).await.unwrap();
+    assert!(answered(&served, trusting(&servers)).await);
+    assert!(answered(&served, showing(&servers, &clients)).await);
+    assert!(!answered(&served, showing(&servers, &servers)).await);
+}
+
+#[tokio::test]
 async fn unusable_material_is_refused_and_says_what_is_wrong() {
     let authority = authority();
     let (certificate, key) = issue(&authority, "imgate.test");
     let (_, other_key) = issue(&authority, "imgate.test");
     let bad_authority = Tls {
-        clients: Some(ClientCertificates {
-            authority: b"junk".to_vec(),
-            optional: false,
-        }),
+        client_ca: Some(b"junk".to_vec()),
         ..material((certificate.clone(), key.clone()), None)
     };
     for (tls, word) in [

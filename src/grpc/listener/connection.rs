@@ -19,6 +19,7 @@ use rand::Rng as _;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::pki_types::CertificateDer;
 use tokio_util::sync::CancellationToken;
 use tonic::codegen::Service as _;
 use tonic::service::Routes;
@@ -49,8 +50,8 @@ trait Transport: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Transport for T {}
 
-/// A connection that speaks HTTP/2, and the names of the certificate that it has shown.
-type Begun = (Box<dyn Transport>, Option<PeerNames>);
+/// A connection that speaks HTTP/2, and the certificate that it has shown.
+type Begun = (Box<dyn Transport>, Option<Arc<CertificateDer<'static>>>);
 
 /// What a connection is served with.
 pub(super) struct Connection {
@@ -72,8 +73,11 @@ impl Connection {
             () = self.tasks.stopping() => return,
         };
         match begun {
-            Ok((transport, names)) => {
-                let peer = Peer { address, names };
+            Ok((transport, certificate)) => {
+                let peer = Peer {
+                    address,
+                    certificate,
+                };
                 let ended = self.serve(transport, peer).await;
                 debug!(%address, reason = ended.label(), "a connection has ended");
                 counter!(names::CONNECTIONS_ENDED, "reason" => ended.label()).increment(1);
@@ -89,7 +93,7 @@ impl Connection {
     async fn begin(&self, stream: TcpStream) -> Result<Begun, HandshakeFailure> {
         // A connection that is gone already says so when it is read.
         let _gone = stream.set_nodelay(true);
-        let mut names = None;
+        let mut certificate = None;
         let mut transport: Box<dyn Transport> = match &self.tls {
             Some(tls) => {
                 let stream = tls.accept(stream).await.map_err(|error| {
@@ -98,7 +102,7 @@ impl Connection {
                 })?;
                 let shown = stream.get_ref().1.peer_certificates();
                 let leaf = shown.and_then(|chain| chain.first());
-                names = leaf.map(|leaf| PeerNames::of_certificate(leaf));
+                certificate = leaf.map(|leaf| Arc::new(leaf.clone().into_owned()));
                 Box::new(stream)
             }
             None => Box::new(stream),
@@ -109,15 +113,21 @@ impl Connection {
         if preface != PREFACE {
             return Err(HandshakeFailure::NotHttp2);
         }
-        Ok((transport, names))
+        Ok((transport, certificate))
     }
 
     /// Serves until the client leaves, or until the connection has had its time.
     async fn serve(&self, transport: Box<dyn Transport>, peer: Peer) -> Ended {
         let retired = CancellationToken::new();
         let (routes, told) = (self.routes.clone(), Retired(retired.clone()));
+        // Read once for all calls of the connection.
+        let leaf = peer.certificate.as_deref();
+        let names = leaf.map(|leaf| PeerNames::of_certificate(leaf));
         let service = service_fn(move |mut request: Request<Incoming>| {
             request.extensions_mut().insert(peer.clone());
+            if let Some(names) = &names {
+                request.extensions_mut().insert(names.clone());
+            }
             request.extensions_mut().insert(told.clone());
             routes.clone().call(request)
         });

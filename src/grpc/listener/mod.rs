@@ -12,6 +12,7 @@ use axum::http::Extensions;
 use metrics::{counter, gauge};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_rustls::rustls::pki_types::CertificateDer;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use tracing::warn;
@@ -21,7 +22,6 @@ use self::rate::Rate;
 use self::tls::TlsReload;
 use super::metrics as names;
 use crate::runtime::supervisor::{TaskKind, Tasks};
-use crate::tenants::peer::PeerNames;
 
 /// How long accepting rests after it failed, as it does when there are too many open files.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -71,8 +71,8 @@ impl Default for Limits {
 pub struct Peer {
     /// Its address.
     pub address: SocketAddr,
-    /// The names of its certificate, which one of the client authorities has signed; `None` if it has shown none.
-    pub names: Option<PeerNames>,
+    /// Its certificate, which one of the client authorities has signed; `None` if it has shown none.
+    pub certificate: Option<Arc<CertificateDer<'static>>>,
 }
 
 /// Resolves when the time of a request's connection is over, and its streams should end. Found in the request's

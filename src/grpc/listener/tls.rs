@@ -27,17 +27,20 @@ pub struct Tls {
     pub certificate: Vec<u8>,
     /// Its private key.
     pub key: Secret<Vec<u8>>,
-    /// Who signs clients' certificates; when nobody does, clients are not asked for one.
-    pub clients: Option<ClientCertificates>,
+    /// The authorities that sign clients' certificates. When none are given, clients are not asked for one.
+    pub client_ca: Option<Vec<u8>>,
+    /// Whether a client must show a certificate. Of no meaning without `client_ca`.
+    pub client_certificates: ClientCertificates,
 }
 
-/// How clients' certificates are checked.
-#[derive(Clone, Debug)]
-pub struct ClientCertificates {
-    /// The authorities that sign them.
-    pub authority: Vec<u8>,
-    /// Whether a client may come without one. One that is shown must be good.
-    pub optional: bool,
+/// Whether a client must show a certificate. One that is shown must always be of a client authority.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ClientCertificates {
+    /// A client without one is refused at the handshake.
+    #[default]
+    Required,
+    /// A client may do without.
+    Optional,
 }
 
 /// Why TLS material cannot be used. The texts name the remedy, for the operator.
@@ -143,16 +146,14 @@ impl Material {
         let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()
             .map_err(|error| TlsError::Pair(error.to_string()))?;
-        let builder = match &tls.clients {
-            Some(clients) => {
-                let roots =
-                    authorities_of(&clients.authority).map_err(TlsError::ClientAuthority)?;
+        let builder = match &tls.client_ca {
+            Some(authorities) => {
+                let roots = authorities_of(authorities).map_err(TlsError::ClientAuthority)?;
                 let verifier =
                     WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
-                let verifier = if clients.optional {
-                    verifier.allow_unauthenticated()
-                } else {
-                    verifier
+                let verifier = match tls.client_certificates {
+                    ClientCertificates::Required => verifier,
+                    ClientCertificates::Optional => verifier.allow_unauthenticated(),
                 };
                 let verifier = verifier
                     .build()
