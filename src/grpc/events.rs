@@ -35,7 +35,7 @@ struct Delivering {
     subscription: Subscription,
     deadline: Deadline,
     /// Of its connection.
-    retired: Option<Retired>,
+    retired: Retired,
     call: Option<Call>,
     /// Says who has made it, once it is.
     maker: Option<Maker>,
@@ -54,7 +54,7 @@ impl EventService for EventsApi {
     ) -> Result<Response<Self::SubscribeStream>, Status> {
         let extensions = request.extensions();
         let deadline = extensions.get::<Deadline>().copied();
-        let retired = extensions.get::<Retired>().cloned();
+        let retired = Retired::of(extensions);
         let call = extensions.get::<Call>().cloned();
         let maker = Maker::of(&request);
         let (caller, request) = caller(request)?;
@@ -171,16 +171,10 @@ impl Delivering {
         if self.ended {
             return None;
         }
-        let retired = async {
-            match &self.retired {
-                Some(retired) => retired.over().await,
-                None => std::future::pending().await,
-            }
-        };
         let answer = tokio::select! {
             biased;
             () = self.deadline.passed() => Err(Status::from(DeadlinePassed::GivenUp)),
-            () = retired => Err(Status::from(ConnectionRetired)),
+            () = self.retired.over() => Err(Status::from(ConnectionRetired)),
             delivery = self.subscription.next() => delivery.map_err(Status::from),
         };
         if let Err(status) = &answer {

@@ -49,7 +49,7 @@ impl Classified for DeadlinePassed {
 /// The connection has had its time.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error(
-    "this connection has reached its greatest age (grpc.max_connection_age); subscribe again with the last cursor"
+    "this connection has reached its greatest age (grpc.max_connection_age); call again, Subscribe with the last cursor"
 )]
 pub(super) struct ConnectionRetired;
 
