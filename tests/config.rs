@@ -157,9 +157,13 @@ fn an_issuer_that_is_never_asked_is_warned_of() {
         )
     };
     let warnings = |issuers: &str| parse(&text(issuers)).unwrap().warnings();
-    let warned = warnings(r#"["local", "callback"]"#);
-    assert!(warned[0].contains("tenants[acme].issuers"), "{warned:?}");
-    assert_eq!(warnings(r#"["callback", "local"]"#), [] as [&str; 0]);
+    let of_issuers = |issuers: &str| {
+        let warnings = warnings(issuers);
+        let mut lines = warnings.iter();
+        lines.any(|line| line.contains("tenants[acme].issuers"))
+    };
+    assert!(of_issuers(r#"["local", "callback"]"#));
+    assert!(!of_issuers(r#"["callback", "local"]"#));
 }
 
 #[test]
