@@ -5,6 +5,15 @@ use std::path::PathBuf;
 
 use prost::Message as _;
 
+/// Messages that carry a credential: `src/proto.rs` prints them without it.
+const WITH_SECRETS: [&str; 5] = [
+    "imgate.v1.LoginRequest",
+    "imgate.v1.RenewSignatureRequest",
+    "imgate.v1.IssueSignatureResponse",
+    "imgate.store.v1.Secrets",
+    "imgate.store.v1.TencentTicket",
+];
+
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=proto");
     let out = PathBuf::from(std::env::var_os("OUT_DIR").ok_or("cargo sets OUT_DIR")?);
@@ -20,12 +29,15 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         ["proto"],
     )?;
     std::fs::write(out.join("imgate_descriptor.bin"), api.encode_to_vec())?;
-    tonic_prost_build::configure().compile_fds(api)?;
+    tonic_prost_build::configure()
+        .skip_debug(WITH_SECRETS)
+        .compile_fds(api)?;
 
     let stored = protox::compile(["imgate/store/v1/record.proto"], ["proto"])?;
     tonic_prost_build::configure()
         .build_client(false)
         .build_server(false)
+        .skip_debug(WITH_SECRETS)
         .compile_fds(stored)?;
     Ok(())
 }

@@ -222,7 +222,7 @@ impl App {
             gateway: gateway.clone(),
             events,
             directory: callers.directory(),
-            tokens,
+            tokens: tokens.clone(),
         };
         let health = server::start(grpc_listener, served, options, &api).await?;
         watches.tell_health(health);
@@ -235,6 +235,7 @@ impl App {
             partitions,
             callers,
             sealer,
+            tokens,
         };
         let asker = reload::follow(files, live, &api);
         Ok(Self {

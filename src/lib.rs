@@ -41,7 +41,7 @@
 //! | G7 | No event is lost, none is hidden: a push is acknowledged upstream after it is in the log; a reader gets everything after its cursor, or a `Gap` | `src/runtime/session_actor/outbox.rs`, `src/events/place.rs` | `src/runtime/session_actor/tests.rs` `a_push_is_acknowledged_only_after_it_is_stored`; `src/events/subscription/tests/mod.rs` `a_resumed_subscription_misses_nothing`; `src/events/subscription/tests/crowd.rs` `one_that_stalls_holds_one_batch_and_delays_nobody`; `tests/grpc_api/events.rs` `a_stalled_subscriber_delays_nobody_and_loses_nothing` |
 //! | G8 | One owner: every write carries its lease's epoch, and the store refuses a stale one | `src/store/mod.rs`, `src/cluster/ownership.rs` | `tests/store_contract/leases.rs` `a_stale_owner_writes_nothing`; `src/runtime/session_actor/tests.rs` `a_lost_lease_closes_the_session_and_stores_nothing_more` |
 //! | G9 | A store that is away is no outage: sockets stay up, events wait in bounded queues, new logins say UNAVAILABLE | `src/events/log/writer.rs` | `src/events/log/tests.rs` `a_store_that_is_away_or_full_is_waited_for`; `tests/store_contract/redis_faults.rs` `a_server_that_stops_and_goes_on_loses_nothing` |
-//! | G10 | Tenants are walls: a caller is one tenant's and has scopes, tokens are a tenant's own, credentials are sealed and never shown | `src/tenants/directory.rs`, `src/store/seal.rs` | `tests/grpc_api/events.rs` `tenants_do_not_see_each_other`; `tests/grpc_api.rs` `nobody_gets_anywhere_without_a_key`; `tests/grpc_api/callers.rs` `the_operators_methods_are_no_tenants_and_the_tenants_no_operators`; `src/tenants/keys.rs` `every_key_costs_the_same_whether_it_is_right_or_wrong` |
+//! | G10 | Tenants are walls: a caller is one tenant's and has scopes, tokens are a tenant's own, credentials are sealed and never shown | `src/tenants/directory.rs`, `src/store/seal.rs` | `tests/secrets.rs` `no_secret_is_to_be_seen_with_redis`; `tests/grpc_api/events.rs` `tenants_do_not_see_each_other`; `tests/grpc_api.rs` `nobody_gets_anywhere_without_a_key`; `tests/grpc_api/callers.rs` `the_operators_methods_are_no_tenants_and_the_tenants_no_operators`; `src/tenants/keys.rs` `every_key_costs_the_same_whether_it_is_right_or_wrong` |
 //!
 //! # Rooms
 //!
@@ -108,6 +108,14 @@
 //!
 //! All the time an event of the replica's own goes this way, through a partition that is no tenant's
 //! ([`events::canary`]). While none comes through, the replica is not ready, whatever the store answers.
+//!
+//! # Keys that change
+//!
+//! The sealing keys can be replaced while everything runs ([`store::seal::Sealer::replace`]). A session lives by what is
+//! in its memory, so it does not matter to it that the key of its record is gone; its next save is under the active
+//! key. `runtime::reseal` goes through the stored records, which alone say what is left to do: a session is asked to
+//! save, a record at rest is opened and sealed anew while its account is kept from being logged in. What it does is
+//! watched through `AdminService.RotateKeys`.
 //!
 //! # Stopping
 //!

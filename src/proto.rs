@@ -1,4 +1,7 @@
-//! What `build.rs` generates from `proto/`.
+//! What `build.rs` generates from `proto/`. Messages that carry a credential are printed without it, and those that are
+//! stored are wiped when dropped.
+//!
+//! Not wiped, for they are the libraries': the buffers that a message was read from, and is written to.
 
 #![expect(
     unused_qualifications,
@@ -8,6 +11,10 @@
 )]
 
 pub mod time;
+
+use std::fmt;
+
+use zeroize::Zeroize as _;
 
 /// The bot-facing API.
 pub mod v1 {
@@ -22,3 +29,97 @@ pub mod record {
 /// The descriptor set of the API, for reflection.
 pub const DESCRIPTOR_SET: &[u8] =
     include_bytes!(concat!(env!("OUT_DIR"), "/imgate_descriptor.bin"));
+
+impl fmt::Debug for v1::LoginRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LoginRequest")
+            .field("account", &self.account)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for v1::RenewSignatureRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RenewSignatureRequest")
+            .field("account", &self.account)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for v1::IssueSignatureResponse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("IssueSignatureResponse")
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for record::Secrets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Secrets").finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for record::TencentTicket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TencentTicket")
+            .field("tiny_id", &self.tiny_id)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Drop for record::Secrets {
+    fn drop(&mut self) {
+        self.signature.zeroize();
+        self.next_signature.zeroize();
+        self.ticket.zeroize();
+    }
+}
+
+impl Drop for record::TencentTicket {
+    fn drop(&mut self) {
+        self.a2.zeroize();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_secret_is_printed() {
+        let secret = || "hush".to_owned();
+        let mut ticket = record::TencentTicket::default();
+        ticket.a2 = secret();
+        let mut secrets = record::Secrets::default();
+        secrets.signature = secret();
+        secrets.next_signature = secret();
+        secrets.ticket = secret().into_bytes();
+        let printed = [
+            format!("{ticket:?}"),
+            format!("{secrets:?}"),
+            format!(
+                "{:?}",
+                v1::LoginRequest {
+                    signature: secret(),
+                    account: "bot".into()
+                }
+            ),
+            format!(
+                "{:?}",
+                v1::RenewSignatureRequest {
+                    signature: secret(),
+                    account: "bot".into()
+                }
+            ),
+            format!(
+                "{:?}",
+                v1::IssueSignatureResponse {
+                    signature: secret()
+                }
+            ),
+        ];
+        for text in printed {
+            assert!(!text.contains("hush") && !text.contains("104"), "{text}");
+        }
+    }
+}

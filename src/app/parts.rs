@@ -48,26 +48,28 @@ pub(super) async fn open_store(store: &config::Store) -> Result<Arc<dyn Store>, 
 
 /// What seals, and what makes cursors and page tokens, of the same keys.
 pub(super) fn secrets(keys: &SealKeys) -> Result<(Arc<Sealer>, Tokens), KeyRingError> {
-    let active = keys.keys.get(&keys.active);
-    let active = active.ok_or_else(|| KeyRingError::NoActive(keys.active.clone()))?;
+    let (ring, active) = key_ring(keys)?;
     let tokens = Tokens::new(active, keys.keys.values());
-    Ok((Arc::new(Sealer::new(key_ring(keys)?)), tokens))
+    Ok((Arc::new(Sealer::new(ring)), tokens))
 }
 
-fn key_ring(keys: &SealKeys) -> Result<KeyRing, KeyRingError> {
-    let hex: Vec<(&str, Secret<String>)> = keys
-        .keys
-        .iter()
-        .map(|(id, key)| {
-            let text = key
-                .expose()
-                .iter()
-                .map(|byte| format!("{byte:02x}"))
-                .collect();
-            (id.as_str(), Secret::new(text))
-        })
-        .collect();
-    KeyRing::parse(&keys.active, hex.iter().map(|(id, key)| (*id, key)))
+/// Has both go on with other keys, or neither.
+pub(super) fn replace_secrets(
+    sealer: &Sealer,
+    tokens: &Tokens,
+    keys: &SealKeys,
+) -> Result<(), KeyRingError> {
+    let (ring, active) = key_ring(keys)?;
+    sealer.replace(ring)?;
+    tokens.replace(active, keys.keys.values());
+    Ok(())
+}
+
+/// The ring, and its active key.
+fn key_ring(keys: &SealKeys) -> Result<(KeyRing, &Secret<[u8; 32]>), KeyRingError> {
+    let active = keys.keys.get(&keys.active);
+    let active = active.ok_or_else(|| KeyRingError::NoActive(keys.active.clone()))?;
+    Ok((KeyRing::of(&keys.active, &keys.keys)?, active))
 }
 
 pub(super) fn runtime_tenant(

@@ -17,6 +17,8 @@ use crate::error::{Classified, ErrorKind};
 use crate::runtime::supervisor::{TaskKind, Tasks};
 use crate::store::Store;
 use crate::store::seal::Sealer;
+use crate::tenants::audit;
+use crate::tenants::token::Tokens;
 
 /// How often the files are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
@@ -101,6 +103,7 @@ pub(super) struct Live {
     pub(super) partitions: Partitions,
     pub(super) callers: Callers,
     pub(super) sealer: Arc<Sealer>,
+    pub(super) tokens: Tokens,
 }
 
 /// Follows the files of a configuration.
@@ -175,6 +178,9 @@ impl Follower {
                 "refused"
             }
         };
+        if !matches!(put_in_force, Ok(false)) {
+            audit::configuration_reloaded(put_in_force.is_ok());
+        }
         counter!(names::RELOADS, "outcome" => outcome).increment(1);
         gauge!(names::IN_FORCE).set(if put_in_force.is_ok() { 1.0 } else { 0.0 });
         put_in_force.map(|_| ())
@@ -192,6 +198,7 @@ impl Live {
             added,
             changed,
             removed,
+            seal,
             callers: _,
         } = change;
         // Everything that can fail comes first.
@@ -206,6 +213,12 @@ impl Live {
         for tenant in changed {
             let set = parts::settings(&next, &tenant)?;
             settings.push((tenant, set));
+        }
+        if let Some(keys) = &seal {
+            parts::replace_secrets(&self.sealer, &self.tokens, keys).map_err(AppError::from)?;
+            info!(active = keys.active, "the sealing keys are set anew");
+            // What the others have sealed is sealed anew while they are there.
+            self.partitions.gateway().reseal_soon();
         }
         for warning in next.warnings() {
             warn!("{warning}");

@@ -2,6 +2,7 @@
 
 mod api_key;
 mod dev;
+mod keys;
 mod serve;
 mod sig;
 mod sim;
@@ -44,6 +45,9 @@ enum Command {
     /// Make and read login signatures (UserSig).
     #[command(subcommand)]
     Sig(sig::SigCommand),
+    /// Make sealing keys, and have a gateway seal anew what earlier ones have sealed.
+    #[command(subcommand)]
+    Keys(keys::KeysCommand),
     /// Run everything at once on this machine, with demo bots, to see what imgate does.
     ///
     /// Starts a gateway, an embedded store and a simulated upstream in one process, prints what to try, and shows on demo
@@ -67,7 +71,7 @@ enum CliError {
         source: std::io::Error,
     },
     /// A secret file is empty.
-    #[error("{} is empty; it must hold the app's secret key", .0.display())]
+    #[error("{} is empty; it must hold a secret key", .0.display())]
     EmptySecret(PathBuf),
     /// An argument has no sense.
     #[error("{argument} {problem}")]
@@ -83,6 +87,9 @@ enum CliError {
     /// A signature was made with another key.
     #[error("the signature was not made with this key")]
     WrongKey,
+    /// The gateway refuses what was asked of it.
+    #[error("the gateway refuses: {1} ({0:?})")]
+    Refused(tonic::Code, String),
     /// The simulator does not start, or has failed.
     #[error(transparent)]
     Sim(#[from] SimError),
@@ -119,6 +126,7 @@ impl Classified for CliError {
             Self::Sim(error) => error.kind(),
             Self::App(error) => error.kind(),
             Self::Metrics(_) | Self::Failed(_) => ErrorKind::Internal,
+            Self::Refused(..) => ErrorKind::Forbidden,
             Self::Io(_) => ErrorKind::Unavailable,
         }
     }
@@ -142,6 +150,7 @@ pub fn run() -> ExitCode {
         Command::ConfigReference => serve::config_reference(&mut std::io::stdout().lock()),
         Command::ApiKey(args) => api_key::run(&args, &mut std::io::stdout().lock()),
         Command::Sig(command) => sig::run(command, &mut std::io::stdout().lock()),
+        Command::Keys(command) => keys::run(command, &mut std::io::stdout().lock()),
         Command::Dev(args) => dev::run(&args),
         Command::Sim(args) => sim::run(args),
     };

@@ -2,7 +2,7 @@
 //! stays until a restart, and what a tenant's data is laid out by stays as long as there is data.
 
 use super::error::{ConfigErrors, Problem};
-use super::{Config, Tenant};
+use super::{Config, Seal, SealKeys, Tenant};
 use crate::types::TenantId;
 
 /// What a new configuration changes.
@@ -14,6 +14,8 @@ pub struct Change {
     pub changed: Vec<Tenant>,
     /// Tenants that go.
     pub removed: Vec<TenantId>,
+    /// The sealing keys, if they are others now.
+    pub seal: Option<SealKeys>,
     /// Whether the operators, or the issuers of JWTs, are others now.
     pub callers: bool,
 }
@@ -53,6 +55,10 @@ impl Config {
         let stays = |tenant: &&Tenant| next.tenants.iter().all(|next| next.id != tenant.id);
         let gone = self.tenants.iter().filter(stays);
         change.removed = gone.map(|tenant| tenant.id.clone()).collect();
+        change.seal = match (&self.seal, &next.seal) {
+            (Seal::Keys(before), Seal::Keys(next)) if before != next => Some(next.clone()),
+            (Seal::Keys(_) | Seal::KeyFile { .. } | Seal::Ephemeral, _) => None,
+        };
         if problems.is_empty() {
             Ok(change)
         } else {
@@ -71,7 +77,7 @@ impl Config {
             ("ops", self.ops == next.ops),
             ("log", self.log == next.log),
             ("store", self.store == next.store),
-            ("seal", self.seal == next.seal),
+            ("seal", self.seal.can_become(&next.seal)),
             ("shutdown", self.shutdown == next.shutdown),
         ];
         let changed = keys.into_iter().filter(|(_, same)| !same);
@@ -169,6 +175,27 @@ mod tests {
             ids(&before.change_to(&next).unwrap().changed),
             ["a", "b", "c"]
         );
+    }
+
+    #[test]
+    fn given_keys_can_become_others() {
+        let keys = |active: &str| {
+            let keys = ["k1", "k2"].map(|id| (id.to_owned(), Secret::new([1; 32])));
+            Seal::Keys(SealKeys {
+                active: active.to_owned(),
+                keys: keys.into(),
+            })
+        };
+        let mut before = config(&["a"]);
+        let mut next = before.clone();
+        next.seal = keys("k1");
+        let refused = before.change_to(&next).unwrap_err().to_string();
+        assert!(refused.contains("seal: cannot change"), "{refused}");
+        before.seal = keys("k1");
+        assert_eq!(before.change_to(&next).unwrap().seal, None);
+        next.seal = keys("k2");
+        let change = before.change_to(&next).unwrap();
+        assert_eq!(change.seal.unwrap().active, "k2");
     }
 
     #[test]

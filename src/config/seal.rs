@@ -106,6 +106,15 @@ impl Seal {
         }
     }
 
+    /// Whether what is sealed by these can be gone on with by the next while imgate runs: given keys can become others, and
+    /// a store's own stay.
+    pub(super) fn can_become(&self, next: &Self) -> bool {
+        match (self, next) {
+            (Self::Keys(_), Self::Keys(_)) => true,
+            (Self::Keys(_) | Self::KeyFile { .. } | Self::Ephemeral, _) => self == next,
+        }
+    }
+
     /// The keys. Makes the key file if there is neither it nor a database, and says so in the log.
     pub fn open(&self) -> Result<SealKeys, SealError> {
         match self {

@@ -179,6 +179,7 @@ pub struct LogWriter {
     queue: mpsc::Sender<Append>,
     options: watch::Sender<LogOptions>,
     stuck: watch::Receiver<Option<Stuck>>,
+    lease: watch::Receiver<Option<Lease>>,
     written: watch::Receiver<BatchId>,
     meter: Meter,
 }
@@ -216,6 +217,7 @@ impl LogWriter {
         let (set_options, options) = watch::channel(options);
         let span = info_span!("log", %partition);
         let meter = Meter::of(&partition);
+        let held = lease.clone();
         let trimmer = trimmer::Trimmer {
             store: Arc::clone(&store),
             lease: lease.clone(),
@@ -234,9 +236,20 @@ impl LogWriter {
             queue,
             options: set_options,
             stuck,
+            lease: held,
             written,
             meter,
         }
+    }
+
+    /// The lease that it writes under now, if there is one.
+    pub fn lease(&self) -> Option<Lease> {
+        self.lease.borrow().clone()
+    }
+
+    /// How old an event of the log becomes at the most.
+    pub fn retain_age(&self) -> Duration {
+        self.options.borrow().retain_age
     }
 
     /// Sets other options from now on: the length of the queue alone stays. What is in the log is trimmed by them with the

@@ -9,6 +9,7 @@
 //! - `share` splits the partitions of a shared subscription among its members, as `assignment` says.
 //! - [`cursor`] is the token between the two sides of a resumed subscription.
 //! - [`payload`] is how an event lies in the store, `entry` how a subscriber sees it.
+//! - [`sealed`] counts what earlier keys have sealed in a log.
 //! - [`canary`] sends an event of the replica's own all this way, again and again, to see that it comes through.
 //! - [`upkeep`] watches the named subscriptions: how far they are behind, and which nobody uses any more.
 //!
@@ -25,6 +26,7 @@ pub mod metrics;
 mod named;
 pub mod payload;
 mod place;
+pub mod sealed;
 pub mod service;
 mod share;
 mod source;

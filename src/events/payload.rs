@@ -42,6 +42,14 @@ pub fn unwrap<'a>(
     }
 }
 
+/// Whether a payload is sealed, and under another key than the active one.
+pub(super) fn needs_reseal(sealer: &Sealer, payload: &[u8]) -> bool {
+    match payload.split_first() {
+        Some((&SEALED, sealed)) => sealer.needs_reseal(sealed),
+        Some(_) | None => false,
+    }
+}
+
 /// A payload belongs to the tenant, not to an account: whose event it is is not known before it is opened.
 fn with<T>(tenant: &TenantId, work: impl FnOnce(&SealedFor<'_>) -> T) -> T {
     work(&SealedFor {

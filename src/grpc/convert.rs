@@ -9,8 +9,10 @@ use crate::proto::{time, v1};
 use crate::tenants::token::{Tokens, Use};
 use crate::types::{AccountId, Secret, TenantId, UnixMillis};
 
+mod admin;
 mod message;
 
+pub(super) use admin::{partition, rotation, sessions_page};
 pub(super) use message::{invocation, outgoing};
 
 /// The longest signature, in bytes.

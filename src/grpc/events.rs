@@ -1,5 +1,6 @@
 //! `imgate.v1.EventService`.
 
+use std::net::SocketAddr;
 use std::pin::Pin;
 
 use futures_util::Stream;
@@ -9,11 +10,12 @@ use tonic::{Code, Request, Response, Status};
 use super::deadline::Deadline;
 use super::metrics::Call;
 use super::status::DeadlinePassed;
-use super::{caller, convert};
+use super::{audit, caller, convert, peer};
 use crate::events::service::{Events, TenantLogs};
 use crate::events::subscription::Subscription;
 use crate::proto::v1;
 use crate::proto::v1::event_service_server::EventService;
+use crate::tenants::audit::{Action, By, Event, Outcome};
 use crate::tenants::auth::Principal;
 
 /// Serves events.
@@ -29,6 +31,8 @@ struct Delivering {
     subscription: Subscription,
     deadline: Deadline,
     call: Option<Call>,
+    /// Says who has made it, once it is.
+    maker: Option<Maker>,
     ended: bool,
 }
 
@@ -43,6 +47,7 @@ impl EventService for EventsApi {
         let extensions = request.extensions();
         let deadline = extensions.get::<Deadline>().copied();
         let call = extensions.get::<Call>().cloned();
+        let maker = Maker::of(&request);
         let (caller, request) = caller(request)?;
         let options = convert::subscribe(request)?;
         let subscription = self.events.subscribe(&logs(caller), options).await?;
@@ -50,6 +55,7 @@ impl EventService for EventsApi {
             subscription,
             deadline: deadline.unwrap_or(Deadline(None)),
             call,
+            maker,
             ended: false,
         };
         let answers = stream::unfold(delivering, |mut delivering| async move {
@@ -89,6 +95,19 @@ impl EventService for EventsApi {
         &self,
         request: Request<v1::DeleteSubscriptionRequest>,
     ) -> Result<Response<v1::DeleteSubscriptionResponse>, Status> {
+        let event = audit::begin(Action::DeleteSubscription, &request, "");
+        let event = audit::object(event, &request.get_ref().subscription);
+        let answer = self.do_delete_subscription(request).await;
+        audit::answered(event, &answer, |_| None);
+        answer
+    }
+}
+
+impl EventsApi {
+    async fn do_delete_subscription(
+        &self,
+        request: Request<v1::DeleteSubscriptionRequest>,
+    ) -> Result<Response<v1::DeleteSubscriptionResponse>, Status> {
         let (caller, request) = caller(request)?;
         let name = convert::subscription(request.subscription)?;
         self.events
@@ -107,6 +126,33 @@ fn logs(caller: Principal) -> TenantLogs {
     }
 }
 
+/// Who will have made a named subscription, if there is none.
+struct Maker {
+    caller: Principal,
+    name: String,
+    peer: Option<SocketAddr>,
+}
+
+impl Maker {
+    fn of(request: &Request<v1::SubscribeRequest>) -> Option<Self> {
+        match &request.get_ref().start {
+            Some(v1::subscribe_request::Start::Subscription(name)) => Some(Self {
+                caller: request.extensions().get::<Principal>()?.clone(),
+                name: name.clone(),
+                peer: peer::address(request.extensions()),
+            }),
+            Some(v1::subscribe_request::Start::Cursor(_) | v1::subscribe_request::Start::At(_))
+            | None => None,
+        }
+    }
+
+    fn made(&self) {
+        let event = Event::new(Action::MakeSubscription, By::from(&self.caller));
+        let event = event.tenant(&self.caller.tenant).object(&self.name);
+        event.peer(self.peer).ended(Outcome::OK);
+    }
+}
+
 impl Delivering {
     /// The next answer; an error is the last.
     async fn next(&mut self) -> Option<Answer> {
@@ -121,6 +167,11 @@ impl Delivering {
         if let Err(status) = &answer {
             self.ended = true;
             self.answered(status.code());
+        }
+        if answer.as_ref().is_ok_and(|delivery| delivery.made)
+            && let Some(maker) = &self.maker
+        {
+            maker.made();
         }
         Some(answer.map(|delivery| v1::SubscribeResponse {
             events: delivery.events,

@@ -5,10 +5,11 @@ use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 
 use super::deadline::Deadline;
-use super::{caller, convert};
+use super::{audit, caller, convert};
 use crate::proto::v1;
 use crate::proto::v1::message_service_server::MessageService;
 use crate::runtime::handle::Gateway;
+use crate::tenants::audit::Action;
 
 /// Serves messages.
 #[derive(Clone, Debug)]
@@ -41,6 +42,20 @@ impl MessageService for Messages {
     }
 
     async fn invoke(
+        &self,
+        request: Request<v1::InvokeRequest>,
+    ) -> Result<Response<v1::InvokeResponse>, Status> {
+        let asked = request.get_ref();
+        let event = audit::begin(Action::Invoke, &request, &asked.account);
+        let event = audit::object(event, &asked.command);
+        let answer = self.do_invoke(request).await;
+        audit::answered(event, &answer, |invoked| Some(invoked.code));
+        answer
+    }
+}
+
+impl Messages {
+    async fn do_invoke(
         &self,
         request: Request<v1::InvokeRequest>,
     ) -> Result<Response<v1::InvokeResponse>, Status> {

@@ -43,7 +43,7 @@ const fn unary(path: &'static str, name: &'static str, access: Access, seconds: 
 }
 
 /// All methods that need a credential, also those that are not served yet.
-pub(super) static METHODS: [Method; 16] = [
+pub(super) static METHODS: [Method; 17] = [
     Method {
         goes_on: true,
         ..unary("/imgate.v1.SessionService/Login", "Login", SESSIONS, 60)
@@ -112,6 +112,13 @@ pub(super) static METHODS: [Method; 16] = [
         Access::Operator,
         30,
     ),
+    Method {
+        path: "/imgate.v1.AdminService/RotateKeys",
+        name: "RotateKeys",
+        access: Access::Operator,
+        default_deadline: None,
+        goes_on: false,
+    },
     unary(
         "/imgate.v1.AdminService/Drain",
         "Drain",

@@ -108,7 +108,8 @@ impl Drop for Served {
     }
 }
 
-const fn label(code: Code) -> &'static str {
+/// How a code is called in metrics and in the audit.
+pub(super) const fn label(code: Code) -> &'static str {
     match code {
         Code::Ok => "OK",
         Code::Cancelled => "CANCELLED",

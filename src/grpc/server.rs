@@ -14,6 +14,7 @@ use tonic_health::ServingStatus;
 use tonic_health::server::{HealthReporter, HealthService};
 use tracing::{info, warn};
 
+use super::admin::Admin;
 use super::auth_layer::{Door, guard};
 use super::events::EventsApi;
 use super::messages::Messages;
@@ -22,6 +23,7 @@ use super::refusals::Refusals;
 use super::sessions::Sessions;
 use crate::events::service::Events;
 use crate::proto;
+use crate::proto::v1::admin_service_server::AdminServiceServer;
 use crate::proto::v1::event_service_server::EventServiceServer;
 use crate::proto::v1::message_service_server::MessageServiceServer;
 use crate::proto::v1::session_service_server::SessionServiceServer;
@@ -139,6 +141,7 @@ impl Health {
             SessionServiceServer::<Sessions>::NAME,
             EventServiceServer::<EventsApi>::NAME,
             MessageServiceServer::<Messages>::NAME,
+            AdminServiceServer::<Admin>::NAME,
         ] {
             self.reporter.set_service_status(service, status).await;
         }
@@ -236,6 +239,10 @@ fn routes(
         directory,
         tokens,
     } = api;
+    let admin = AdminServiceServer::new(Admin {
+        gateway: gateway.clone(),
+        tokens: tokens.clone(),
+    });
     let sessions = SessionServiceServer::new(Sessions {
         gateway: gateway.clone(),
         tokens,
@@ -254,6 +261,7 @@ fn routes(
     let routes = Routes::new(sessions.max_decoding_message_size(max_message_bytes))
         .add_service(events.max_decoding_message_size(max_message_bytes))
         .add_service(messages.max_decoding_message_size(max_message_bytes))
+        .add_service(admin.max_decoding_message_size(max_message_bytes))
         .add_service(health)
         .add_service(reflection().build_v1().map_err(broken)?)
         .add_service(reflection().build_v1alpha().map_err(broken)?);

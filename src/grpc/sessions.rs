@@ -2,10 +2,11 @@
 
 use tonic::{Request, Response, Status};
 
-use super::{caller, convert};
+use super::{audit, caller, convert};
 use crate::proto::v1;
 use crate::proto::v1::session_service_server::SessionService;
 use crate::runtime::handle::Gateway;
+use crate::tenants::audit::Action;
 use crate::tenants::token::Tokens;
 
 /// Serves sessions.
@@ -21,36 +22,30 @@ impl SessionService for Sessions {
         &self,
         request: Request<v1::LoginRequest>,
     ) -> Result<Response<v1::LoginResponse>, Status> {
-        let (caller, request) = caller(request)?;
-        let signature = convert::optional_signature(request.signature)?;
-        let key = caller.session(convert::account(&request.account)?);
-        let (outcome, session) = self.gateway.login(&key, signature).await?;
-        Ok(Response::new(v1::LoginResponse {
-            code: outcome.code,
-            desc: outcome.desc,
-            session: Some(session),
-        }))
+        let event = audit::begin(Action::Login, &request, &request.get_ref().account);
+        let answer = self.do_login(request).await;
+        audit::answered(event, &answer, |login| Some(login.code));
+        answer
     }
 
     async fn logout(
         &self,
         request: Request<v1::LogoutRequest>,
     ) -> Result<Response<v1::LogoutResponse>, Status> {
-        let (caller, request) = caller(request)?;
-        let key = caller.session(convert::account(&request.account)?);
-        let session = Some(self.gateway.logout(&key).await?);
-        Ok(Response::new(v1::LogoutResponse { session }))
+        let event = audit::begin(Action::Logout, &request, &request.get_ref().account);
+        let answer = self.do_logout(request).await;
+        audit::answered(event, &answer, |_| None);
+        answer
     }
 
     async fn renew_signature(
         &self,
         request: Request<v1::RenewSignatureRequest>,
     ) -> Result<Response<v1::RenewSignatureResponse>, Status> {
-        let (caller, request) = caller(request)?;
-        let signature = convert::signature(request.signature)?;
-        let key = caller.session(convert::account(&request.account)?);
-        let session = Some(self.gateway.renew_signature(&key, signature).await?);
-        Ok(Response::new(v1::RenewSignatureResponse { session }))
+        let event = audit::begin(Action::RenewSignature, &request, &request.get_ref().account);
+        let answer = self.do_renew_signature(request).await;
+        audit::answered(event, &answer, |_| None);
+        answer
     }
 
     async fn get_session(
@@ -70,18 +65,50 @@ impl SessionService for Sessions {
         let (caller, request) = caller(request)?;
         let tenant = &caller.tenant;
         let page = convert::page(&self.tokens, tenant, request.page_size, &request.page_token)?;
-        // One more than asked for tells whether there is another page.
-        let mut sessions = self
-            .gateway
-            .sessions(tenant, page.after.as_deref(), page.size + 1)?;
-        let more = sessions.len() > page.size;
-        sessions.truncate(page.size);
-        let last = sessions.last().filter(|_| more);
+        let (sessions, next_page_token) =
+            convert::sessions_page(&self.gateway, &self.tokens, tenant, &page)?;
         Ok(Response::new(v1::ListSessionsResponse {
-            next_page_token: last
-                .map(|last| convert::next_page_token(&self.tokens, tenant, &last.account))
-                .unwrap_or_default(),
             sessions,
+            next_page_token,
         }))
+    }
+}
+
+/// What is written down, without that.
+impl Sessions {
+    async fn do_login(
+        &self,
+        request: Request<v1::LoginRequest>,
+    ) -> Result<Response<v1::LoginResponse>, Status> {
+        let (caller, request) = caller(request)?;
+        let signature = convert::optional_signature(request.signature)?;
+        let key = caller.session(convert::account(&request.account)?);
+        let (outcome, session) = self.gateway.login(&key, signature).await?;
+        Ok(Response::new(v1::LoginResponse {
+            code: outcome.code,
+            desc: outcome.desc,
+            session: Some(session),
+        }))
+    }
+
+    async fn do_logout(
+        &self,
+        request: Request<v1::LogoutRequest>,
+    ) -> Result<Response<v1::LogoutResponse>, Status> {
+        let (caller, request) = caller(request)?;
+        let key = caller.session(convert::account(&request.account)?);
+        let session = Some(self.gateway.logout(&key).await?);
+        Ok(Response::new(v1::LogoutResponse { session }))
+    }
+
+    async fn do_renew_signature(
+        &self,
+        request: Request<v1::RenewSignatureRequest>,
+    ) -> Result<Response<v1::RenewSignatureResponse>, Status> {
+        let (caller, request) = caller(request)?;
+        let signature = convert::signature(request.signature)?;
+        let key = caller.session(convert::account(&request.account)?);
+        let session = Some(self.gateway.renew_signature(&key, signature).await?);
+        Ok(Response::new(v1::RenewSignatureResponse { session }))
     }
 }

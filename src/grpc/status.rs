@@ -63,6 +63,19 @@ impl Classified for Panicked {
     }
 }
 
+/// The method is declared, and this version does not serve it; instead the operator can do this.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("this version of imgate does not serve this method yet: {0}")]
+pub(super) struct Unserved(pub(super) &'static str);
+
+impl From<Unserved> for Status {
+    fn from(error: Unserved) -> Self {
+        let mut details = ErrorDetails::new();
+        details.set_error_info("UNIMPLEMENTED", DOMAIN, HashMap::new());
+        Self::with_error_details(Code::Unimplemented, error.to_string(), details)
+    }
+}
+
 /// What a status says beyond the kind, the text and the time to wait.
 struct Extra {
     reason: &'static str,

@@ -13,9 +13,10 @@ use crate::connectors::tencent::usersig::UserSig;
 use crate::error::Classified as _;
 use crate::events::log::{LogOptions, LogWriter};
 use crate::proto::v1;
-use crate::runtime::handle::{CallError, Invoked, Outcome, Sent};
+use crate::runtime::handle::{CallError, HeldPartition, Invoked, Outcome, Sent};
 use crate::runtime::record;
 use crate::runtime::registry::{Registry, TenantSessions};
+use crate::runtime::reseal::{Resealing, RotationWatch};
 use crate::runtime::session_actor::Command;
 use crate::runtime::supervisor::Tasks;
 use crate::runtime::tenant::{Settings, Tenant};
@@ -32,6 +33,7 @@ pub struct Gateway {
     registry: Arc<ArcSwap<Registry>>,
     store: Arc<dyn Store>,
     sessions: Tasks,
+    resealing: Resealing,
 }
 
 impl Gateway {
@@ -45,10 +47,12 @@ impl Gateway {
             registry: Arc::default(),
             store,
             sessions: tasks.child(),
+            resealing: Resealing::new(),
         };
         for (tenant, writers) in tenants {
             gateway.add(tenant, writers);
         }
+        gateway.resealing.start(gateway.clone(), &gateway.sessions);
         gateway
     }
 
@@ -198,7 +202,10 @@ impl Gateway {
         sends: Vec<StoredSend>,
     ) {
         if let Ok(sessions) = self.tenant(&partition.tenant) {
-            sessions.adopt(partition.number, stored, sends, &self.sessions);
+            let old_seals = sessions.adopt(partition.number, stored, sends, &self.sessions);
+            if old_seals {
+                self.resealing.request();
+            }
         }
     }
 
@@ -206,7 +213,10 @@ impl Gateway {
     /// to be stored than is taken now.
     pub fn save_all(&self, partition: &PartitionId) -> bool {
         match self.tenant(&partition.tenant) {
-            Ok(sessions) => sessions.save_all(partition.number),
+            Ok(sessions) => {
+                self.resealing.look_again();
+                sessions.save_all(partition.number)
+            }
             Err(_) => true,
         }
     }
@@ -232,6 +242,38 @@ impl Gateway {
         for sessions in self.registry.load_full().values() {
             sessions.let_all_go().await;
         }
+    }
+
+    /// Seals anew, in the background, what other keys than the active one have sealed. It goes on when nobody watches.
+    pub fn reseal(&self) -> RotationWatch {
+        self.resealing.watch()
+    }
+
+    /// The same, and nobody watches.
+    pub fn reseal_soon(&self) {
+        self.resealing.request();
+    }
+
+    /// The partitions that are held here, of one tenant or of all, in order.
+    pub async fn partitions(
+        &self,
+        tenant: Option<&TenantId>,
+    ) -> Result<Vec<HeldPartition>, CallError> {
+        let mut tenants = match tenant {
+            Some(tenant) => vec![self.tenant(tenant)?],
+            None => self.tenants(),
+        };
+        tenants.sort_by(|one, other| one.tenant.id.cmp(&other.tenant.id));
+        let leases = tenants.iter().flat_map(|tenant| tenant.leases());
+        let mut held = Vec::new();
+        for lease in leases {
+            let bounds = self.store.log_bounds(&lease.partition).await?;
+            held.push(HeldPartition {
+                lease,
+                last_sequence: bounds.last_sequence,
+            });
+        }
+        Ok(held)
     }
 
     /// The mailbox of a session that is to be logged in, brought to life if need be.
@@ -307,6 +349,15 @@ impl Gateway {
             }
         }
         Err(CallError::Stopping)
+    }
+
+    /// The sessions of every tenant.
+    pub(super) fn tenants(&self) -> Vec<Arc<TenantSessions>> {
+        self.registry.load().values().cloned().collect()
+    }
+
+    pub(super) fn store(&self) -> &dyn Store {
+        &*self.store
     }
 
     fn tenant(&self, tenant: &TenantId) -> Result<Arc<TenantSessions>, CallError> {

@@ -6,6 +6,10 @@ use crate::error::{Classified, ErrorKind};
 
 pub use crate::connectors::{Conversation, OutgoingMessage};
 pub use crate::runtime::gateway::Gateway;
+pub use crate::runtime::reseal::{
+    PartitionRotation, RotationReport, RotationState, RotationSummary, RotationWatch,
+};
+use crate::store::Lease;
 
 /// What the upstream said: 0 is success.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -36,6 +40,15 @@ pub struct Invoked {
     pub outcome: Outcome,
     /// The body, a JSON object.
     pub body_json: String,
+}
+
+/// A partition that this replica owns.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeldPartition {
+    /// The ownership.
+    pub lease: Lease,
+    /// The last sequence of its log; 0 for an empty one.
+    pub last_sequence: u64,
 }
 
 /// Why the gateway did not do what it was asked. What the upstream refused is an [`Outcome`], not this.

@@ -28,6 +28,10 @@ pub const REPEATED_SENDS: &str = "imgate_session_repeated_sends_total";
 pub const NOTICES_DROPPED: &str = "imgate_session_notices_dropped_total";
 /// Records that could not be read.
 pub const CORRUPT_RECORDS: &str = "imgate_session_corrupt_records_total";
+/// Records sealed anew under the active key, by outcome.
+pub const RESEALS: &str = "imgate_session_reseals_total";
+/// Records that still are to be sealed anew.
+pub const RESEALS_PENDING: &str = "imgate_session_reseals_pending";
 
 /// Declares the metrics and starts them at zero.
 pub fn describe_metrics() {
@@ -79,6 +83,7 @@ pub fn describe_metrics() {
         Unit::Count,
         "Stored sessions that cannot be read"
     );
+    describe_reseals();
     for phase in Phase::ALL {
         gauge!(SESSIONS, "state" => phase.label()).set(0.0);
     }
@@ -109,6 +114,23 @@ pub fn describe_metrics() {
         counter!(name).absolute(0);
     }
     crate::runtime::issuer::metrics::describe_metrics();
+}
+
+fn describe_reseals() {
+    describe_counter!(
+        RESEALS,
+        Unit::Count,
+        "Records sealed anew under the active key, by outcome"
+    );
+    describe_gauge!(
+        RESEALS_PENDING,
+        Unit::Count,
+        "Records here that are still under another key than the active one"
+    );
+    for outcome in ["ok", "failed"] {
+        counter!(RESEALS, "outcome" => outcome).absolute(0);
+    }
+    gauge!(RESEALS_PENDING).set(0.0);
 }
 
 /// Counts one session in its present state; gone when dropped.

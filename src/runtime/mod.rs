@@ -7,6 +7,7 @@ pub mod metrics;
 pub mod pacer;
 pub mod record;
 mod registry;
+mod reseal;
 mod sends;
 mod session_actor;
 pub mod supervisor;

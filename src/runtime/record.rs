@@ -93,6 +93,7 @@ pub fn encode(
             .map(|signature| signature.text.expose().clone())
             .unwrap_or_default()
     };
+    // Wiped when dropped, and so is what it is encoded to: `encode_to_vec` does not grow, and leaves no other copy.
     let secrets = Secrets {
         signature: text(&durable.signature),
         next_signature: text(&durable.next_signature),
@@ -127,7 +128,7 @@ pub fn decode(sealer: &Sealer, key: &SessionKey, bytes: &[u8]) -> Result<Restore
         });
     }
     let plain = sealer.open(&belongs(key), &record.sealed_secrets)?;
-    let secrets = Secrets::decode(plain.expose().as_slice())?;
+    let mut secrets = Secrets::decode(plain.expose().as_slice())?;
     let ticket = TencentTicket::decode(secrets.ticket.as_slice())?;
     let position = Position::from_record(TencentSync::decode(record.sync.as_slice())?);
     let some = |text: String| (!text.is_empty()).then(|| signature(Secret::new(text)));
@@ -137,8 +138,8 @@ pub fn decode(sealer: &Sealer, key: &SessionKey, bytes: &[u8]) -> Result<Restore
         parked: parked(
             v1::ParkReason::try_from(record.park_reason).unwrap_or(v1::ParkReason::Refused),
         ),
-        signature: some(secrets.signature),
-        next_signature: some(secrets.next_signature),
+        signature: some(std::mem::take(&mut secrets.signature)),
+        next_signature: some(std::mem::take(&mut secrets.next_signature)),
         has_ticket: !ticket.a2.is_empty(),
         code: record.code,
         desc: record.desc,
@@ -155,6 +156,24 @@ pub fn decode(sealer: &Sealer, key: &SessionKey, bytes: &[u8]) -> Result<Restore
         position,
         sends: Vec::new(),
     })
+}
+
+/// Whether a record is sealed under another key than the active one. One that cannot be read is not known not to be.
+pub fn needs_reseal(sealer: &Sealer, bytes: &[u8]) -> bool {
+    SessionRecord::decode(bytes).map_or(true, |record| sealer.needs_reseal(&record.sealed_secrets))
+}
+
+/// The record with its credentials sealed under the active key, and else as it was.
+pub fn reseal(sealer: &Sealer, key: &SessionKey, bytes: &[u8]) -> Result<Vec<u8>, RecordError> {
+    let mut record = SessionRecord::decode(bytes)?;
+    if record.version != VERSION {
+        return Err(RecordError::Version {
+            found: record.version,
+        });
+    }
+    let plain = sealer.open(&belongs(key), &record.sealed_secrets)?;
+    record.sealed_secrets = sealer.seal(&belongs(key), plain.expose())?;
+    Ok(record.encode_to_vec())
 }
 
 /// Reads what the store has of a session's sends as the session does, for the fuzz targets alone: the IDs and records of

@@ -1,6 +1,7 @@
 //! The sessions of this replica, by tenant and account.
 
 mod adoption;
+mod reseal;
 mod retired;
 
 use std::collections::{BTreeMap, HashMap};
@@ -71,6 +72,8 @@ struct Term {
 struct Slot {
     view: View,
     mailbox: Option<mpsc::Sender<Command>>,
+    /// The mailbox is no task's: it keeps logins away while the record is being sealed anew.
+    resealing: bool,
     /// Until when the store remembers sends of an account without a task; 0 for none.
     sends_until: UnixMillis,
 }
@@ -197,7 +200,8 @@ impl TenantSessions {
         // Under the lock: whoever logs in again stores a newer record behind these.
         let mut retired = slots.retired.recent();
         retired.all(|(account, record)| {
-            let is_running = slots.mailbox(account).is_some();
+            let slot = slots.by_account.get(account);
+            let is_running = slot.is_some_and(Slot::is_running) && slots.mailbox(account).is_some();
             is_running || self.number(account) != number || again(partition, account, record)
         })
     }
@@ -261,7 +265,7 @@ impl TenantSessions {
         slots.by_account.retain(|account, _| stays(account));
         slots.retired.retain(stays);
         let running = slots.by_account.values();
-        slots.running = running.filter(|slot| slot.mailbox.is_some()).count();
+        slots.running = running.filter(|slot| slot.is_running()).count();
     }
 
     fn spawn(
@@ -301,10 +305,11 @@ impl TenantSessions {
         let slot = Slot {
             view,
             mailbox: Some(mailbox.clone()),
+            resealing: false,
             sends_until: UnixMillis::default(),
         };
         let before = slots.by_account.insert(account.clone(), slot);
-        if before.is_none_or(|before| before.mailbox.is_none()) {
+        if before.is_none_or(|before| !before.is_running()) {
             slots.running += 1;
         }
         drop(slots);
@@ -381,6 +386,10 @@ impl Partition {
 }
 
 impl Slot {
+    const fn is_running(&self) -> bool {
+        self.mailbox.is_some() && !self.resealing
+    }
+
     fn view(&self) -> v1::Session {
         self.view
             .lock()

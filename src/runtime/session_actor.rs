@@ -5,6 +5,7 @@
 //!   and what is to be stored is handed over, before the next is taken.
 
 mod answers;
+pub(super) mod audit;
 mod commands;
 mod effects;
 mod outbox;
@@ -79,6 +80,8 @@ pub(super) struct SessionActor {
     changed: bool,
     /// There was a record of the session before.
     known: bool,
+    /// The login that is on its way takes the account back after a kick.
+    retaking: bool,
     /// A frame has just been taken before a timer that was due.
     frame_went_first: bool,
 }
@@ -170,6 +173,7 @@ impl SessionActor {
             resuming: false,
             changed: false,
             known,
+            retaking: false,
             frame_went_first: false,
             key,
             tenant,
@@ -336,6 +340,7 @@ impl SessionActor {
         let before = self.session.state().phase();
         let attempt = self.session.attempt();
         let timed_out = input == Input::Timeout;
+        self.audit_input(&input);
         let mut effects = Vec::new();
         self.session.handle(now, input, &mut effects);
         // Whatever others can see of a session comes with an effect, but for the proof of a connection.
@@ -362,6 +367,7 @@ impl SessionActor {
                 code = durable.code,
                 "session"
             );
+            self.audit_move(before, after, timed_out);
             if after == Phase::Parked {
                 counter!(names::PARKED).increment(1);
             }

@@ -2,16 +2,22 @@
 //!
 //! A sealed value is `version | length of key ID | key ID | nonce | ciphertext and tag`, by AES-256-GCM-SIV with a
 //! random nonce. What it belongs to is authenticated with it, so that it opens nowhere else.
+//!
+//! What is wiped: keys and plaintext, wherever they are ours. The cipher keeps its key schedules in memory that
+//! aws-lc cleanses when it frees it. Not wiped, for they are not ours: what the store's client and the kernel hold of
+//! sealed values, which tell nothing without the keys.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use aws_lc_rs::aead::{AES_256_GCM_SIV, Aad, NONCE_LEN, Nonce, RandomizedNonceKey};
+use aws_lc_rs::digest;
 use base64::Engine as _;
 use base64::engine::DecodePaddingMode;
 use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
-use zeroize::Zeroizing;
+use zeroize::{Zeroize as _, Zeroizing};
 
 use crate::error::{Classified, ErrorKind};
 use crate::types::{AccountId, Secret, TenantId};
@@ -24,17 +30,26 @@ const KEY_LEN: usize = 32;
 const TAG_LEN: usize = 16;
 /// The longest key ID in bytes.
 const KEY_ID_LEN: usize = 64;
+/// It sets the digest that tells keys apart from all others that are ever made of them.
+const PRINT: &[u8] = b"imgate key print";
 
 /// The keys that can open, one of which seals.
 pub struct KeyRing {
     active: String,
-    keys: BTreeMap<String, RandomizedNonceKey>,
+    keys: BTreeMap<String, Key>,
 }
 
-/// Seals under the active key of a ring and opens under any.
+/// One key, ready for use.
+struct Key {
+    cipher: RandomizedNonceKey,
+    /// Tells it from another of the same ID, and nothing else about it.
+    print: digest::Digest,
+}
+
+/// Seals under the active key of a ring and opens under any. The ring can be replaced at any time.
 #[derive(Debug)]
 pub struct Sealer {
-    ring: KeyRing,
+    ring: ArcSwap<KeyRing>,
     /// Seals nothing while it is set.
     #[cfg(test)]
     pub(crate) broken: std::sync::atomic::AtomicBool,
@@ -66,6 +81,10 @@ pub enum KeyRingError {
     /// The active key is not among the keys.
     #[error("the active key {0:?} is not among the keys: add it, or name one that is")]
     NoActive(String),
+    /// A key that is in use has got other bytes: what it has sealed would not open any more, and nothing would tell that
+    /// it needs to be sealed anew.
+    #[error("key {0:?} is another than the one in use: give the new key an ID of its own")]
+    Changed(String),
 }
 
 /// Why something cannot be sealed or opened.
@@ -97,6 +116,27 @@ impl KeyRing {
         active: &str,
         keys: impl IntoIterator<Item = (&'a str, &'a Secret<String>)>,
     ) -> Result<Self, KeyRingError> {
+        let mut parsed = BTreeMap::new();
+        for (id, key) in keys {
+            if !is_key_id(id) {
+                return Err(KeyRingError::KeyId(id.to_owned()));
+            }
+            let key = key_bytes(key.expose()).ok_or_else(|| KeyRingError::Key(id.to_owned()))?;
+            if parsed.insert(id.to_owned(), key).is_some() {
+                return Err(KeyRingError::Repeated(id.to_owned()));
+            }
+        }
+        Self::of(active, parsed.iter())
+    }
+
+    /// A ring of keys by ID; `active` seals.
+    ///
+    /// # Errors
+    /// When an ID is of another form, or `active` is not among them.
+    pub fn of<'a>(
+        active: &str,
+        keys: impl IntoIterator<Item = (&'a String, &'a Secret<[u8; KEY_LEN]>)>,
+    ) -> Result<Self, KeyRingError> {
         let mut ring = Self {
             active: active.to_owned(),
             keys: BTreeMap::new(),
@@ -105,13 +145,13 @@ impl KeyRing {
             if !is_key_id(id) {
                 return Err(KeyRingError::KeyId(id.to_owned()));
             }
-            let unusable = || KeyRingError::Key(id.to_owned());
-            let bytes = key_bytes(key.expose()).ok_or_else(unusable)?;
-            let key = RandomizedNonceKey::new(&AES_256_GCM_SIV, bytes.as_slice())
-                .map_err(|_| unusable())?;
-            if ring.keys.insert(id.to_owned(), key).is_some() {
-                return Err(KeyRingError::Repeated(id.to_owned()));
-            }
+            let cipher = RandomizedNonceKey::new(&AES_256_GCM_SIV, key.expose())
+                .map_err(|_| KeyRingError::Key(id.to_owned()))?;
+            let mut context = digest::Context::new(&digest::SHA256);
+            context.update(PRINT);
+            context.update(key.expose());
+            let print = context.finish();
+            ring.keys.insert(id.to_owned(), Key { cipher, print });
         }
         if ring.keys.contains_key(active) {
             Ok(ring)
@@ -119,16 +159,45 @@ impl KeyRing {
             Err(KeyRingError::NoActive(ring.active))
         }
     }
+
+    /// The ID of a key of this ring that `other` has with other bytes.
+    fn changed_in(&self, other: &Self) -> Option<&str> {
+        let mut both = self
+            .keys
+            .iter()
+            .filter_map(|(id, key)| Some((id, key, other.keys.get(id)?)));
+        both.find(|(_, key, other)| key.print.as_ref() != other.print.as_ref())
+            .map(|(id, ..)| id.as_str())
+    }
 }
 
 impl Sealer {
     /// Seals and opens with a ring.
-    pub const fn new(ring: KeyRing) -> Self {
+    pub fn new(ring: KeyRing) -> Self {
         Self {
-            ring,
+            ring: ArcSwap::from_pointee(ring),
             #[cfg(test)]
             broken: std::sync::atomic::AtomicBool::new(false),
         }
+    }
+
+    /// Seals and opens with another ring from now on. What is being sealed or opened just now is finished with the one
+    /// before. Values under keys that are gone do not open any more; see [`Sealer::needs_reseal`] for what to do
+    /// before that.
+    ///
+    /// # Errors
+    /// When a key keeps its ID and is another key. The ring stays as it was.
+    pub fn replace(&self, ring: KeyRing) -> Result<(), KeyRingError> {
+        if let Some(id) = self.ring.load().changed_in(&ring) {
+            return Err(KeyRingError::Changed(id.to_owned()));
+        }
+        self.ring.store(ring.into());
+        Ok(())
+    }
+
+    /// The ID of the key that seals.
+    pub fn active_key(&self) -> String {
+        self.ring.load().active.clone()
     }
 
     /// Seals a value under the active key.
@@ -136,13 +205,14 @@ impl Sealer {
     /// # Errors
     /// [`SealError::Cipher`], which is not expected.
     pub fn seal(&self, belongs: &SealedFor<'_>, plaintext: &[u8]) -> Result<Vec<u8>, SealError> {
-        let id = &self.ring.active;
+        let ring = self.ring.load();
+        let id = &ring.active;
         let failed = || SealError::Cipher(id.clone());
         #[cfg(test)]
         if self.broken.load(std::sync::atomic::Ordering::SeqCst) {
             return Err(failed());
         }
-        let key = self.ring.keys.get(id).ok_or_else(failed)?;
+        let key = ring.keys.get(id).ok_or_else(failed)?;
         let id_len = u8::try_from(id.len()).map_err(|_| failed())?;
 
         let start = 2 + id.len() + NONCE_LEN;
@@ -154,8 +224,12 @@ impl Sealer {
         // Encrypted in its place; the nonce is chosen on the way and written before it.
         let (header, text) = sealed.split_at_mut(start);
         let (nonce, tag) = key
+            .cipher
             .seal_in_place_separate_tag(Aad::from(belongs.bytes(id)), text)
-            .map_err(|_| failed())?;
+            .map_err(|_| {
+                text.zeroize();
+                failed()
+            })?;
         if let Some((_, place)) = header.split_last_chunk_mut::<NONCE_LEN>() {
             place.copy_from_slice(nonce.as_ref());
         }
@@ -176,10 +250,12 @@ impl Sealer {
         let (nonce, text) = rest
             .split_first_chunk::<NONCE_LEN>()
             .ok_or(SealError::Malformed)?;
-        let key = self.ring.keys.get(id);
+        let ring = self.ring.load();
+        let key = ring.keys.get(id);
         let key = key.ok_or_else(|| SealError::UnknownKey(id.to_owned()))?;
         let mut text = Zeroizing::new(text.to_vec());
         let opened = key
+            .cipher
             .open_in_place(Nonce::from(nonce), Aad::from(belongs.bytes(id)), &mut text)
             .map_err(|_| SealError::Refused(id.to_owned()))?;
         let length = opened.len();
@@ -189,7 +265,7 @@ impl Sealer {
 
     /// Whether a value should be sealed again: it is not under the active key.
     pub fn needs_reseal(&self, sealed: &[u8]) -> bool {
-        parts(sealed).is_none_or(|(id, _)| id != self.ring.active)
+        parts(sealed).is_none_or(|(id, _)| id != self.ring.load().active)
     }
 }
 
@@ -214,9 +290,11 @@ impl SealedFor<'_> {
 impl Classified for KeyRingError {
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::KeyId(_) | Self::Repeated(_) | Self::Key(_) | Self::NoActive(_) => {
-                ErrorKind::InvalidInput
-            }
+            Self::KeyId(_)
+            | Self::Repeated(_)
+            | Self::Key(_)
+            | Self::NoActive(_)
+            | Self::Changed(_) => ErrorKind::InvalidInput,
         }
     }
 
@@ -269,14 +347,16 @@ fn is_key_id(id: &str) -> bool {
     (1..=KEY_ID_LEN).contains(&id.len()) && id.bytes().all(allowed)
 }
 
-fn key_bytes(text: &str) -> Option<Zeroizing<Vec<u8>>> {
+fn key_bytes(text: &str) -> Option<Secret<[u8; KEY_LEN]>> {
     let text = text.trim();
     let bytes = if text.len() == 2 * KEY_LEN {
         hexadecimal(text)?
     } else {
         base64(text)?
     };
-    (bytes.len() == KEY_LEN).then_some(bytes)
+    <[u8; KEY_LEN]>::try_from(bytes.as_slice())
+        .ok()
+        .map(Secret::new)
 }
 
 fn hexadecimal(text: &str) -> Option<Zeroizing<Vec<u8>>> {
@@ -296,8 +376,12 @@ fn base64(text: &str) -> Option<Zeroizing<Vec<u8>>> {
         GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
     [base64::alphabet::STANDARD, base64::alphabet::URL_SAFE]
         .iter()
-        .find_map(|alphabet| GeneralPurpose::new(alphabet, lenient).decode(text).ok())
-        .map(Zeroizing::new)
+        .find_map(|alphabet| {
+            // Decoded in place of what is wiped, also when it turns out to be no base64.
+            let mut bytes = Zeroizing::new(Vec::with_capacity(text.len()));
+            let engine = GeneralPurpose::new(alphabet, lenient);
+            engine.decode_vec(text, &mut bytes).is_ok().then_some(bytes)
+        })
 }
 
 #[cfg(test)]
@@ -404,6 +488,38 @@ mod tests {
             let other = sealer("2026", &[("2026", 3)]);
             let error = other.open(belongs, &again).unwrap_err();
             assert!(matches!(error, SealError::Refused(id) if id == "2026"));
+        });
+    }
+
+    #[test]
+    fn a_ring_is_replaced_as_a_whole_or_not_at_all() {
+        let used = sealer("2025", &[("2025", 1)]);
+        let ring = |active: &str, ids: &[(&str, u8)]| {
+            let keys: Vec<_> = ids.iter().map(|&(id, seed)| (id, key(seed))).collect();
+            KeyRing::parse(active, keys.iter().map(|(id, key)| (*id, key))).unwrap()
+        };
+        with("t", "a", "k", |belongs| {
+            let old = used.seal(belongs, b"text").unwrap();
+
+            // The same ID for another key: nothing of the new ring is taken.
+            let refused = used.replace(ring("2026", &[("2025", 9), ("2026", 2)]));
+            assert!(matches!(refused, Err(KeyRingError::Changed(id)) if id == "2025"));
+            assert_eq!(used.active_key(), "2025");
+            assert!(!used.needs_reseal(&old));
+
+            used.replace(ring("2026", &[("2025", 1), ("2026", 2)]))
+                .unwrap();
+            assert_eq!(used.active_key(), "2026");
+            assert!(used.needs_reseal(&old));
+            assert_eq!(used.open(belongs, &old).unwrap().expose(), b"text");
+            let new = used.seal(belongs, b"text").unwrap();
+
+            // The old one is taken out while it is in use.
+            used.replace(ring("2026", &[("2026", 2)])).unwrap();
+            assert!(
+                matches!(used.open(belongs, &old), Err(SealError::UnknownKey(id)) if id == "2025")
+            );
+            assert_eq!(used.open(belongs, &new).unwrap().expose(), b"text");
         });
     }
 

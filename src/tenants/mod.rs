@@ -1,5 +1,7 @@
-//! Who may do what: tenants and operators, what their callers are known by, and the tokens they are handed.
+//! Who may do what, and who did what: tenants and operators, what their callers are known by, the tokens they are handed,
+//! and the audit.
 
+pub mod audit;
 pub mod auth;
 pub mod directory;
 pub mod jwt;

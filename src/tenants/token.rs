@@ -7,6 +7,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::hmac::{self, HMAC_SHA256};
 use base64::Engine as _;
@@ -55,10 +56,11 @@ pub enum TokenError {
     Refused,
 }
 
-/// Makes tokens, and opens those that were made here. Cheap to clone; prints as `***`.
+/// Makes tokens, and opens those that were made here. Cheap to clone; prints as `***`. The keys can be replaced at any
+/// time, for all clones at once.
 #[derive(Clone)]
 pub struct Tokens {
-    keys: Arc<Keys>,
+    keys: Arc<ArcSwap<Keys>>,
 }
 
 /// Keys of the MAC.
@@ -76,14 +78,18 @@ impl Tokens {
         active: &Secret<[u8; KEY_BYTES]>,
         others: impl IntoIterator<Item = &'a Secret<[u8; KEY_BYTES]>>,
     ) -> Self {
-        let others = others.into_iter().filter(|&other| other != active);
-        let keys = Keys {
-            active: derive(active),
-            others: others.map(derive).collect(),
-        };
         Self {
-            keys: Arc::new(keys),
+            keys: Arc::new(ArcSwap::from_pointee(Keys::of(active, others))),
         }
+    }
+
+    /// Makes and accepts tokens by other keys from now on. Those under keys that are gone are refused.
+    pub fn replace<'a>(
+        &self,
+        active: &Secret<[u8; KEY_BYTES]>,
+        others: impl IntoIterator<Item = &'a Secret<[u8; KEY_BYTES]>>,
+    ) {
+        self.keys.store(Arc::new(Keys::of(active, others)));
     }
 
     /// Makes a token of a body.
@@ -91,7 +97,7 @@ impl Tokens {
         let mut bytes = Vec::with_capacity(OVERHEAD + body.len());
         bytes.push(VERSION);
         bytes.extend_from_slice(body);
-        bytes.extend_from_slice(&mac(&self.keys.active, usage, tenant, body));
+        bytes.extend_from_slice(&mac(&self.keys.load().active, usage, tenant, body));
         URL_SAFE_NO_PAD.encode(bytes)
     }
 
@@ -118,8 +124,9 @@ impl Tokens {
             Some(_) | None => None,
         }
         .ok_or(TokenError::Refused)?;
-        let made_here = std::iter::once(&self.keys.active)
-            .chain(&self.keys.others)
+        let keys = self.keys.load();
+        let made_here = std::iter::once(&keys.active)
+            .chain(&keys.others)
             .any(|key| verify_slices_are_equal(&mac(key, usage, tenant, body), claimed).is_ok());
         if !made_here {
             return Err(TokenError::Refused);
@@ -137,13 +144,27 @@ impl Tokens {
     }
 }
 
+impl Keys {
+    fn of<'a>(
+        active: &Secret<[u8; KEY_BYTES]>,
+        others: impl IntoIterator<Item = &'a Secret<[u8; KEY_BYTES]>>,
+    ) -> Self {
+        let others = others.into_iter().filter(|&other| other != active);
+        Self {
+            active: derive(active),
+            others: others.map(derive).collect(),
+        }
+    }
+}
+
 impl fmt::Debug for Tokens {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("***")
     }
 }
 
-/// The MAC key that belongs to a sealing key: HKDF-SHA-256 (RFC 5869) of one block, which cannot fail.
+/// The MAC key that belongs to a sealing key: HKDF-SHA-256 (RFC 5869) of one block, which cannot fail. The library wipes
+/// its contexts; its tags are on the stack only, and are not.
 fn derive(key: &Secret<[u8; KEY_BYTES]>) -> Secret<[u8; KEY_BYTES]> {
     let sign = |key: &[u8], text: &[u8]| hmac::sign(&hmac::Key::new(HMAC_SHA256, key), text);
     let extracted = sign(SALT, key.expose());
@@ -213,6 +234,21 @@ mod tests {
             b"body"
         );
         assert_eq!(open(&taken_out), Err(TokenError::Refused));
+    }
+
+    #[test]
+    fn keys_are_replaced_under_all_clones() {
+        let (tokens, tenant) = (Tokens::new(&key(1), []), TenantId::new("t"));
+        let clone = tokens.clone();
+        let old = tokens.seal(Use::Cursor, &tenant, b"body");
+        let open = |token: &str| clone.open(Use::Cursor, &tenant, token, 64);
+        tokens.replace(&key(2), [&key(1)]);
+        assert_eq!(open(&old).unwrap(), b"body");
+        let new = clone.seal(Use::Cursor, &tenant, b"body");
+        assert_ne!(new, old);
+        tokens.replace(&key(2), []);
+        assert_eq!(open(&old), Err(TokenError::Refused));
+        assert_eq!(open(&new).unwrap(), b"body");
     }
 
     #[test]

@@ -152,7 +152,7 @@ impl Hand<'_> {
         if written.number == 0 || written == keeper.settled {
             return Seen::Settled;
         }
-        match self.store.last_batch(partition).await {
+        match self.last_batch(partition).await {
             Ok(last) if last.writer == written.writer && last.number >= written.number => {}
             Ok(_) => {
                 warn!(%partition, "the store has lost what was written last; writing it again");
@@ -186,10 +186,7 @@ impl Hand<'_> {
             Ok(Claim::Granted(lease)) if before.is_some() => {
                 self.hold_again(partition, keeper, lease).await
             }
-            Ok(Claim::Granted(lease)) => {
-                self.take(partition, keeper, lease).await;
-                Seen::Settled
-            }
+            Ok(Claim::Granted(lease)) => self.take(partition, keeper, lease).await,
             Ok(Claim::Held { owner, remaining }) => {
                 if before.is_some() {
                     self.lose(partition, keeper).await;
@@ -209,9 +206,9 @@ impl Hand<'_> {
             Err(error) => {
                 warn!(%partition, %error, "the partition is not claimed; trying again");
                 // Without a lease before, another claim finds out; with one, it may be refused from now on.
-                match before {
-                    Some(_) => Seen::Unsure,
-                    None => Seen::of(&error),
+                match (before, Seen::of(&error)) {
+                    (Some(_), Seen::Away) => Seen::Unsure,
+                    (_, seen) => seen,
                 }
             }
         }
@@ -229,7 +226,7 @@ impl Hand<'_> {
     /// Goes on with what is held here, unless another replica had the partition meanwhile and has changed what is
     /// stored: then that counts.
     async fn hold_again(&self, partition: &PartitionId, keeper: &mut Keeper, lease: Lease) -> Seen {
-        let last = match self.store.last_batch(partition).await {
+        let last = match self.last_batch(partition).await {
             Ok(last) => last,
             Err(error) => {
                 warn!(%partition, %error, "the partition is not claimed again; trying again");
@@ -253,10 +250,10 @@ impl Hand<'_> {
         Seen::Settled
     }
 
-    async fn take(&self, partition: &PartitionId, keeper: &mut Keeper, lease: Lease) {
+    async fn take(&self, partition: &PartitionId, keeper: &mut Keeper, lease: Lease) -> Seen {
         let stored = self.store.sessions(partition).await;
         let sends = self.store.sends(partition).await;
-        let last = self.store.last_batch(partition).await;
+        let last = self.last_batch(partition).await;
         match stored.and_then(|stored| Ok((stored, sends?, last?))) {
             Ok((stored, sends, last)) => {
                 info!(%partition, epoch = %lease.epoch, sessions = stored.len(), "partition held");
@@ -265,8 +262,32 @@ impl Hand<'_> {
                 keeper.other = Other::Unseen;
                 keeper.lease.send_replace(Some(lease));
                 self.gateway.adopt(partition, stored, sends);
+                Seen::Settled
             }
-            Err(error) => error!(%partition, %error, "the partition cannot be read; trying again"),
+            Err(error) => {
+                let seen = Seen::of(&error);
+                match seen {
+                    Seen::Away => {
+                        warn!(%partition, %error, "the partition is not read; trying again")
+                    }
+                    Seen::Settled | Seen::Unsure | Seen::Lost => {
+                        error!(%partition, %error, "the partition cannot be read; trying again");
+                    }
+                }
+                seen
+            }
+        }
+    }
+
+    /// The batch that was written last; as if there was none if that cannot be read, which is no reason to give up what
+    /// is held.
+    async fn last_batch(&self, partition: &PartitionId) -> Result<BatchId, StoreError> {
+        match self.store.last_batch(partition).await {
+            Err(error @ StoreError::Corrupt { .. }) => {
+                error!(%partition, %error, "what was written last cannot be read; going on");
+                Ok(BatchId::default())
+            }
+            last => last,
         }
     }
 

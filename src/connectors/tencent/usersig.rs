@@ -1,4 +1,7 @@
 //! The login credential (TLSSigAPIv2 UserSig): made with an app's secret key, read, and checked. Pure: time is an argument.
+//!
+//! What a signature is made of and read into is wiped. What is not: the packer's own window on it, which belongs to the
+//! zlib library, and what the JSON library holds while it reads.
 
 use std::borrow::Cow;
 use std::io::{Read as _, Write as _};
@@ -11,6 +14,7 @@ use flate2::Compression;
 use flate2::read::ZlibDecoder;
 use flate2::write::ZlibEncoder;
 use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
 
 use crate::error::{Classified, ErrorKind};
 use crate::types::{Secret, UnixMillis};
@@ -23,6 +27,9 @@ const MAX_SIGNATURE: usize = 16 * 1024;
 
 /// The most that a signature may unpack to, in bytes.
 const MAX_JSON: u64 = 64 * 1024;
+
+/// More than one without a user buffer unpacks to, in bytes: its buffer does not grow, which would leave a copy behind.
+const USUAL_JSON: usize = 1024;
 
 /// What a signature says of itself. It is not to be believed before [`UserSig::verify`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -115,10 +122,12 @@ impl UserSig {
         if signature.len() > MAX_SIGNATURE {
             return Err(UserSigError::TooLong);
         }
-        let packed = BASE64
-            .decode(from_url_alphabet(signature))
+        let base64 = Zeroizing::new(from_url_alphabet(signature));
+        let mut packed = Zeroizing::new(Vec::with_capacity(base64.len()));
+        BASE64
+            .decode_vec(base64.as_bytes(), &mut packed)
             .map_err(|_| UserSigError::Base64)?;
-        let mut json = Vec::new();
+        let mut json = Zeroizing::new(Vec::with_capacity(USUAL_JSON));
         ZlibDecoder::new(packed.as_slice())
             .take(MAX_JSON + 1)
             .read_to_end(&mut json)
@@ -173,6 +182,7 @@ pub fn mint(
     let (time, expire) = (issued_at.as_secs(), lifetime.as_secs());
     let message = message(account, sdk_app_id, time, expire, userbuf.as_deref());
     let tag = hmac::sign(&hmac_key(key), message.as_bytes());
+    let sig = Zeroizing::new(BASE64.encode(tag));
     let fields = Fields {
         version: VERSION.into(),
         identifier: account.into(),
@@ -180,14 +190,19 @@ pub fn mint(
         time,
         expire,
         userbuf,
-        sig: BASE64.encode(tag).into(),
+        sig: sig.as_str().into(),
     };
-    let mut packer = ZlibEncoder::new(Vec::new(), Compression::default());
-    // Strings and numbers into memory: neither step can fail.
-    let json = serde_json::to_vec(&fields).unwrap_or_default();
+    // Each buffer is as great as it can become: one that grows leaves a copy behind that is not wiped.
+    let length = USUAL_JSON + 6 * account.len() + fields.userbuf.as_ref().map_or(0, String::len);
+    let mut json = Zeroizing::new(Vec::with_capacity(length));
+    // Strings and numbers into memory: no step can fail.
+    let _ = serde_json::to_writer(&mut *json, &fields);
+    let mut packed = Zeroizing::new(Vec::with_capacity(2 * json.len() + 64));
+    let mut packer = ZlibEncoder::new(&mut *packed, Compression::default());
     let _ = packer.write_all(&json);
-    let packed = packer.finish().unwrap_or_default();
-    Secret::new(to_url_alphabet(&BASE64.encode(packed)))
+    let _ = packer.finish();
+    let base64 = Zeroizing::new(BASE64.encode(&*packed));
+    Secret::new(to_url_alphabet(&base64))
 }
 
 fn hmac_key(key: &Secret<String>) -> hmac::Key {
@@ -215,27 +230,28 @@ fn message(
 
 /// The vendor's own replacement of the three characters that URLs do not like; not the usual one.
 fn to_url_alphabet(base64: &str) -> String {
-    base64
-        .chars()
-        .map(|c| match c {
-            '+' => '*',
-            '/' => '-',
-            '=' => '_',
-            other => other,
-        })
-        .collect()
+    replaced(base64, |c| match c {
+        '+' => '*',
+        '/' => '-',
+        '=' => '_',
+        other => other,
+    })
 }
 
 fn from_url_alphabet(signature: &str) -> String {
-    signature
-        .chars()
-        .map(|c| match c {
-            '*' => '+',
-            '-' => '/',
-            '_' => '=',
-            other => other,
-        })
-        .collect()
+    replaced(signature, |c| match c {
+        '*' => '+',
+        '-' => '/',
+        '_' => '=',
+        other => other,
+    })
+}
+
+/// As long as it was, so that it does not grow on the way.
+fn replaced(text: &str, replace: impl Fn(char) -> char) -> String {
+    let mut replaced = String::with_capacity(text.len());
+    replaced.extend(text.chars().map(replace));
+    replaced
 }
 
 #[cfg(test)]

@@ -14,22 +14,26 @@ use crate::proto::v1;
 use crate::runtime::metrics as names;
 use crate::runtime::record;
 use crate::runtime::sends::remembered::Remembered;
+use crate::runtime::session_actor::audit;
 use crate::runtime::supervisor::Tasks;
+use crate::session::state::ParkReason;
 use crate::store::{StoredSend, StoredSession};
 use crate::types::{AccountId, UnixMillis, WallClock};
 
 impl TenantSessions {
-    /// Begins to hold a partition: brings back what is stored of it.
+    /// Begins to hold a partition: brings back what is stored of it. True if some of that is sealed under another key
+    /// than the active one.
     pub(in crate::runtime) fn adopt(
         self: &Arc<Self>,
         number: u16,
         stored: Vec<StoredSession>,
         sends: Vec<StoredSend>,
         tasks: &Tasks,
-    ) {
+    ) -> bool {
         let Some(partition) = self.partitions.get(usize::from(number)) else {
-            return;
+            return false;
         };
+        let mut old_seals = false;
         let term = Term {
             lost: CancellationToken::new(),
             tasks: tasks.child(),
@@ -44,6 +48,7 @@ impl TenantSessions {
         }
         for StoredSession { account, record } in stored {
             let key = self.tenant.key(&account);
+            old_seals |= record::needs_reseal(&self.tenant.sealer, &record);
             match record::decode(&self.tenant.sealer, &key, &record) {
                 Ok(mut restored) if restored.durable.desired => {
                     restored.sends = sends_of.remove(&account).unwrap_or_default();
@@ -55,6 +60,7 @@ impl TenantSessions {
                 Err(error) => {
                     counter!(names::CORRUPT_RECORDS).increment(1);
                     error!(%account, %error, "a stored session cannot be read; it is parked");
+                    audit::parked(&key, ParkReason::CorruptRecord, 0);
                     self.rest(&account, record::corrupt_view(&key, &error));
                 }
             }
@@ -65,12 +71,14 @@ impl TenantSessions {
         if let Some(term) = partition.hold().as_mut() {
             term.adopted = true;
         }
+        old_seals
     }
 
     fn rest(&self, account: &AccountId, session: v1::Session) {
         let slot = Slot {
             view: Arc::new(Mutex::new(session)),
             mailbox: None,
+            resealing: false,
             sends_until: UnixMillis::default(),
         };
         self.slots().by_account.insert(account.clone(), slot);

@@ -33,6 +33,15 @@ impl Retired {
         self.records.drain(..self.records.len() - kept);
     }
 
+    /// Puts a newer record of an account in the place of the one that is kept, if there is one.
+    pub(super) fn replace(&mut self, account: &AccountId, record: &[u8]) {
+        let kept = self.records.iter_mut();
+        for (_, _, kept) in kept.filter(|(_, kept, _)| kept == account) {
+            kept.clear();
+            kept.extend_from_slice(record);
+        }
+    }
+
     /// Forgets those of the accounts that do not stay.
     pub(super) fn retain(&mut self, stays: impl Fn(&AccountId) -> bool) {
         self.records.retain(|(_, account, _)| stays(account));

@@ -34,6 +34,8 @@ pub(in crate::runtime) enum Command {
     Invoke(String, String, InvokeReply),
     /// Store the record again: the store has lost it.
     Save,
+    /// Store the record again, which seals it under the present key; answered when that is done.
+    Reseal(ViewReply),
     /// The tenant's settings are others now.
     Settings,
 }
@@ -80,6 +82,10 @@ impl SessionActor {
             Command::Save => {
                 self.outbox.save();
                 self.sends.store_again();
+            }
+            Command::Reseal(reply) => {
+                self.outbox.save();
+                self.outbox.defer(Deferred::View(vec![reply]));
             }
             // They are looked at whenever anything happens.
             Command::Settings => {}

@@ -1,6 +1,7 @@
 //! Sessions on paused time, with the upstream at the other end of a pipe in memory.
 
 mod gaps;
+mod keys;
 mod sealing;
 mod sends;
 

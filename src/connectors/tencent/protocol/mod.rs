@@ -142,10 +142,8 @@ impl Protocol {
 
     /// The ticket, for the record. The connection's instance ID is kept even without one.
     pub fn ticket_record(&self) -> TencentTicket {
-        let mut record = TencentTicket {
-            instance_id: self.instance_id.clone(),
-            ..TencentTicket::default()
-        };
+        let mut record = TencentTicket::default();
+        record.instance_id.clone_from(&self.instance_id);
         if let Some(ticket) = &self.ticket {
             record.a2.clone_from(ticket.a2.expose());
             record.tiny_id.clone_from(&ticket.tiny_id);
