@@ -224,8 +224,8 @@ impl App {
             directory: callers.directory(),
             tokens: tokens.clone(),
         };
-        let health = server::start(grpc_listener, served, options, &api).await?;
-        watches.tell_health(health);
+        let server = server::start(grpc_listener, served, options, &api).await?;
+        watches.tell_health(server.health);
         readiness.met(Condition::Listener);
         info!(%grpc_address, %ops_address, replica = %config.replica_id, "imgate has started");
         let grace = config.shutdown.grace;
@@ -234,6 +234,7 @@ impl App {
             store,
             partitions,
             callers,
+            tls: server.tls,
             sealer,
             tokens,
         };

@@ -81,6 +81,14 @@ fn every_value_of_a_full_file_arrives() {
     assert_eq!(config.replica_id.as_str(), "imgate-7");
     assert_eq!(config.grpc.listen.to_string(), "0.0.0.0:6000");
     assert_eq!(config.grpc.max_message_bytes, 1 << 20);
+    assert_eq!(config.grpc.max_header_bytes, 32 << 10);
+    assert_eq!(config.grpc.max_connections, 500);
+    assert_eq!(config.grpc.connections_per_second, 50);
+    assert_eq!(config.grpc.handshake_timeout, Duration::from_secs(3));
+    assert_eq!(config.grpc.max_streams_per_connection, 64);
+    assert_eq!(config.grpc.max_connection_age, Duration::from_secs(1800));
+    let grace = config.grpc.max_connection_age_grace;
+    assert_eq!(grace, Duration::from_secs(60));
     let tls = config.grpc.tls.unwrap();
     assert!(tls.client_ca_pem.is_some() && tls.clients_optional);
     assert_eq!(config.log.format, LogFormat::Json);
@@ -138,6 +146,7 @@ fn every_value_of_a_full_file_arrives() {
     assert!(!by_jwt.is_open());
     assert_eq!(acme.limits.sessions, 10);
     assert!(acme.upstream_ca_pem.is_some());
+    assert!(acme.invoke_commands.has("profile.get") && !acme.invoke_commands.has("openim.x"));
     let secret = globex.secret_key.as_ref().unwrap();
     assert_eq!(secret.expose(), "hunter2-from-the-environment");
     let in_order = [Issuer::Callback, Issuer::Local, Issuer::Manual];
@@ -179,6 +188,7 @@ fn the_least_file_has_the_documented_defaults() {
     assert!(matches!(&config.seal, Seal::KeyFile { path, .. } if path.ends_with("imgate.key")));
     assert_eq!(config.tenants[0].partitions, 8);
     assert_eq!(config.tenants[0].issuers, [Issuer::Manual]);
+    assert!(!config.tenants[0].invoke_commands.has("profile.get"));
     assert!(!config.replica_id.as_str().is_empty());
 }
 

@@ -17,6 +17,12 @@ mod fixture;
 mod forged;
 #[path = "grpc_api/jwt.rs"]
 mod jwt;
+#[path = "grpc_api/limits.rs"]
+mod limits;
+#[path = "grpc_api/raw.rs"]
+mod raw;
+#[path = "grpc_api/retirement.rs"]
+mod retirement;
 #[path = "grpc_api/server.rs"]
 mod server;
 #[path = "grpc_api/subscriptions.rs"]

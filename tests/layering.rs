@@ -31,7 +31,10 @@ const ROOMS: &[(&str, &[&str])] = &[
         ],
     ),
     ("store", &[]),
-    ("config", &["session", "store::redis_url"]),
+    (
+        "config",
+        &["session", "store::redis_url", "connectors::invoke"],
+    ),
     (
         "tenants",
         &["session::policy", "proto", "runtime::supervisor"],
@@ -135,6 +138,7 @@ const CHOOSE_STORES: &[&str] = &["store", "app", "sim", "cli"];
 /// Files and folders without clock, socket, task, store or environment.
 const PURE: &[&str] = &[
     "session",
+    "connectors/invoke",
     "connectors/tencent/frame",
     "connectors/tencent/usersig",
     "connectors/tencent/codes",

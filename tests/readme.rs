@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use imgate::app::App;
-use imgate::config::{Config, JwtIssuer, JwtKeys, StoreKind, Tenant, reference};
+use imgate::config::{Config, GrpcTls, JwtIssuer, JwtKeys, StoreKind, Tenant, reference};
 use imgate::connectors::tencent::codes;
 use imgate::observability::metrics as recorder;
 use imgate::proto::v1::LoginRequest;
@@ -27,6 +27,7 @@ use metrics::{
     with_local_recorder,
 };
 use tokio::time::Instant;
+use tonic::transport::{Certificate, ClientTlsConfig, Endpoint};
 
 /// How long the gateway may take until it has measured everything once.
 const MEASURED_WITHIN: Duration = Duration::from_secs(20);
@@ -264,11 +265,23 @@ async fn measure_everything(noting: &Noting) {
     }];
     config.grpc.listen = ([127, 0, 0, 1], 0).into();
     config.ops.listen = ([127, 0, 0, 1], 0).into();
+    let pair = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+    let certificate = pair.cert.pem();
+    config.grpc.tls = Some(GrpcTls {
+        cert_pem: certificate.clone().into_bytes(),
+        key_pem: Secret::new(pair.signing_key.serialize_pem().into_bytes()),
+        client_ca_pem: None,
+        clients_optional: false,
+    });
     let app = App::start(config, handle).await.unwrap();
     app.ready().await;
 
-    let gateway = format!("http://{}", app.grpc_address());
-    let mut sessions = SessionServiceClient::connect(gateway).await.unwrap();
+    let gateway = Endpoint::from_shared(format!("https://{}", app.grpc_address())).unwrap();
+    let tls = ClientTlsConfig::new()
+        .ca_certificate(Certificate::from_pem(certificate))
+        .domain_name("localhost");
+    let channel = gateway.tls_config(tls).unwrap().connect().await.unwrap();
+    let mut sessions = SessionServiceClient::new(channel);
     let mut login = tonic::Request::new(LoginRequest {
         account: "bot".to_owned(),
         ..LoginRequest::default()

@@ -8,6 +8,8 @@
     reason = "tests fail by panicking, and show what a process logged"
 )]
 
+#[path = "reload/certificates.rs"]
+mod certificates;
 #[path = "support/control.rs"]
 mod control;
 #[path = "support/program.rs"]

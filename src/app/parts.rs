@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::AppError;
-use crate::config::{self, Config, Issuer, SealKeys, StoreKind};
+use crate::config::{self, Config, GrpcTls, Issuer, SealKeys, StoreKind};
 use crate::connectors::greatest_frame;
 use crate::connectors::websocket::Dialer;
 use crate::events::log::LogOptions;
-use crate::grpc::server::{ClientCertificates, ServerOptions, Tls};
+use crate::grpc::server::{ClientCertificates, Limits, ServerOptions, Tls};
 use crate::runtime::issuer::{CallbackOptions, IssuedFor, IssuerError, IssuerOptions, Issuers};
 use crate::runtime::pacer::Pacer;
 use crate::runtime::tenant::{Settings, Tenant};
@@ -108,6 +108,7 @@ pub(super) fn settings(config: &Config, tenant: &config::Tenant) -> Result<Setti
         issuers: Arc::new(issuers),
         pacer: Arc::new(Pacer::new(config.pacing.connects_per_second)),
         start_jitter: config.pacing.start_jitter,
+        invoke_commands: tenant.invoke_commands.clone(),
         max_sessions: usize::try_from(tenant.limits.sessions).unwrap_or(usize::MAX),
         max_pending_sends: usize::try_from(tenant.limits.pending_sends_per_session)
             .unwrap_or(usize::MAX),
@@ -155,22 +156,35 @@ pub(super) fn log_options(log: &config::TenantLog, sealer: &Arc<Sealer>) -> LogO
 }
 
 pub(super) fn server_options(config: &Config) -> ServerOptions {
+    let grpc = &config.grpc;
     ServerOptions {
-        tls: config.grpc.tls.as_ref().map(|tls| Tls {
-            certificate: tls.cert_pem.clone(),
-            key: tls.key_pem.clone(),
-            clients: tls
-                .client_ca_pem
-                .as_ref()
-                .map(|authority| ClientCertificates {
-                    authority: authority.clone(),
-                    optional: tls.clients_optional,
-                }),
-        }),
+        tls: grpc.tls.as_ref().map(tls),
         drain_within: config.shutdown.grace / 3,
-        max_message_bytes: config.grpc.max_message_bytes,
-        keepalive_interval: config.grpc.keepalive_interval,
-        keepalive_timeout: config.grpc.keepalive_timeout,
+        max_message_bytes: grpc.max_message_bytes,
+        limits: Limits {
+            max_connections: grpc.max_connections,
+            connections_per_second: grpc.connections_per_second,
+            handshake_timeout: grpc.handshake_timeout,
+            max_header_bytes: grpc.max_header_bytes,
+            max_streams: grpc.max_streams_per_connection,
+            keepalive_interval: grpc.keepalive_interval,
+            keepalive_timeout: grpc.keepalive_timeout,
+            max_age: grpc.max_connection_age,
+            max_age_grace: grpc.max_connection_age_grace,
+        },
+    }
+}
+
+pub(super) fn tls(tls: &GrpcTls) -> Tls {
+    Tls {
+        certificate: tls.cert_pem.clone(),
+        key: tls.key_pem.clone(),
+        client_ca: tls.client_ca_pem.clone(),
+        client_certificates: if tls.clients_optional {
+            ClientCertificates::Optional
+        } else {
+            ClientCertificates::Required
+        },
     }
 }
 

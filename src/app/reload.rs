@@ -14,6 +14,7 @@ use super::{AppError, enrolment, parts};
 use crate::config::metrics as names;
 use crate::config::{Change, Config, ConfigErrors, Files, Seen};
 use crate::error::{Classified, ErrorKind};
+use crate::grpc::listener::tls::TlsReload;
 use crate::runtime::supervisor::{TaskKind, Tasks};
 use crate::store::Store;
 use crate::store::seal::Sealer;
@@ -102,6 +103,7 @@ pub(super) struct Live {
     pub(super) store: Arc<dyn Store>,
     pub(super) partitions: Partitions,
     pub(super) callers: Callers,
+    pub(super) tls: Option<TlsReload>,
     pub(super) sealer: Arc<Sealer>,
     pub(super) tokens: Tokens,
 }
@@ -199,10 +201,19 @@ impl Live {
             changed,
             removed,
             seal,
+            tls,
             callers: _,
         } = change;
         // Everything that can fail comes first.
         let callers = self.callers.prepare(&next).map_err(AppError::from)?;
+        let replacement = match (&self.tls, tls) {
+            (Some(reload), Some(tls)) => {
+                let prepared = reload.prepare(&parts::tls(&tls));
+                Some(prepared.map_err(|error| AppError::Server(error.into()))?)
+            }
+            // It neither comes nor goes.
+            (Some(_) | None, _) => None,
+        };
         let mut newcomers = Vec::new();
         for tenant in added {
             enrolment::enrol(&self.store, &tenant).await?;
@@ -224,6 +235,9 @@ impl Live {
             warn!("{warning}");
         }
         self.config = next;
+        if let Some(replacement) = replacement {
+            replacement.put_in_force();
+        }
         for (tenant, runtime) in newcomers {
             info!(tenant = %tenant.id, "a tenant is taken in");
             self.partitions.add(&tenant, runtime).await;

@@ -2,7 +2,7 @@
 //! stays until a restart, and what a tenant's data is laid out by stays as long as there is data.
 
 use super::error::{ConfigErrors, Problem};
-use super::{Config, Seal, SealKeys, Tenant};
+use super::{Config, Grpc, GrpcTls, Seal, SealKeys, Tenant};
 use crate::types::TenantId;
 
 /// What a new configuration changes.
@@ -16,6 +16,8 @@ pub struct Change {
     pub removed: Vec<TenantId>,
     /// The sealing keys, if they are others now.
     pub seal: Option<SealKeys>,
+    /// What the API's TLS is of now, if that changes.
+    pub tls: Option<GrpcTls>,
     /// Whether the operators, or the issuers of JWTs, are others now.
     pub callers: bool,
 }
@@ -59,6 +61,9 @@ impl Config {
             (Seal::Keys(before), Seal::Keys(next)) if before != next => Some(next.clone()),
             (Seal::Keys(_) | Seal::KeyFile { .. } | Seal::Ephemeral, _) => None,
         };
+        if self.grpc.tls != next.grpc.tls {
+            change.tls.clone_from(&next.grpc.tls);
+        }
         if problems.is_empty() {
             Ok(change)
         } else {
@@ -73,7 +78,7 @@ impl Config {
     fn fixed(&self, next: &Self) -> Vec<Problem> {
         let keys = [
             ("replica_id", self.replica_id == next.replica_id),
-            ("grpc", self.grpc == next.grpc),
+            ("grpc", self.grpc.stays(&next.grpc)),
             ("ops", self.ops == next.ops),
             ("log", self.log == next.log),
             ("store", self.store == next.store),
@@ -89,6 +94,17 @@ impl Config {
                     .to_owned(),
             })
             .collect()
+    }
+}
+
+impl Grpc {
+    /// Whether nothing changes but what TLS is of.
+    fn stays(&self, next: &Self) -> bool {
+        let without_tls = |grpc: &Self| Self {
+            tls: None,
+            ..grpc.clone()
+        };
+        without_tls(self) == without_tls(next) && self.tls.is_some() == next.tls.is_some()
     }
 }
 
@@ -196,6 +212,30 @@ mod tests {
         next.seal = keys("k2");
         let change = before.change_to(&next).unwrap();
         assert_eq!(change.seal.unwrap().active, "k2");
+    }
+
+    #[test]
+    fn a_certificate_may_change_and_tls_may_neither_come_nor_go() {
+        let tls = |certificate: &str| {
+            Some(GrpcTls {
+                cert_pem: certificate.into(),
+                key_pem: Secret::new(vec![]),
+                client_ca_pem: None,
+                clients_optional: false,
+            })
+        };
+        let mut before = config(&["a"]);
+        let mut next = before.clone();
+        next.grpc.tls = tls("old");
+        assert!(before.change_to(&next).is_err() && next.change_to(&before).is_err());
+        before.grpc.tls = tls("old");
+        assert_eq!(before.change_to(&next).unwrap().tls, None);
+        next.grpc.tls = tls("new");
+        let change = before.change_to(&next).unwrap();
+        assert!(!change.is_empty() && change.changed.is_empty());
+        assert_eq!(change.tls, next.grpc.tls);
+        next.grpc.max_connections += 1;
+        assert!(before.change_to(&next).is_err());
     }
 
     #[test]

@@ -22,6 +22,7 @@ mod seal;
 mod section;
 mod setting;
 
+pub use crate::connectors::invoke::CommandList;
 pub use change::Change;
 pub use error::{ConfigErrors, Problem};
 pub use files::{Files, Seen};
@@ -71,10 +72,24 @@ pub struct Grpc {
     pub listen: SocketAddr,
     /// The greatest message that a caller may send, in bytes.
     pub max_message_bytes: usize,
+    /// The most headers of a call, in bytes.
+    pub max_header_bytes: u32,
+    /// How many connections there may be.
+    pub max_connections: u32,
+    /// How many connections are accepted per second; at least 1.
+    pub connections_per_second: u32,
+    /// How long the TLS handshake and the beginning of HTTP/2 may take together.
+    pub handshake_timeout: Duration,
+    /// How many calls may be open on one connection, streams included.
+    pub max_streams_per_connection: u32,
     /// How long a connection may be silent before the caller is asked whether it is still there.
     pub keepalive_interval: Duration,
     /// How long that answer may take before the connection is closed.
     pub keepalive_timeout: Duration,
+    /// After how long, give or take a tenth, a client is told to go to another connection.
+    pub max_connection_age: Duration,
+    /// How long calls in flight may go on then.
+    pub max_connection_age_grace: Duration,
     /// TLS; `None` for plain text.
     pub tls: Option<GrpcTls>,
 }
@@ -149,6 +164,8 @@ pub struct Tenant {
     pub retake_delay: Duration,
     /// The least time between two upstream logins of one account.
     pub login_spacing: Duration,
+    /// The upstream commands that Invoke may send.
+    pub invoke_commands: CommandList,
     /// The event log.
     pub log: TenantLog,
     /// Who may call by key.
@@ -281,13 +298,7 @@ impl Config {
         let options = options::Options::default();
         Self {
             replica_id: ReplicaId::new("imgate-local"),
-            grpc: Grpc {
-                listen: options.grpc.listen,
-                max_message_bytes: options.grpc.max_message_bytes.0,
-                keepalive_interval: options.grpc.keepalive_interval,
-                keepalive_timeout: options.grpc.keepalive_timeout,
-                tls: None,
-            },
+            grpc: Grpc::of(&options.grpc, None),
             ops: options.ops,
             log: options.log,
             seal: Seal::default_for(&store),
@@ -348,6 +359,25 @@ impl Config {
     }
 }
 
+impl Grpc {
+    fn of(options: &options::GrpcOptions, tls: Option<GrpcTls>) -> Self {
+        Self {
+            listen: options.listen,
+            max_message_bytes: options.max_message_bytes.0,
+            max_header_bytes: u32::try_from(options.max_header_bytes.0).unwrap_or(u32::MAX),
+            max_connections: options.max_connections,
+            connections_per_second: options.connections_per_second,
+            handshake_timeout: options.handshake_timeout,
+            max_streams_per_connection: options.max_streams_per_connection,
+            keepalive_interval: options.keepalive_interval,
+            keepalive_timeout: options.keepalive_timeout,
+            max_connection_age: options.max_connection_age,
+            max_connection_age_grace: options.max_connection_age_grace,
+            tls,
+        }
+    }
+}
+
 /// Whether HOST[:PORT] is this machine.
 fn is_loopback(authority: &str) -> bool {
     let host = authority
@@ -387,6 +417,7 @@ impl Tenant {
             kick_policy: options.kick_policy,
             retake_delay: options.retake_delay,
             login_spacing: options.login_spacing,
+            invoke_commands: CommandList::default(),
             log: options.log,
             api_keys: Vec::new(),
             client_certificates: Vec::new(),

@@ -131,10 +131,28 @@ section! {
         pub(super) listen: SocketAddr = default(loopback(50051)),
         /// The greatest message that a caller may send.
         pub(super) max_message_bytes: ByteSize = default(ByteSize::mib(4)),
+        /// The most headers of a call.
+        pub(super) max_header_bytes: ByteSize = default(ByteSize(16 << 10)),
+        /// How many connections there may be; one that is too many is closed at once. Each is an open file, so the
+        /// process must be allowed as many (`ulimit -n`), and some more.
+        pub(super) max_connections: u32 = default(10_000),
+        /// How many connections are accepted per second, and at once after a calm second. Those beyond wait in the
+        /// kernel's queue, where they are neither refused nor cost anything here.
+        pub(super) connections_per_second: u32 = default(1000),
+        /// How long the TLS handshake and the beginning of HTTP/2 may take together.
+        pub(super) handshake_timeout: Duration = default(secs(10)),
+        /// How many calls may be open on one connection, streams included; a client queues those beyond.
+        pub(super) max_streams_per_connection: u32 = default(1024),
         /// How long a connection may be silent before the caller is asked whether it is still there.
         pub(super) keepalive_interval: Duration = default(secs(30)),
         /// How long that answer may take before the connection is closed.
         pub(super) keepalive_timeout: Duration = default(secs(20)),
+        /// After how long, give or take a tenth, a client is told to make its next calls on another connection, so
+        /// that connections spread over replicas and fresh certificates come into use. Calls in flight go on.
+        pub(super) max_connection_age: Duration = default(secs(60 * 60)),
+        /// How long they may go on. Then a Subscribe ends with UNAVAILABLE, CONNECTION_RETIRED, and is to be called
+        /// again with its last cursor; what is still open 5 s later is cut.
+        pub(super) max_connection_age_grace: Duration = default(secs(10 * 60)),
     }
     tables {
         /// TLS.
@@ -143,7 +161,8 @@ section! {
 }
 
 section! {
-    /// TLS of the gRPC API. Default: none, plain text.
+    /// TLS of the gRPC API. Default: none, plain text. The files may change while imgate runs: new connections use what is
+    /// new. What does not go together is refused, and the old stays in use.
     pub(super) struct GrpcTlsOptions {
         /// The server's certificate chain, PEM.
         pub(super) cert_file: PathBuf = required("tls.crt".into()),
@@ -337,6 +356,10 @@ section! {
         pub(super) retake_delay: Duration = default(secs(30)),
         /// The least time between two upstream logins of one account.
         pub(super) login_spacing: Duration = default(secs(15)),
+        /// The upstream commands that Invoke may send: whole names, or beginnings of names followed by a star, as in
+        /// "profile.*". Those that log in and out and keep a session alive are the gateway's own, whatever the list
+        /// says. Default: none.
+        pub(super) invoke_commands: Vec<String> = default(Vec::new()),
     }
     tables {
         /// The tenant's own issuer.

@@ -3,6 +3,7 @@
 //! A connector is pure: it is given frames, commands and the time, and answers with [`Output`]. The runtime owns
 //! the socket. An enum over protocols takes the place of `tencent::protocol::Protocol` when there is a second one.
 
+pub mod invoke;
 pub mod tencent;
 pub mod websocket;
 

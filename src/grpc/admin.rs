@@ -174,6 +174,7 @@ fn of_tenant(error: CallError) -> Status {
         | CallError::SignatureRequired
         | CallError::IssuerUnavailable { .. }
         | CallError::IssuerRefused(_)
+        | CallError::CommandNotAllowed(_)
         | CallError::NotLoggedIn(_)
         | CallError::SendsPending
         | CallError::UpstreamUnanswered

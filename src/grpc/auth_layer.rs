@@ -1,6 +1,7 @@
 //! What every call passes before its handler: who calls, until when, and counting how it ended.
 
 use std::panic::AssertUnwindSafe;
+use std::time::Duration;
 
 use axum::extract::{Request, State};
 use axum::http::HeaderMap;
@@ -19,6 +20,9 @@ use crate::tenants::auth::{AuthError, Credentials};
 use crate::tenants::directory::Directory;
 use crate::types::WallClock;
 
+/// How long a call that needs no key may take until its answer begins.
+const KEYLESS_DEADLINE: Duration = Duration::from_secs(30);
+
 /// What every call is held against.
 #[derive(Clone, Debug)]
 pub(super) struct Door {
@@ -35,7 +39,11 @@ pub(super) struct Door {
 /// [`Operator`]: crate::tenants::auth::Operator
 pub(super) async fn guard(State(door): State<Door>, mut request: Request, next: Next) -> Response {
     let Some(method) = method::find(request.uri().path()) else {
-        return next.run(request).await;
+        // Whoever needs no key is not waited for without end either.
+        return match tokio::time::timeout(KEYLESS_DEADLINE, next.run(request)).await {
+            Ok(response) => response,
+            Err(_) => Status::from(DeadlinePassed::GivenUp).into_http(),
+        };
     };
     let call = Call::begin(method);
     if let Err(error) = admit(&door.directory, &mut request, method) {
@@ -121,8 +129,6 @@ fn code_of(headers: &HeaderMap) -> Code {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use axum::Router;
     use axum::body::Body;
     use axum::routing::any;
@@ -330,6 +336,14 @@ mod tests {
         let endless = call(any(hang), SUBSCRIBE, &headers);
         let day = Duration::from_secs(86_400);
         assert!(tokio::time::timeout(day, endless).await.is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_needs_no_key_has_no_endless_time() {
+        let began = Instant::now();
+        let response = call(any(hang), "/grpc.health.v1.Health/Check", &[]).await;
+        assert_eq!(outcome(&response), Code::DeadlineExceeded);
+        assert_eq!(began.elapsed(), KEYLESS_DEADLINE);
     }
 
     #[tokio::test]

@@ -5,8 +5,8 @@ use std::time::Duration;
 use axum::http::HeaderMap;
 use tokio::time::Instant;
 
-/// How much earlier than the caller's own deadline the answer goes out. The server library has a timer for the
-/// same metadata which would answer CANCELLED; this one comes first.
+/// How much earlier than the caller's own deadline the answer goes out. Client libraries have a timer for the same
+/// metadata, and some of them then say CANCELLED; with some luck this answer, and its reason, comes first.
 const HEAD_START: Duration = Duration::from_millis(5);
 
 /// When a call must be answered; `None` for never. Found in the request's extensions.

@@ -8,8 +8,9 @@ use futures_util::stream;
 use tonic::{Code, Request, Response, Status};
 
 use super::deadline::Deadline;
+use super::listener::Retired;
 use super::metrics::Call;
-use super::status::DeadlinePassed;
+use super::status::{ConnectionRetired, DeadlinePassed};
 use super::{audit, caller, convert, peer};
 use crate::events::service::{Events, TenantLogs};
 use crate::events::subscription::Subscription;
@@ -30,6 +31,8 @@ type Answer = Result<v1::SubscribeResponse, Status>;
 struct Delivering {
     subscription: Subscription,
     deadline: Deadline,
+    /// Of its connection.
+    retired: Option<Retired>,
     call: Option<Call>,
     /// Says who has made it, once it is.
     maker: Option<Maker>,
@@ -46,6 +49,7 @@ impl EventService for EventsApi {
     ) -> Result<Response<Self::SubscribeStream>, Status> {
         let extensions = request.extensions();
         let deadline = extensions.get::<Deadline>().copied();
+        let retired = extensions.get::<Retired>().cloned();
         let call = extensions.get::<Call>().cloned();
         let maker = Maker::of(&request);
         let (caller, request) = caller(request)?;
@@ -54,6 +58,7 @@ impl EventService for EventsApi {
         let delivering = Delivering {
             subscription,
             deadline: deadline.unwrap_or(Deadline(None)),
+            retired,
             call,
             maker,
             ended: false,
@@ -159,9 +164,16 @@ impl Delivering {
         if self.ended {
             return None;
         }
+        let retired = async {
+            match &self.retired {
+                Some(retired) => retired.over().await,
+                None => std::future::pending().await,
+            }
+        };
         let answer = tokio::select! {
             biased;
             () = self.deadline.passed() => Err(Status::from(DeadlinePassed::GivenUp)),
+            () = retired => Err(Status::from(ConnectionRetired)),
             delivery = self.subscription.next() => delivery.map_err(Status::from),
         };
         if let Err(status) = &answer {

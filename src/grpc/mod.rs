@@ -7,6 +7,7 @@ mod auth_layer;
 mod convert;
 mod deadline;
 mod events;
+pub mod listener;
 mod messages;
 mod method;
 pub mod metrics;

@@ -1,15 +1,13 @@
 //! The gRPC server: services, health, reflection, and its orderly end.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::middleware;
-use futures_util::StreamExt as _;
 use tokio::net::TcpListener;
 use tonic::server::NamedService;
 use tonic::service::Routes;
-use tonic::transport::server::TcpIncoming;
-use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
 use tonic_health::ServingStatus;
 use tonic_health::server::{HealthReporter, HealthService};
 use tracing::{info, warn};
@@ -17,8 +15,9 @@ use tracing::{info, warn};
 use super::admin::Admin;
 use super::auth_layer::{Door, guard};
 use super::events::EventsApi;
+use super::listener::Listener;
+use super::listener::tls::{TlsError, TlsReload};
 use super::messages::Messages;
-use super::metrics as names;
 use super::refusals::Refusals;
 use super::sessions::Sessions;
 use crate::events::service::Events;
@@ -31,14 +30,12 @@ use crate::runtime::handle::Gateway;
 use crate::runtime::supervisor::{TaskKind, Tasks};
 use crate::tenants::directory::Directory;
 use crate::tenants::token::Tokens;
-use crate::types::Secret;
 
-/// The most headers of a request, in bytes.
-const MAX_HEADERS: u32 = 16 * 1024;
-/// The most calls on one connection at a time, streams included.
-const MAX_STREAMS: u32 = 1024;
-/// How long accepting rests after it failed, as it does when there are too many open files.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+pub use super::listener::Limits;
+pub use super::listener::tls::{ClientCertificates, Tls};
+
+/// The largest request of health and reflection, which need no key, in bytes.
+const MAX_KEYLESS_MESSAGE: usize = 16 * 1024;
 
 /// What the API serves.
 #[derive(Clone, Debug)]
@@ -62,10 +59,8 @@ pub struct ServerOptions {
     pub drain_within: Duration,
     /// The largest request, in bytes. Default 512 KiB, far above any that is valid.
     pub max_message_bytes: usize,
-    /// After how long without traffic a client is asked for a sign of life. Default 30 s.
-    pub keepalive_interval: Duration,
-    /// How long it may take for that. Default 20 s.
-    pub keepalive_timeout: Duration,
+    /// The bounds of connections.
+    pub limits: Limits,
 }
 
 impl Default for ServerOptions {
@@ -74,30 +69,18 @@ impl Default for ServerOptions {
             tls: None,
             drain_within: Duration::from_secs(10),
             max_message_bytes: 512 * 1024,
-            keepalive_interval: Duration::from_secs(30),
-            keepalive_timeout: Duration::from_secs(20),
+            limits: Limits::default(),
         }
     }
 }
 
-/// The TLS material, all of it PEM.
-#[derive(Clone, Debug)]
-pub struct Tls {
-    /// The server's certificate, with the chain behind it.
-    pub certificate: Vec<u8>,
-    /// Its private key.
-    pub key: Secret<Vec<u8>>,
-    /// Who signs clients' certificates, if anybody.
-    pub clients: Option<ClientCertificates>,
-}
-
-/// How clients' certificates are checked.
-#[derive(Clone, Debug)]
-pub struct ClientCertificates {
-    /// The authority that signs them.
-    pub authority: Vec<u8>,
-    /// Whether a client may come without one. One that is shown must be good.
-    pub optional: bool,
+/// A running server.
+#[derive(Debug)]
+pub struct Running {
+    /// Says to health checks whether the API serves.
+    pub health: Health,
+    /// Replaces the TLS material; `None` if it serves plain text.
+    pub tls: Option<TlsReload>,
 }
 
 /// Why the API cannot be served. The texts name the remedy, for the operator.
@@ -113,8 +96,8 @@ pub enum ServerError {
     #[error("the listener has no address: {0}")]
     Listener(std::io::Error),
     /// The TLS material is not usable.
-    #[error("the TLS certificate, key or client authority is not usable: {0}")]
-    Tls(String),
+    #[error("tls: {0}")]
+    Tls(#[from] TlsError),
     /// The descriptors of the API cannot be served: a fault of the build.
     #[error("reflection cannot serve the API's descriptors: {0}")]
     Reflection(String),
@@ -155,76 +138,49 @@ pub async fn start(
     api: Api,
     options: ServerOptions,
     tasks: &Tasks,
-) -> Result<Health, ServerError> {
+) -> Result<Running, ServerError> {
     let address = listener.local_addr().map_err(ServerError::Listener)?;
     if api.directory.has_open_tenant() && !address.ip().is_loopback() {
         return Err(ServerError::OpenToTheWorld(address));
     }
-    let mut server = Server::builder()
-        .http2_keepalive_interval(Some(options.keepalive_interval))
-        .http2_keepalive_timeout(Some(options.keepalive_timeout))
-        .http2_max_header_list_size(MAX_HEADERS)
-        .max_concurrent_streams(MAX_STREAMS);
-    if let Some(tls) = &options.tls {
-        server = server
-            .tls_config(tls_config(tls))
-            .map_err(|error| ServerError::Tls(detail(&error)))?;
-    }
+    let tls = options.tls.as_ref().map(TlsReload::begin).transpose()?;
     let health = Health {
         reporter: HealthReporter::new(),
         tasks: tasks.clone(),
     };
     // Whoever put the parts together knows when they can serve.
     health.set_serving(false).await;
-    let routes = routes(api, options.max_message_bytes, &health, tasks)?;
-    let serving = serve(
-        server,
-        routes,
-        listener,
-        health.clone(),
-        options.drain_within,
-        tasks.clone(),
-    );
+    let connections = Tasks::new();
+    let accepting = Listener {
+        limits: Arc::new(options.limits),
+        tls: tls.clone(),
+        routes: routes(api, options.max_message_bytes, &health, tasks)?,
+        tasks: tasks.clone(),
+        connections: connections.clone(),
+    };
+    let (stopped, drain_within) = (health.clone(), options.drain_within);
+    let serving = async move {
+        accepting.accept(listener).await;
+        stopped.set_serving(false).await;
+        drain(&connections, drain_within).await;
+    };
     tasks.spawn("grpc server", TaskKind::Critical, serving);
-    info!(%address, tls = options.tls.is_some(), "the API listens");
-    Ok(health)
+    info!(%address, tls = tls.is_some(), "the API listens");
+    Ok(Running { health, tls })
 }
 
-async fn serve(
-    mut server: Server,
-    routes: Routes,
-    listener: TcpListener,
-    health: Health,
-    drain_within: Duration,
-    tasks: Tasks,
-) {
-    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-    let incoming = incoming.then(|accepted| async move {
-        if let Err(error) = &accepted {
-            metrics::counter!(names::ACCEPT_ERRORS).increment(1);
-            warn!(%error, "a connection could not be accepted");
-            tokio::time::sleep(ACCEPT_PAUSE).await;
-        }
-        accepted
-    });
-    let stop = async {
-        tasks.stopping().await;
-        health.set_serving(false).await;
-    };
-    let served = server
-        .add_routes(routes)
-        .serve_with_incoming_shutdown(incoming, stop);
-    let too_late = async {
-        tasks.stopping().await;
-        tokio::time::sleep(drain_within).await;
-    };
-    tokio::select! {
-        served = served => match served {
-            Ok(()) => info!("the API has ended"),
-            Err(error) => warn!(error = detail(&error), "the API has ended"),
-        },
-        () = too_late => warn!("the API has ended with calls still open"),
+/// Waits until the connections have ended, and cuts those that do not.
+async fn drain(connections: &Tasks, within: Duration) {
+    if tokio::time::timeout(within, connections.ended())
+        .await
+        .is_ok()
+    {
+        info!("the API has ended");
+        return;
     }
+    connections.stop();
+    connections.ended().await;
+    warn!("the API has ended with calls still open");
 }
 
 fn routes(
@@ -258,13 +214,15 @@ fn routes(
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
     };
     let broken = |error: tonic_reflection::server::Error| ServerError::Reflection(detail(&error));
+    let v1 = reflection().build_v1().map_err(broken)?;
+    let v1alpha = reflection().build_v1alpha().map_err(broken)?;
     let routes = Routes::new(sessions.max_decoding_message_size(max_message_bytes))
         .add_service(events.max_decoding_message_size(max_message_bytes))
         .add_service(messages.max_decoding_message_size(max_message_bytes))
         .add_service(admin.max_decoding_message_size(max_message_bytes))
-        .add_service(health)
-        .add_service(reflection().build_v1().map_err(broken)?)
-        .add_service(reflection().build_v1alpha().map_err(broken)?);
+        .add_service(health.max_decoding_message_size(MAX_KEYLESS_MESSAGE))
+        .add_service(v1.max_decoding_message_size(MAX_KEYLESS_MESSAGE))
+        .add_service(v1alpha.max_decoding_message_size(MAX_KEYLESS_MESSAGE));
     let door = Door {
         directory,
         refusals: Refusals::start(tasks),
@@ -273,17 +231,6 @@ fn routes(
         .into_axum_router()
         .layer(middleware::from_fn_with_state(door, guard));
     Ok(Routes::from(guarded).prepare())
-}
-
-fn tls_config(tls: &Tls) -> ServerTlsConfig {
-    let identity = Identity::from_pem(&tls.certificate, tls.key.expose());
-    let config = ServerTlsConfig::new().identity(identity);
-    match &tls.clients {
-        Some(clients) => config
-            .client_ca_root(Certificate::from_pem(&clients.authority))
-            .client_auth_optional(clients.optional),
-        None => config,
-    }
 }
 
 /// An error with its causes; the library's own text names the first only.

@@ -44,6 +44,27 @@ impl Classified for DeadlinePassed {
     }
 }
 
+/// The connection has had its time.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error(
+    "this connection has reached its greatest age (grpc.max_connection_age); subscribe again with the last cursor"
+)]
+pub(super) struct ConnectionRetired;
+
+impl Classified for ConnectionRetired {
+    fn kind(&self) -> ErrorKind {
+        ErrorKind::Unavailable
+    }
+
+    fn retry_after(&self) -> Option<Duration> {
+        None
+    }
+
+    fn public_text(&self) -> String {
+        self.to_string()
+    }
+}
+
 /// A handler has panicked: a bug.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error("the gateway failed in an unforeseen way; ask the operator")]
@@ -107,8 +128,25 @@ impl From<Invalid> for Status {
 impl From<CallError> for Status {
     fn from(error: CallError) -> Self {
         let mut extra = Extra::reason(error.reason());
-        if let CallError::Invalid { field, remedy } = &error {
-            extra.field = Some(((*field).into(), remedy.clone()));
+        match &error {
+            CallError::Invalid { field, remedy } => {
+                extra.field = Some(((*field).into(), remedy.clone()));
+            }
+            CallError::CommandNotAllowed(command) => {
+                extra.metadata = Some(("command", command.clone()));
+            }
+            CallError::SignatureRequired
+            | CallError::IssuerUnavailable { .. }
+            | CallError::IssuerRefused(_)
+            | CallError::UnknownAccount
+            | CallError::NotLoggedIn(_)
+            | CallError::SendsPending
+            | CallError::UpstreamUnanswered
+            | CallError::SendOutcomeUnknown
+            | CallError::Store(_)
+            | CallError::Ended
+            | CallError::TooManySessions(_)
+            | CallError::Stopping => {}
         }
         status(&error, extra)
     }
@@ -165,6 +203,12 @@ impl From<DeadlinePassed> for Status {
             DeadlinePassed::LoginGoesOn => "LOGIN_PENDING",
         };
         status(&error, Extra::reason(reason))
+    }
+}
+
+impl From<ConnectionRetired> for Status {
+    fn from(error: ConnectionRetired) -> Self {
+        status(&error, Extra::reason("CONNECTION_RETIRED"))
     }
 }
 

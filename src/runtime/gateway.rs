@@ -8,8 +8,8 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tracing::warn;
 
-use crate::connectors::OutgoingMessage;
 use crate::connectors::tencent::usersig::UserSig;
+use crate::connectors::{OutgoingMessage, invoke};
 use crate::error::Classified as _;
 use crate::events::log::{LogOptions, LogWriter};
 use crate::proto::v1;
@@ -25,8 +25,6 @@ use crate::types::{PartitionId, Secret, SessionKey, TenantId, WallClock};
 
 /// How often a call is put to a session whose task ends just then.
 const ATTEMPTS: usize = 4;
-/// Upstream commands that only the gateway sends.
-const SESSION_COMMANDS: [&str; 3] = ["im_open_status.", "heartbeat.", "openim.ws_msg_push_ack"];
 /// The running gateway, as the API sees it. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Gateway {
@@ -174,21 +172,22 @@ impl Gateway {
         .await
     }
 
-    /// Sends a raw command and answers its raw body.
+    /// Sends a raw command that the tenant may send, and answers its raw body.
     pub async fn invoke(
         &self,
         key: &SessionKey,
         command: String,
         body_json: String,
     ) -> Result<Invoked, CallError> {
-        if SESSION_COMMANDS
-            .iter()
-            .any(|reserved| command.starts_with(reserved))
-        {
+        if invoke::is_reserved(&command) {
             return Err(CallError::Invalid {
                 field: "command",
                 remedy: "the gateway itself logs in and out: call Login or Logout".into(),
             });
+        }
+        let settings = self.tenant(&key.tenant)?.tenant.settings();
+        if !settings.invoke_commands.has(&command) {
+            return Err(CallError::CommandNotAllowed(command));
         }
         let ask = |reply| Command::Invoke(command.clone(), body_json.clone(), reply);
         self.ask(key, ask, |_| None).await

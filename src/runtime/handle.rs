@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::error::{Classified, ErrorKind};
 
+pub use crate::connectors::invoke::is_name as is_command;
 pub use crate::connectors::{Conversation, OutgoingMessage};
 pub use crate::runtime::gateway::Gateway;
 pub use crate::runtime::reseal::{
@@ -102,6 +103,9 @@ pub enum CallError {
     /// The account was logged out before there was an outcome.
     #[error("the account was logged out before there was an outcome")]
     Ended,
+    /// The tenant may not send this upstream command by itself.
+    #[error("this tenant may not invoke {0}: have it listed in tenants.invoke_commands")]
+    CommandNotAllowed(String),
     /// The tenant has as many sessions as it may.
     #[error("the tenant's limit of {0} sessions is reached: log some out, or have it raised")]
     TooManySessions(usize),
@@ -125,6 +129,7 @@ impl CallError {
             Self::SendOutcomeUnknown => "SEND_OUTCOME_UNKNOWN",
             Self::Store(_) => "STORE_UNAVAILABLE",
             Self::Ended => "LOGGED_OUT",
+            Self::CommandNotAllowed(_) => "COMMAND_NOT_ALLOWED",
             Self::TooManySessions(_) => "SESSIONS",
             Self::Stopping => "DRAINING",
         }
@@ -141,6 +146,7 @@ impl Classified for CallError {
             | Self::SendOutcomeUnknown
             | Self::Ended => ErrorKind::Precondition,
             Self::UnknownAccount => ErrorKind::NotFound,
+            Self::CommandNotAllowed(_) => ErrorKind::Forbidden,
             Self::SendsPending | Self::TooManySessions(_) => ErrorKind::Exhausted,
             Self::IssuerUnavailable { .. } | Self::UpstreamUnanswered | Self::Stopping => {
                 ErrorKind::Unavailable
@@ -158,6 +164,7 @@ impl Classified for CallError {
             | Self::UnknownAccount
             | Self::SendOutcomeUnknown
             | Self::Ended
+            | Self::CommandNotAllowed(_)
             | Self::TooManySessions(_)
             | Self::NotLoggedIn(_) => None,
             Self::SendsPending | Self::UpstreamUnanswered | Self::Stopping => {
@@ -180,6 +187,7 @@ impl Classified for CallError {
             | Self::UpstreamUnanswered
             | Self::SendOutcomeUnknown
             | Self::Ended
+            | Self::CommandNotAllowed(_)
             | Self::TooManySessions(_)
             | Self::Stopping => self.to_string(),
         }

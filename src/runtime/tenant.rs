@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
+use crate::connectors::invoke::CommandList;
 use crate::connectors::tencent::protocol::Identification;
 use crate::connectors::websocket::Dial;
 use crate::runtime::issuer::Issuers;
@@ -40,6 +41,8 @@ pub struct Settings {
     pub pacer: Arc<Pacer>,
     /// The greatest random delay of a session after a restart.
     pub start_jitter: Duration,
+    /// The upstream commands that it may send by itself.
+    pub invoke_commands: CommandList,
     /// How many sessions there may be.
     pub max_sessions: usize,
     /// How many sends of one session may wait. A session that is running keeps the bound that it began with.

@@ -7,7 +7,8 @@ use std::time::Duration;
 use imgate::events::hub::Hub;
 use imgate::events::log::{Append, LogOptions, LogWriter};
 use imgate::events::service::Events;
-use imgate::grpc::server::{self, Api, Health, ServerError, ServerOptions};
+use imgate::grpc::listener::tls::TlsReload;
+use imgate::grpc::server::{self, Api, Health, Limits, Running, ServerError, ServerOptions};
 use imgate::proto::v1;
 use imgate::runtime::handle::Gateway;
 use imgate::runtime::supervisor::Tasks;
@@ -43,6 +44,7 @@ pub(crate) struct Served {
     pub(crate) tasks: Tasks,
     pub(crate) health: Health,
     pub(crate) directory: Directory,
+    pub(crate) tls: Option<TlsReload>,
 }
 
 /// A tenant with a key `<tenant>-key` for everything and one `<tenant>-<scope>` for each scope.
@@ -75,8 +77,16 @@ pub(crate) fn open_tenant(id: &str) -> Tenant {
 
 /// Serves the tenants `acme` and `other`.
 pub(crate) async fn served() -> Served {
+    served_with(Limits::default()).await
+}
+
+/// The same, with these bounds of connections.
+pub(crate) async fn served_with(limits: Limits) -> Served {
     let tenants = vec![tenant("acme"), tenant("other")];
-    let options = ServerOptions::default();
+    let options = ServerOptions {
+        limits,
+        ..ServerOptions::default()
+    };
     start("127.0.0.1:0", tenants, options).await.unwrap()
 }
 
@@ -104,7 +114,7 @@ pub(crate) async fn start(
         directory: directory.clone(),
         tokens,
     };
-    let health = server::start(listener, api, options, &tasks).await?;
+    let Running { health, tls } = server::start(listener, api, options, &tasks).await?;
     health.set_serving(true).await;
     Ok(Served {
         address,
@@ -113,6 +123,7 @@ pub(crate) async fn start(
         tasks,
         health,
         directory,
+        tls,
     })
 }
 

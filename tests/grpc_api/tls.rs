@@ -1,11 +1,15 @@
-//! TLS and mutual TLS, with certificates made here.
+//! TLS and mutual TLS, with certificates made here, and their replacement while the server runs.
 
+use imgate::grpc::listener::tls::TlsError;
 use imgate::grpc::server::{ClientCertificates, ServerError, ServerOptions, Tls};
 use imgate::proto::v1;
 use imgate::tenants::auth::Scope;
 use imgate::tenants::directory;
 use imgate::types::Secret;
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, SanType};
+use metrics_exporter_prometheus::PrometheusBuilder;
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, SanType, date_time_ymd,
+};
 use tonic::Request;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 use tonic_health::pb::HealthCheckRequest;
@@ -22,60 +26,67 @@ fn authority() -> Authority {
     CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
 }
 
-/// A certificate for `name` and its key, in PEM.
-fn issue(authority: &Authority, name: &str) -> (String, String) {
+/// A certificate for `name` until the first day of `year`, and its key, in PEM.
+fn issue_until(authority: &Authority, name: &str, year: i32) -> (String, String) {
     let key = KeyPair::generate().unwrap();
-    let params = CertificateParams::new(vec![name.into()]).unwrap();
+    let mut params = CertificateParams::new(vec![name.into()]).unwrap();
+    params.not_after = date_time_ymd(year, 1, 1);
     let certificate = params.signed_by(&key, authority).unwrap();
     (certificate.pem(), key.serialize_pem())
 }
 
-async fn serve(
-    authority: &Authority,
-    client_ca: Option<&Authority>,
-) -> Result<Served, ServerError> {
-    let (certificate, key) = issue(authority, "imgate.test");
-    serve_with(certificate, key, client_ca).await
+/// One that does not end while this is of use.
+fn issue(authority: &Authority, name: &str) -> (String, String) {
+    issue_until(authority, name, 2100)
 }
 
-async fn serve_with(
-    certificate: String,
-    key: String,
-    client_ca: Option<&Authority>,
-) -> Result<Served, ServerError> {
+fn material(pair: (String, String), client_ca: Option<&Authority>) -> Tls {
+    Tls {
+        certificate: pair.0.into_bytes(),
+        key: Secret::new(pair.1.into_bytes()),
+        client_ca: client_ca.map(|authority| authority.pem().into_bytes()),
+        client_certificates: ClientCertificates::Required,
+    }
+}
+
+async fn serve(tls: Tls) -> Result<Served, ServerError> {
     let options = ServerOptions {
-        tls: Some(Tls {
-            certificate: certificate.into_bytes(),
-            key: Secret::new(key.into_bytes()),
-            clients: client_ca.map(|authority| ClientCertificates {
-                authority: authority.pem().into_bytes(),
-                optional: false,
-            }),
-        }),
+        tls: Some(tls),
         ..ServerOptions::default()
     };
     start("127.0.0.1:0", vec![open_tenant("dev")], options).await
 }
 
-/// Whether a client with this configuration gets an answer.
-async fn answered(served: &Served, tls: ClientTlsConfig) -> bool {
+async fn health(served: &Served, tls: ClientTlsConfig) -> Option<HealthClient<Channel>> {
     let endpoint = Endpoint::from_shared(format!("https://{}", served.address)).unwrap();
     let endpoint = endpoint.tls_config(tls.domain_name("imgate.test")).unwrap();
-    let Ok(channel) = endpoint.connect().await else {
-        return false;
-    };
-    let mut health = HealthClient::new(channel);
-    health.check(HealthCheckRequest::default()).await.is_ok()
+    Some(HealthClient::new(endpoint.connect().await.ok()?))
+}
+
+/// Whether a client with this configuration gets an answer on a new connection.
+async fn answered(served: &Served, tls: ClientTlsConfig) -> bool {
+    match health(served, tls).await {
+        Some(mut health) => health.check(HealthCheckRequest::default()).await.is_ok(),
+        None => false,
+    }
 }
 
 fn trusting(authority: &Authority) -> ClientTlsConfig {
     ClientTlsConfig::new().ca_certificate(Certificate::from_pem(authority.pem()))
 }
 
+/// A client that trusts `servers` and shows a certificate of `clients`.
+fn showing(servers: &Authority, clients: &Authority) -> ClientTlsConfig {
+    let (certificate, key) = issue(clients, "bot.test");
+    trusting(servers).identity(Identity::from_pem(certificate, key))
+}
+
 #[tokio::test]
 async fn a_client_that_trusts_the_server_is_answered() {
     let authority = authority();
-    let served = serve(&authority, None).await.unwrap();
+    let served = serve(material(issue(&authority, "imgate.test"), None))
+        .await
+        .unwrap();
     assert!(answered(&served, trusting(&authority)).await);
     assert!(!answered(&served, trusting(&self::authority())).await);
     // Plain text gets no answer.
@@ -87,13 +98,10 @@ async fn a_client_that_trusts_the_server_is_answered() {
 #[tokio::test]
 async fn with_a_client_authority_a_client_needs_its_certificate() {
     let (servers, clients) = (authority(), authority());
-    let served = serve(&servers, Some(&clients)).await.unwrap();
-    let with = |issuer: &Authority| {
-        let (certificate, key) = issue(issuer, "bot.test");
-        trusting(&servers).identity(Identity::from_pem(certificate, key))
-    };
-    assert!(answered(&served, with(&clients)).await);
-    assert!(!answered(&served, with(&servers)).await);
+    let material = material(issue(&servers, "imgate.test"), Some(&clients));
+    let served = serve(material).await.unwrap();
+    assert!(answered(&served, showing(&servers, &clients)).await);
+    assert!(!answered(&served, showing(&servers, &servers)).await);
     assert!(!answered(&served, trusting(&servers)).await);
 }
 
@@ -110,7 +118,6 @@ const ECHO: &str = "spiffe://cluster.test/ns/bots/sa/echo";
 
 /// `acme`, whose caller is [`ECHO`] for its sessions, and `other`. Both have keys besides.
 async fn serve_mapped(servers: &Authority, clients: &Authority, optional: bool) -> Served {
-    let (certificate, key) = issue(servers, "imgate.test");
     let mut acme = tenant("acme");
     acme.callers.certificates = vec![directory::ClientCertificate {
         id: "echo".into(),
@@ -119,12 +126,12 @@ async fn serve_mapped(servers: &Authority, clients: &Authority, optional: bool) 
     }];
     let options = ServerOptions {
         tls: Some(Tls {
-            certificate: certificate.into_bytes(),
-            key: Secret::new(key.into_bytes()),
-            clients: Some(ClientCertificates {
-                authority: clients.pem().into_bytes(),
-                optional,
-            }),
+            client_certificates: if optional {
+                ClientCertificates::Optional
+            } else {
+                ClientCertificates::Required
+            },
+            ..material(issue(servers, "imgate.test"), Some(clients))
         }),
         ..ServerOptions::default()
     };
@@ -215,11 +222,88 @@ async fn a_certificate_of_another_authority_gets_nobody_in() {
 }
 
 #[tokio::test]
-async fn an_unusable_key_is_refused() {
-    let (certificate, _) = issue(&authority(), "imgate.test");
-    let error = serve_with(certificate, "junk".into(), None)
+async fn a_certificate_that_may_be_left_out_must_still_be_good_when_it_is_shown() {
+    let (servers, clients) = (authority(), authority());
+    let tls = Tls {
+        client_certificates: ClientCertificates::Optional,
+        ..material(issue(&servers, "imgate.test"), Some(&clients))
+    };
+    let served = serve(tls).await.unwrap();
+    assert!(answered(&served, trusting(&servers)).await);
+    assert!(answered(&served, showing(&servers, &clients)).await);
+    assert!(!answered(&served, showing(&servers, &servers)).await);
+}
+
+#[tokio::test]
+async fn unusable_material_is_refused_and_says_what_is_wrong() {
+    let authority = authority();
+    let (certificate, key) = issue(&authority, "imgate.test");
+    let (_, other_key) = issue(&authority, "imgate.test");
+    let bad_authority = Tls {
+        client_ca: Some(b"junk".to_vec()),
+        ..material((certificate.clone(), key.clone()), None)
+    };
+    for (tls, word) in [
+        (material((certificate.clone(), "junk".into()), None), "key"),
+        (material(("junk".into(), key), None), "certificate"),
+        (material((certificate, other_key), None), "together"),
+        (bad_authority, "authority"),
+    ] {
+        let error = serve(tls).await.err().unwrap();
+        assert!(matches!(error, ServerError::Tls(_)), "{error}");
+        assert!(error.to_string().contains(word), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn new_material_is_for_new_connections_and_the_old_ones_go_on() {
+    let (old, new) = (authority(), authority());
+    let (old_clients, new_clients) = (authority(), authority());
+    let served = serve(material(issue(&old, "imgate.test"), Some(&old_clients)))
         .await
-        .err()
         .unwrap();
-    assert!(matches!(error, ServerError::Tls(_)), "{error}");
+    let mut open = health(&served, showing(&old, &old_clients)).await.unwrap();
+    open.check(HealthCheckRequest::default()).await.unwrap();
+
+    let fresh = material(issue(&new, "imgate.test"), Some(&new_clients));
+    let reload = served.tls.as_ref().unwrap();
+    reload.prepare(&fresh).unwrap().put_in_force();
+    assert!(answered(&served, showing(&new, &new_clients)).await);
+    assert!(!answered(&served, showing(&old, &old_clients)).await);
+    // Neither half of the old is of use any more.
+    assert!(!answered(&served, showing(&new, &old_clients)).await);
+    open.check(HealthCheckRequest::default()).await.unwrap();
+}
+
+#[tokio::test]
+async fn bad_new_material_is_refused_as_a_whole_and_counted() {
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let shown = recorder.handle();
+    let _guard = metrics::set_default_local_recorder(&recorder);
+    imgate::grpc::metrics::describe_metrics();
+
+    let (authority, clients) = (authority(), authority());
+    let pair = issue(&authority, "imgate.test");
+    let served = serve(material(pair.clone(), None)).await.unwrap();
+    let reload = served.tls.clone().unwrap();
+    // The certificate is there already, its key is not: a Secret that is half written.
+    let half = material((issue(&authority, "imgate.test").0, pair.1), Some(&clients));
+    let refused = reload.prepare(&half).unwrap_err();
+    assert!(matches!(refused, TlsError::Pair(_)), "{refused}");
+    let ended = material(issue_until(&authority, "imgate.test", 2020), Some(&clients));
+    assert!(matches!(reload.prepare(&ended), Err(TlsError::Ended)));
+    assert!(answered(&served, trusting(&authority)).await);
+
+    let fresh = material(issue_until(&authority, "imgate.test", 2096), None);
+    reload.prepare(&fresh).unwrap().put_in_force();
+    assert!(answered(&served, trusting(&authority)).await);
+    let text = shown.render();
+    for line in [
+        "imgate_grpc_tls_reloads_total{outcome=\"ok\"} 1",
+        "imgate_grpc_tls_reloads_total{outcome=\"refused\"} 2",
+        // The first day of 2096.
+        "imgate_grpc_certificate_expiry_timestamp_seconds 3976214400",
+    ] {
+        assert!(text.lines().any(|shown| shown == line), "{line}: {text}");
+    }
 }

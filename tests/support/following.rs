@@ -23,7 +23,7 @@ use crate::control::{Control, Http};
 use crate::process::Program;
 
 /// Longer than anything takes on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 pub(crate) const ONLINE: v1::SessionState = v1::SessionState::Online;
 
 /// The file of a tenant that has one API key. Its upstream is still to be named.

@@ -1,7 +1,9 @@
 //! Calls that ask for what cannot be, or ask twice.
 
+use imgate::config::{CommandList, Tenant};
 use imgate::proto::v1;
 use tonic::Code;
+use tonic_types::StatusExt as _;
 
 use crate::fixture::*;
 use crate::proxy::Proxy;
@@ -141,15 +143,24 @@ async fn a_repeated_message_is_sent_once() {
 }
 
 #[tokio::test]
-async fn raw_commands_that_log_in_or_out_are_refused() {
+async fn raw_commands_that_log_in_or_out_are_refused_whatever_is_listed() {
     let upstream = Upstream::start().await;
-    let gateway = Gateway::with(vec![tenant("acme", upstream.url())]).await;
+    let acme = Tenant {
+        invoke_commands: CommandList::every(),
+        ..tenant("acme", upstream.url())
+    };
+    let gateway = Gateway::with(vec![acme]).await;
     let client = gateway.client().await;
     client.online("bot").await;
     for command in [
         "im_open_status.wslogin",
         "im_open_status.wslogout",
         "im_open_status.wshello",
+        "IM_OPEN_STATUS.wslogout",
+        "x/../im_open_status.wslogout",
+        "..im_open_status.wslogout",
+        "im_open_status..wslogout",
+        "profile.get\r\n",
         "heartbeat.alive",
         "openim.ws_msg_push_ack",
         "",
@@ -161,6 +172,43 @@ async fn raw_commands_that_log_in_or_out_are_refused() {
     assert!(other.body_json.starts_with('{'), "{other:?}");
     let user = upstream.user("bot");
     assert_eq!((user.connections, user.online), (1, true));
+}
+
+#[tokio::test]
+async fn raw_commands_that_are_not_listed_are_refused_and_do_not_go_upstream() {
+    let upstream = Upstream::start().await;
+    let listed = ["some_service.*", "profile.get"].map(String::from);
+    let acme = Tenant {
+        invoke_commands: CommandList::parse(&listed).unwrap(),
+        ..tenant("acme", upstream.url())
+    };
+    let gateway = Gateway::with(vec![acme, tenant("globex", upstream.url())]).await;
+    let acme = gateway.client().await;
+    acme.online("bot").await;
+    for command in ["some_service.one", "some_service.two", "profile.get"] {
+        acme.invoke("bot", command).await.unwrap();
+    }
+    let globex = gateway.client_of("globex").await;
+    for (client, command) in [
+        (&acme, "profile.get2"),
+        (&acme, "Profile.get"),
+        (&acme, "some_service"),
+        (&acme, "openim.getmsg"),
+        // By default there is no list.
+        (&globex, "some_service.one"),
+    ] {
+        // Whether there is such a session is not looked at.
+        for account in ["bot", "nobody"] {
+            let status = client.invoke(account, command).await.unwrap_err();
+            assert_eq!(status.code(), Code::PermissionDenied);
+            assert!(status.message().contains(command), "{status:?}");
+            assert!(status.message().contains("tenants.invoke_commands"));
+            let details = status.get_error_details();
+            let info = details.error_info().unwrap();
+            assert_eq!(info.reason, "COMMAND_NOT_ALLOWED");
+            assert_eq!(info.metadata["command"], command);
+        }
+    }
 }
 
 #[tokio::test]

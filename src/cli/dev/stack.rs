@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::DevArgs;
 use crate::app::{App, AppError};
 use crate::cli::{CliError, read_secret};
-use crate::config::{Config, Keepalive, StoreKind, Tenant};
+use crate::config::{CommandList, Config, Keepalive, StoreKind, Tenant};
 use crate::observability::metrics;
 use crate::runtime::supervisor::Tasks;
 use crate::sim::{Sim, SimError, SimHandle, SimOptions};
@@ -62,6 +62,8 @@ impl Stack {
         let upstream = format!("ws://{}", sim.listen_addr());
         let tenant = Tenant {
             login_spacing: LOGIN_SPACING,
+            // Whoever tries things here tries them on nobody.
+            invoke_commands: CommandList::every(),
             ..Tenant::new(TenantId::new(TENANT), SDK_APP_ID, upstream)
         };
         let store = StoreKind::Embedded {

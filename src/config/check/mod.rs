@@ -125,16 +125,35 @@ fn grpc(options: GrpcOptions, sources: &mut Sources<'_>) -> Grpc {
     let most = ByteSize::mib(64);
     let message = options.max_message_bytes;
     sources.within("grpc.max_message_bytes", &message, &ByteSize(1024), &most);
-    let (interval, timeout) = (options.keepalive_interval, options.keepalive_timeout);
-    sources.within("grpc.keepalive_interval", &interval, &SECOND, &HOUR);
-    sources.within("grpc.keepalive_timeout", &timeout, &SECOND, &HOUR);
-    Grpc {
-        listen: options.listen,
-        max_message_bytes: message.0,
-        keepalive_interval: interval,
-        keepalive_timeout: timeout,
-        tls: options.tls.and_then(|tls| grpc_tls(&tls, sources)),
+    let (least, most) = (ByteSize(4 << 10), ByteSize::mib(1));
+    let headers = &options.max_header_bytes;
+    sources.within("grpc.max_header_bytes", headers, &least, &most);
+    let connections = &options.max_connections;
+    sources.within("grpc.max_connections", connections, &1, &1_000_000);
+    let rate = &options.connections_per_second;
+    sources.within("grpc.connections_per_second", rate, &1, &100_000);
+    let streams = &options.max_streams_per_connection;
+    sources.within("grpc.max_streams_per_connection", streams, &1, &100_000);
+    for (key, value) in [
+        ("grpc.handshake_timeout", &options.handshake_timeout),
+        ("grpc.keepalive_interval", &options.keepalive_interval),
+        ("grpc.keepalive_timeout", &options.keepalive_timeout),
+    ] {
+        sources.within(key, value, &SECOND, &HOUR);
     }
+    let (age, grace) = (
+        &options.max_connection_age,
+        &options.max_connection_age_grace,
+    );
+    sources.within("grpc.max_connection_age", age, &SECOND, &LONGEST_AGE);
+    sources.within(
+        "grpc.max_connection_age_grace",
+        grace,
+        &SECOND,
+        &LONGEST_AGE,
+    );
+    let tls = options.tls.as_ref().and_then(|tls| grpc_tls(tls, sources));
+    Grpc::of(&options, tls)
 }
 
 fn grpc_tls(options: &GrpcTlsOptions, sources: &mut Sources<'_>) -> Option<GrpcTls> {

@@ -11,7 +11,7 @@ use crate::config::load::Sources;
 use crate::config::options::{Issuer, TenantLog, TenantOptions};
 use crate::config::section::element;
 use crate::config::setting::{ByteSize, Setting};
-use crate::config::{Grpc, JwtIssuer, Tenant};
+use crate::config::{CommandList, Grpc, JwtIssuer, Tenant};
 use crate::types::TenantId;
 
 /// A page of catch-up is of 20 messages, an ordinary one of at most 12 KiB. With every character escaped by a second one and
@@ -123,6 +123,7 @@ fn tenant(
         kick_policy: options.kick_policy,
         retake_delay: options.retake_delay,
         login_spacing: options.login_spacing,
+        invoke_commands: invoke_commands(&key("invoke_commands"), options.invoke_commands, sources),
         log: options.log,
         api_keys,
         client_certificates: certificates,
@@ -197,6 +198,13 @@ fn upstream_url(key: &str, given: &String, sources: &mut Sources<'_>) -> String 
         let remedy = "must be wss://HOST[:PORT] or ws://HOST[:PORT]; imgate adds the path itself";
         sources.refuse(key, given, remedy);
         String::new()
+    })
+}
+
+fn invoke_commands(key: &str, given: Vec<String>, sources: &mut Sources<'_>) -> CommandList {
+    CommandList::parse(&given).unwrap_or_else(|error| {
+        sources.refuse(key, &given, error.to_string());
+        CommandList::default()
     })
 }
 

@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 
 use super::Invalid;
 use crate::proto::v1;
-use crate::runtime::handle::{Conversation, OutgoingMessage};
+use crate::runtime::handle::{Conversation, OutgoingMessage, is_command};
 use crate::types::AccountId;
 
 /// The most elements in a message.
@@ -14,7 +14,7 @@ const MAX_MESSAGE: usize = 12 * 1024;
 const MAX_CLIENT_MESSAGE_ID: usize = 64;
 /// The longest group ID, in bytes; the upstream's own IDs are shorter, those of topics longer.
 const MAX_GROUP: usize = 128;
-/// The longest name of an element type or a command, in bytes.
+/// The longest name of an element type, in bytes.
 const MAX_NAME: usize = 128;
 /// The largest body of a raw command, in bytes.
 const MAX_BODY: usize = 64 * 1024;
@@ -48,8 +48,7 @@ pub(in crate::grpc) fn invocation(
     command: String,
     body_json: String,
 ) -> Result<(String, String), Invalid> {
-    let known = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
-    if command.is_empty() || command.len() > MAX_NAME || !command.bytes().all(known) {
+    if !is_command(&command) {
         let remedy = "must be the upstream's command, such as profile.portrait_get_all";
         return Err(Invalid::new("command", remedy));
     }

@@ -19,6 +19,7 @@ use tokio::time::Instant;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 
+use crate::connectors::invoke::CommandList;
 use crate::connectors::tencent::frame::{self, Incoming};
 use crate::connectors::websocket::{Connection, Dial, DialError, Dialer};
 use crate::events::hub::Hub;
@@ -320,6 +321,7 @@ async fn gateway(
         ),
         pacer: Arc::new(Pacer::new(1000)),
         start_jitter: Duration::ZERO,
+        invoke_commands: CommandList::every(),
         max_sessions: 10,
         max_pending_sends: 8,
         max_frame_bytes: 1 << 20,
