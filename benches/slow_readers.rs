@@ -44,6 +44,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::fixture::*;
+use crate::ratios::{median, percentiles, ratios};
 use crate::subscriber::{Connection, Subscriber, Traffic};
 
 #[path = "../tests/trouble/client.rs"]
@@ -52,6 +53,8 @@ mod client;
 #[path = "../tests/trouble/fixture.rs"]
 #[allow(dead_code, unused_imports, reason = "the tests use the rest of it")]
 mod fixture;
+#[path = "support/ratios.rs"]
+mod ratios;
 #[path = "../tests/slow_readers/subscriber.rs"]
 #[allow(dead_code, reason = "the tests use the rest of it")]
 mod subscriber;
@@ -279,41 +282,12 @@ impl Reader {
     }
 }
 
-fn percentiles(mut delays: Vec<Duration>) -> [f64; 3] {
-    delays.sort_unstable();
-    [0.5, 0.99, 0.999].map(|share| {
-        let index = share * (delays.len() - 1) as f64;
-        delays[index as usize].as_secs_f64() * 1000.0
-    })
-}
-
 /// The memory of this process.
 fn resident_mib() -> f64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
     let kib = line.and_then(|line| line.trim().strip_suffix(" kB"));
     kib.unwrap().trim().parse::<f64>().unwrap() / 1024.0
-}
-
-/// The value below which this share of the values lies.
-fn quantile(values: impl Iterator<Item = f64>, share: f64) -> f64 {
-    let mut values: Vec<f64> = values.collect();
-    values.sort_unstable_by(f64::total_cmp);
-    let at = share * values.len().saturating_sub(1) as f64;
-    let value = |at: f64| values.get(at as usize).copied().unwrap_or(f64::NAN);
-    f64::midpoint(value(at.floor()), value(at.ceil()))
-}
-
-fn median(values: impl Iterator<Item = f64>) -> f64 {
-    quantile(values, 0.5)
-}
-
-/// The median of the ratios and their middle half.
-fn ratios(pairs: impl Iterator<Item = (f64, f64)>) -> String {
-    let ratios: Vec<f64> = pairs.map(|(before, after)| after / before).collect();
-    let [low, middle, high] =
-        [0.25, 0.5, 0.75].map(|share| quantile(ratios.iter().copied(), share));
-    format!("{middle:.2} [{low:.2} .. {high:.2}]")
 }
 
 fn print(plan: Plan, without: &[Round], with: &[Round]) {

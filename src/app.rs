@@ -35,6 +35,7 @@ use crate::observability::readiness::{Condition, Readiness};
 use crate::runtime::handle::Gateway;
 use crate::runtime::issuer::IssuerError;
 use crate::runtime::supervisor::Tasks;
+use crate::runtime::usage;
 use crate::store::seal::KeyRingError;
 use crate::store::{Store, StoreError};
 use crate::tenants::directory::DirectoryError;
@@ -185,6 +186,7 @@ impl App {
         ops_server::serve(&services, ops_listener, metrics, readiness.clone());
 
         let store = opened.await?;
+        let pacers = parts::Pacers::new(&store);
         enrolment::at_start(&store, &config.tenants, &services).await?;
 
         let hub = Hub::new();
@@ -196,7 +198,8 @@ impl App {
             api.clone(),
         );
         follower::start(Arc::clone(&store), hub.clone(), &services);
-        let (partitions, started) = Partitions::start(&config, &store, &hub, &sealer, &writers)?;
+        let (partitions, started) =
+            Partitions::start(&config, &store, &hub, &sealer, &pacers, &writers)?;
         let gateway = partitions.gateway().clone();
         let Started {
             keeper,
@@ -216,6 +219,7 @@ impl App {
         watches.restore(complete);
         watches.delivery(canary.start(&api));
         upkeep::start(Arc::clone(&store), kept, &api);
+        usage::start(gateway.clone(), Arc::clone(&store), &services);
 
         let options = parts::server_options(&config);
         let served = Api {
@@ -237,6 +241,7 @@ impl App {
             tls: server.tls,
             sealer,
             tokens,
+            pacers,
         };
         let asker = reload::follow(files, live, &api);
         Ok(Self {

@@ -81,7 +81,7 @@
 //!    the login in flight; one that is online answers; one without a signature wants `Effect::RenewSignature`, for
 //!    which the task asks the tenant's issuers ([`runtime::issuer`]) and goes on meanwhile; any other wants
 //!    `Effect::Connect`.
-//! 4. The tenant's pacer gives the connection its turn; the dialler opens it. `Effect::LogIn` carries the ticket, if
+//! 4. The upstream app's pacer gives the connection its turn; the dialler opens it. `Effect::LogIn` carries the ticket, if
 //!    there is one, or else the signature. The connector writes the frame and reads the answer.
 //! 5. The table in [`connectors::tencent::codes`] says what a refusal means: renew, retry, throttle, park. The session
 //!    decides, and backs off, waits for a signature, parks or is online.

@@ -57,6 +57,11 @@ string_id!(
     MemberId
 );
 
+string_id!(
+    /// One upstream app at one address, which several tenants may share.
+    AppId
+);
+
 impl TenantId {
     /// Whether it is the gateway's own and no customer's. The configuration takes no ID with a dash at its front.
     pub fn is_reserved(&self) -> bool {
@@ -184,6 +189,16 @@ impl UnixMillis {
         Duration::from_millis(self.0.saturating_sub(earlier.0))
     }
 
+    /// The day that the moment lies in.
+    pub fn day(self) -> Day {
+        Day(u32::try_from(self.0.saturating_add(Day::AHEAD) / Day::MILLIS).unwrap_or(u32::MAX))
+    }
+
+    /// How long the day of the moment lasts yet.
+    pub const fn rest_of_day(self) -> Duration {
+        Duration::from_millis(Day::MILLIS - self.0.saturating_add(Day::AHEAD) % Day::MILLIS)
+    }
+
     /// The moment `delay` later.
     pub fn plus(self, delay: Duration) -> Self {
         Self(
@@ -191,6 +206,17 @@ impl UnixMillis {
                 .saturating_add(u64::try_from(delay.as_millis()).unwrap_or(u64::MAX)),
         )
     }
+}
+
+/// A calendar day in UTC+8, counted from 1970. The vendor counts active users by natural days and does not say of which
+/// zone; it is where its billing is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Day(pub u32);
+
+impl Day {
+    const MILLIS: u64 = 24 * 60 * 60 * 1000;
+    /// How far the zone's clock is ahead of UTC.
+    const AHEAD: u64 = 8 * 60 * 60 * 1000;
 }
 
 /// Where the wall clock is read. Timers never use it: they run on `tokio::time::Instant`.
@@ -220,6 +246,18 @@ mod tests {
         let secret = Secret::new(String::from("key"));
         assert_eq!(format!("{secret:?} {secret}"), "*** ***");
         assert_eq!(secret.expose(), "key");
+    }
+
+    #[test]
+    fn a_day_ends_at_four_in_the_afternoon_of_utc() {
+        // 1970-01-01 15:59:59.999 and a millisecond later.
+        let last = UnixMillis(16 * 3_600_000 - 1);
+        let first = UnixMillis(last.0 + 1);
+        assert_eq!((last.day(), first.day()), (Day(0), Day(1)));
+        assert_eq!(last.rest_of_day(), Duration::from_millis(1));
+        assert_eq!(first.rest_of_day(), Duration::from_secs(24 * 3600));
+        // 2026-11-28 00:00 UTC is eight in the morning of the same day there.
+        assert_eq!(UnixMillis::from_secs(1_795_824_000).day(), Day(20_785));
     }
 
     #[test]

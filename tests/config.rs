@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use imgate::config::{
-    Config, ConfigErrors, Issuer, JwtKeys, KickPolicy, LogFormat, Scope, Seal, StoreKind, reference,
+    Config, ConfigErrors, DailyActiveUsersAction, Issuer, JwtKeys, KickPolicy, LogFormat, Scope,
+    Seal, StoreKind, reference,
 };
 use imgate::types::UnixMillis;
 
@@ -145,6 +146,13 @@ fn every_value_of_a_full_file_arrives() {
     assert_eq!(acme.jwt_subjects[0].issuer, "cluster");
     assert!(!by_jwt.is_open());
     assert_eq!(acme.limits.sessions, 10);
+    assert_eq!(acme.limits.logins_per_minute, 60);
+    assert_eq!(acme.limits.sends_per_second, 5);
+    assert_eq!(acme.limits.subscribers, 0);
+    assert_eq!(acme.limits.daily_active_users, Some(1000));
+    let action = acme.limits.daily_active_users_action;
+    assert_eq!(action, DailyActiveUsersAction::Refuse);
+    assert_eq!(globex.limits.daily_active_users, None);
     assert!(acme.upstream_ca_pem.is_some());
     assert!(acme.invoke_commands.has("profile.get") && !acme.invoke_commands.has("openim.x"));
     let secret = globex.secret_key.as_ref().unwrap();

@@ -33,7 +33,7 @@ use tonic::transport::{Certificate, ClientTlsConfig, Endpoint};
 const MEASURED_WITHIN: Duration = Duration::from_secs(20);
 
 /// Keys that may be left out and have no value of their own then: the table says in words what happens.
-const WITHOUT_DEFAULT: [&str; 38] = [
+const WITHOUT_DEFAULT: [&str; 39] = [
     "replica_id",
     "grpc.tls.cert_file",
     "grpc.tls.key_file",
@@ -72,6 +72,7 @@ const WITHOUT_DEFAULT: [&str; 38] = [
     "tenants.callback.cert_file",
     "tenants.callback.key_file",
     "tenants.callback.token",
+    "tenants.limits.daily_active_users",
 ];
 
 /// Labels whose values the table leaves to the gateway: names of its methods, tasks and so on.
@@ -396,6 +397,7 @@ fn the_reasons_are_those_that_the_gateway_gives() {
         "runtime/handle",
         "events/service",
         "tenants/auth",
+        "tenants/quotas",
         "grpc/status",
     ]
     .map(|file| fs::read_to_string(checkout(&format!("src/{file}.rs"))).unwrap())

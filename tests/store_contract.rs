@@ -10,6 +10,8 @@
 mod embedded_faults;
 #[path = "store_contract/fixture.rs"]
 mod fixture;
+#[path = "store_contract/fleet.rs"]
+mod fleet;
 #[path = "store_contract/leases.rs"]
 mod leases;
 #[path = "store_contract/log.rs"]
@@ -22,6 +24,8 @@ mod redis_content;
 mod redis_failover;
 #[path = "store_contract/redis_faults.rs"]
 mod redis_faults;
+#[path = "store_contract/redis_fleet.rs"]
+mod redis_fleet;
 #[path = "store_contract/redis_growth.rs"]
 mod redis_growth;
 #[path = "support/redis.rs"]
@@ -96,6 +100,13 @@ macro_rules! contract {
                 shares: one_of_many_members_gets_a_share,
                 shares: a_share_that_is_not_kept_runs_out,
                 shares: shares_are_apart,
+                fleet: two_callers_together_get_the_rate_and_not_twice_the_rate,
+                fleet: many_at_once_get_different_turns,
+                fleet: no_more_than_a_seconds_turns_are_promised,
+                fleet: turns_are_not_saved_up_and_apps_are_apart,
+                fleet: an_active_account_counts_once,
+                fleet: many_active_accounts_are_about_counted,
+                fleet: active_days_and_tenants_are_apart,
             );
         })+
     };

@@ -37,10 +37,14 @@ mod network;
 mod outages;
 #[path = "trouble/ownership.rs"]
 mod ownership;
+#[path = "trouble/pacing.rs"]
+mod pacing;
 #[path = "trouble/process.rs"]
 mod process;
 #[path = "trouble/proxy.rs"]
 mod proxy;
+#[path = "trouble/quotas.rs"]
+mod quotas;
 #[path = "support/redis.rs"]
 mod redis_server;
 #[path = "trouble/refusals.rs"]

@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{Instrument as _, info_span};
 
+use super::parts::Pacers;
 use super::{AppError, parts};
 use crate::cluster::ownership::{Change, Keeper, Ownership, Reach};
 use crate::config::{self, Config};
@@ -85,6 +86,7 @@ impl Partitions {
         store: &Arc<dyn Store>,
         hub: &Hub,
         sealer: &Arc<Sealer>,
+        pacers: &Pacers,
         tasks: &Tasks,
     ) -> Result<(Self, Started), AppError> {
         let (fenced, fenced_reports) = mpsc::channel(FENCED);
@@ -105,7 +107,7 @@ impl Partitions {
         let canary = canary::partition(&config.replica_id);
         let canary = partitions.writer(canary, canary::log_options(), &mut keepers);
         for tenant in &config.tenants {
-            let runtime = parts::runtime_tenant(config, tenant, sealer)?;
+            let runtime = parts::runtime_tenant(config, tenant, sealer, pacers)?;
             keepers.extend(partitions.open(tenant, runtime));
         }
         let (complete, completed) = watch::channel(false);

@@ -1,10 +1,11 @@
 //! From the options of the configuration to what the parts are made of.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::AppError;
-use crate::config::{self, Config, GrpcTls, Issuer, SealKeys, StoreKind};
+use crate::config::{self, Config, DailyActiveUsersAction, GrpcTls, Issuer, SealKeys, StoreKind};
 use crate::connectors::greatest_frame;
 use crate::connectors::websocket::Dialer;
 use crate::events::log::LogOptions;
@@ -21,8 +22,9 @@ use crate::store::memory::MemoryStore;
 use crate::store::metrics::{Backend, Measured};
 use crate::store::redis::{RedisOptions, RedisStore};
 use crate::store::seal::{KeyRing, KeyRingError, Sealer};
+use crate::tenants::quotas::Limits as Quotas;
 use crate::tenants::token::Tokens;
-use crate::types::Secret;
+use crate::types::{AppId, Secret};
 
 /// How long a connection to an upstream may take.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
@@ -76,18 +78,23 @@ pub(super) fn runtime_tenant(
     config: &Config,
     tenant: &config::Tenant,
     sealer: &Arc<Sealer>,
+    pacers: &Pacers,
 ) -> Result<Arc<Tenant>, AppError> {
     Ok(Arc::new(Tenant::new(
         tenant.id.clone(),
         tenant.partitions,
         tenant.sdk_app_id.into(),
         Arc::clone(sealer),
-        settings(config, tenant)?,
+        settings(config, tenant, pacers)?,
     )))
 }
 
 /// What of a tenant's configuration may be set anew while its sessions live.
-pub(super) fn settings(config: &Config, tenant: &config::Tenant) -> Result<Settings, AppError> {
+pub(super) fn settings(
+    config: &Config,
+    tenant: &config::Tenant,
+    pacers: &Pacers,
+) -> Result<Settings, AppError> {
     let max_frame_bytes = tenant.limits.upstream_frame_bytes.0;
     let roots = tenant.upstream_ca_pem.as_deref();
     let greatest = greatest_frame(max_frame_bytes);
@@ -106,7 +113,8 @@ pub(super) fn settings(config: &Config, tenant: &config::Tenant) -> Result<Setti
         dialer: Arc::new(dialer),
         policy: Arc::new(policy(config, tenant, &issuers)),
         issuers: Arc::new(issuers),
-        pacer: Arc::new(Pacer::new(config.pacing.connects_per_second)),
+        pacer: pacers.of(config, tenant),
+        limits: limits(&tenant.limits),
         start_jitter: config.pacing.start_jitter,
         invoke_commands: tenant.invoke_commands.clone(),
         max_sessions: usize::try_from(tenant.limits.sessions).unwrap_or(usize::MAX),
@@ -114,6 +122,61 @@ pub(super) fn settings(config: &Config, tenant: &config::Tenant) -> Result<Setti
             .unwrap_or(usize::MAX),
         max_frame_bytes,
     })
+}
+
+/// The pacers of all upstream apps. Tenants of one app share one. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(super) struct Pacers {
+    store: Arc<dyn Store>,
+    apps: Arc<Mutex<HashMap<AppId, Arc<Pacer>>>>,
+}
+
+impl Pacers {
+    pub(super) fn new(store: &Arc<dyn Store>) -> Self {
+        Self {
+            store: Arc::clone(store),
+            apps: Arc::default(),
+        }
+    }
+
+    /// Sets another rate for all of them.
+    pub(super) fn set_rate(&self, per_second: u32) {
+        for pacer in self.apps().values() {
+            pacer.set_rate(per_second);
+        }
+    }
+
+    /// That of the tenant's app; a new one is made with the rate that is configured.
+    fn of(&self, config: &Config, tenant: &config::Tenant) -> Arc<Pacer> {
+        let app = AppId::new(format!("{}@{}", tenant.sdk_app_id, tenant.upstream_url));
+        let per_second = config.pacing.connects_per_second;
+        let mut apps = self.apps();
+        // Of an app that no tenant has any more nobody else holds the pacer.
+        apps.retain(|_, pacer| Arc::strong_count(pacer) > 1);
+        let make = || {
+            let (store, patience) = (Arc::clone(&self.store), config.store.operation_timeout / 4);
+            Arc::new(Pacer::new(app.clone(), store, patience, per_second))
+        };
+        Arc::clone(apps.entry(app.clone()).or_insert_with(make))
+    }
+
+    fn apps(&self) -> MutexGuard<'_, HashMap<AppId, Arc<Pacer>>> {
+        // Nothing panics while it is held.
+        self.apps.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn limits(limits: &config::Limits) -> Quotas {
+    Quotas {
+        logins_per_minute: limits.logins_per_minute,
+        sends_per_second: limits.sends_per_second,
+        subscribers: usize::try_from(limits.subscribers).unwrap_or(usize::MAX),
+        daily_active_users: limits.daily_active_users.map(u64::from),
+        refuse_daily_active_users: match limits.daily_active_users_action {
+            DailyActiveUsersAction::Warn => false,
+            DailyActiveUsersAction::Refuse => true,
+        },
+    }
 }
 
 fn issuers(tenant: &config::Tenant) -> Result<Issuers, IssuerError> {

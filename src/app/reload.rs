@@ -10,6 +10,7 @@ use tracing::{error, info, warn};
 
 use super::callers::Callers;
 use super::partitions::Partitions;
+use super::parts::Pacers;
 use super::{AppError, enrolment, parts};
 use crate::config::metrics as names;
 use crate::config::{Change, Config, ConfigErrors, Files, Seen};
@@ -106,6 +107,7 @@ pub(super) struct Live {
     pub(super) tls: Option<TlsReload>,
     pub(super) sealer: Arc<Sealer>,
     pub(super) tokens: Tokens,
+    pub(super) pacers: Pacers,
 }
 
 /// Follows the files of a configuration.
@@ -217,12 +219,12 @@ impl Live {
         let mut newcomers = Vec::new();
         for tenant in added {
             enrolment::enrol(&self.store, &tenant).await?;
-            let runtime = parts::runtime_tenant(&next, &tenant, &self.sealer)?;
+            let runtime = parts::runtime_tenant(&next, &tenant, &self.sealer, &self.pacers)?;
             newcomers.push((tenant, runtime));
         }
         let mut settings = Vec::new();
         for tenant in changed {
-            let set = parts::settings(&next, &tenant)?;
+            let set = parts::settings(&next, &tenant, &self.pacers)?;
             settings.push((tenant, set));
         }
         if let Some(keys) = &seal {
@@ -238,6 +240,7 @@ impl Live {
         if let Some(replacement) = replacement {
             replacement.put_in_force();
         }
+        self.pacers.set_rate(self.config.pacing.connects_per_second);
         for (tenant, runtime) in newcomers {
             info!(tenant = %tenant.id, "a tenant is taken in");
             self.partitions.add(&tenant, runtime).await;

@@ -27,8 +27,8 @@ pub use change::Change;
 pub use error::{ConfigErrors, Problem};
 pub use files::{Files, Seen};
 pub use options::{
-    Backoff, Issuer, Keepalive, KickPolicy, Limits, Log, LogFormat, Ops, Pacing, Scope, Shutdown,
-    TenantLog,
+    Backoff, DailyActiveUsersAction, Issuer, Keepalive, KickPolicy, Limits, Log, LogFormat, Ops,
+    Pacing, Scope, Shutdown, TenantLog,
 };
 pub use reference::reference;
 pub use seal::{Seal, SealError, SealKeys};

@@ -77,6 +77,16 @@ choice! {
 }
 
 choice! {
+    /// What happens to an account that would be one more daily active user than there may be.
+    pub enum DailyActiveUsersAction {
+        /// A warning in the log and in the metrics.
+        Warn = "warn",
+        /// Its Login is refused.
+        Refuse = "refuse",
+    }
+}
+
+choice! {
     /// What a caller may do.
     pub enum Scope {
         /// Log in and out, renew, look at sessions.
@@ -247,7 +257,9 @@ section! {
 section! {
     /// How mass logins are spread: at a start, after an outage, after a take-over.
     pub struct Pacing {
-        /// The most upstream connections that are opened per second for one tenant.
+        /// The most upstream connections that are opened per second to one upstream app (sdk_app_id and upstream_url), for
+        /// all of its tenants and by all replicas together. While the store is away a replica opens its share of them:
+        /// as much as it holds of the app's partitions.
         pub connects_per_second: u32 = default(200),
         /// Each session waits a random time up to this before its first connection after a start.
         pub start_jitter: Duration = default(secs(2)),
@@ -466,10 +478,23 @@ section! {
 }
 
 section! {
-    /// Bounds of one tenant.
+    /// Bounds of one tenant. Who is at one gets RESOURCE_EXHAUSTED, with the key in the details. Rates hold over all replicas:
+    /// each enforces its share, as much as it holds of the tenant's partitions.
     pub struct Limits {
-        /// How many accounts it may have logged in.
+        /// How many accounts it may have logged in, at each replica.
         pub sessions: u32 = default(50_000),
+        /// How many calls of Login per minute may lead to an upstream login by signature; as many may come at once.
+        pub logins_per_minute: u32 = default(6000),
+        /// How many calls of Send and Invoke per second there may be; as many may come at once.
+        pub sends_per_second: u32 = default(1000),
+        /// How many streams of Subscribe it may have open, at each replica.
+        pub subscribers: u32 = default(1000),
+        /// How many accounts may log in by signature on one day, which the vendor's plans count. A day is one in UTC+8, our
+        /// reading of the vendor's natural day; the count may be off by 1 %. There is a warning at 80 %. Default: any number.
+        pub daily_active_users: Option<u32> = optional(10_000),
+        /// What happens to an account beyond daily_active_users: "warn" lets it log in, "refuse" refuses its Login. Sessions
+        /// that are logged in, and accounts that were counted on that day, go on.
+        pub daily_active_users_action: DailyActiveUsersAction = default(DailyActiveUsersAction::Warn),
         /// How many sends of one session may wait for it to come back.
         pub pending_sends_per_session: u32 = default(64),
         /// How many named subscriptions it may have.

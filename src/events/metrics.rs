@@ -13,6 +13,8 @@ pub const APPEND_SECONDS: &str = "imgate_events_append_duration_seconds";
 pub const APPEND_RETRIES: &str = "imgate_events_append_retries_total";
 /// Appends that failed for good; label `reason`.
 pub const APPEND_FAILURES: &str = "imgate_events_append_failures_total";
+/// Events dropped from the log because they were beyond a bound of its retention; label `reason`.
+pub const TRIMMED: &str = "imgate_events_trimmed_total";
 /// Trims that the store did not do; they are done with the next.
 pub const TRIM_FAILURES: &str = "imgate_events_trim_failures_total";
 /// Events sent to subscribers.
@@ -61,6 +63,11 @@ pub fn describe_metrics() {
         Unit::Count,
         "Trims of the log that the store did not do"
     );
+    describe_counter!(
+        TRIMMED,
+        Unit::Count,
+        "Events dropped from the log, by the bound that they were beyond"
+    );
     describe_counter!(DELIVERED, Unit::Count, "Events sent to subscribers");
     describe_counter!(GAPS, Unit::Count, "Gaps sent to subscribers, by reason");
     describe_gauge!(SUBSCRIBERS, Unit::Count, "Subscriptions being served");
@@ -100,6 +107,9 @@ pub fn describe_metrics() {
     }
     for reason in ["unavailable", "full"] {
         counter!(APPEND_RETRIES, "reason" => reason).absolute(0);
+    }
+    for reason in ["age", "events", "bytes"] {
+        counter!(TRIMMED, "reason" => reason).absolute(0);
     }
     for reason in ["queue_full", "fenced", "corrupt", "unsealed", "stopping"] {
         counter!(APPEND_FAILURES, "reason" => reason).absolute(0);

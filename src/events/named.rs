@@ -11,6 +11,7 @@ use tracing::debug;
 use super::service::{EventsError, TenantLogs};
 use crate::runtime::supervisor::{TaskKind, Tasks};
 use crate::store::{LogBounds, LogId, Position, Store, StoreError};
+use crate::tenants::quotas::{Exceeded, Quota};
 use crate::types::{UnixMillis, WallClock};
 
 /// How often a subscription that a stream reads is noted as used.
@@ -180,7 +181,8 @@ impl Named {
         let names: BTreeSet<&str> = lists.iter().flatten().map(|it| it.name.as_str()).collect();
         let most = self.logs.max_subscriptions;
         if names.len() >= most {
-            return Err(EventsError::TooManySubscriptions(most));
+            let exceeded = Exceeded::count(&self.logs.tenant, Quota::Subscriptions, most);
+            return Err(exceeded.into());
         }
         Ok(())
     }

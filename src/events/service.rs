@@ -18,6 +18,7 @@ use crate::proto::v1;
 use crate::runtime::supervisor::Tasks;
 use crate::store::seal::Sealer;
 use crate::store::{LogBounds, LogRead, Position, Store, StoreError};
+use crate::tenants::quotas::Exceeded;
 use crate::tenants::token::{TokenError, Tokens};
 use crate::types::{AccountId, PartitionId, SessionKey, TenantId};
 
@@ -86,11 +87,9 @@ pub enum EventsError {
     /// There is no such named subscription.
     #[error("there is no subscription of this name; Subscribe with it first")]
     UnknownSubscription,
-    /// The tenant has as many named subscriptions as it may.
-    #[error(
-        "the tenant's limit of {0} subscriptions is reached: delete one (DeleteSubscription), or have limits.subscriptions raised"
-    )]
-    TooManySubscriptions(usize),
+    /// The tenant is at a limit.
+    #[error(transparent)]
+    Quota(#[from] Exceeded),
     /// The store does not serve.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -101,11 +100,11 @@ pub enum EventsError {
 
 impl EventsError {
     /// The reason in ErrorInfo, part of the API.
-    pub const fn reason(&self) -> &'static str {
+    pub fn reason(&self) -> &'static str {
         match self {
             Self::Cursor(_) | Self::CursorPartitions => "INVALID_CURSOR",
             Self::UnknownSubscription => "UNKNOWN_SUBSCRIPTION",
-            Self::TooManySubscriptions(_) => "SUBSCRIPTIONS",
+            Self::Quota(exceeded) => exceeded.quota.reason(),
             Self::Store(_) => "STORE_UNAVAILABLE",
             Self::Draining => "DRAINING",
         }
@@ -117,7 +116,7 @@ impl Classified for EventsError {
         match self {
             Self::Cursor(_) | Self::CursorPartitions => ErrorKind::InvalidInput,
             Self::UnknownSubscription => ErrorKind::NotFound,
-            Self::TooManySubscriptions(_) => ErrorKind::Exhausted,
+            Self::Quota(exceeded) => exceeded.kind(),
             Self::Store(error) => error.kind(),
             Self::Draining => ErrorKind::Unavailable,
         }
@@ -125,10 +124,8 @@ impl Classified for EventsError {
 
     fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::Cursor(_)
-            | Self::CursorPartitions
-            | Self::UnknownSubscription
-            | Self::TooManySubscriptions(_) => None,
+            Self::Cursor(_) | Self::CursorPartitions | Self::UnknownSubscription => None,
+            Self::Quota(exceeded) => exceeded.retry_after(),
             Self::Store(error) => error.retry_after(),
             Self::Draining => Some(Duration::from_secs(1)),
         }
@@ -137,10 +134,10 @@ impl Classified for EventsError {
     fn public_text(&self) -> String {
         match self {
             Self::Store(error) => error.public_text(),
+            Self::Quota(exceeded) => exceeded.public_text(),
             Self::Cursor(_)
             | Self::CursorPartitions
             | Self::UnknownSubscription
-            | Self::TooManySubscriptions(_)
             | Self::Draining => self.to_string(),
         }
     }

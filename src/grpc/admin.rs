@@ -175,13 +175,12 @@ fn of_tenant(error: CallError) -> Status {
         | CallError::IssuerUnavailable { .. }
         | CallError::IssuerRefused(_)
         | CallError::CommandNotAllowed(_)
+        | CallError::Quota(_)
         | CallError::NotLoggedIn(_)
-        | CallError::SendsPending
         | CallError::UpstreamUnanswered
         | CallError::SendOutcomeUnknown
         | CallError::Store(_)
         | CallError::Ended
-        | CallError::TooManySessions(_)
         | CallError::Stopping) => error.into(),
     }
 }

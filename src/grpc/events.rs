@@ -16,13 +16,16 @@ use crate::events::service::{Events, TenantLogs};
 use crate::events::subscription::Subscription;
 use crate::proto::v1;
 use crate::proto::v1::event_service_server::EventService;
+use crate::runtime::handle::Gateway;
 use crate::tenants::audit::{Action, By, Event, Outcome};
 use crate::tenants::auth::Principal;
+use crate::tenants::quotas::Subscriber;
 
 /// Serves events.
 #[derive(Clone, Debug)]
 pub(super) struct EventsApi {
     pub(super) events: Events,
+    pub(super) gateway: Gateway,
 }
 
 type Answer = Result<v1::SubscribeResponse, Status>;
@@ -37,6 +40,8 @@ struct Delivering {
     /// Says who has made it, once it is.
     maker: Option<Maker>,
     ended: bool,
+    /// Counts for as long as the stream is there.
+    _subscriber: Option<Subscriber>,
 }
 
 #[tonic::async_trait]
@@ -54,6 +59,7 @@ impl EventService for EventsApi {
         let maker = Maker::of(&request);
         let (caller, request) = caller(request)?;
         let options = convert::subscribe(request)?;
+        let subscriber = self.gateway.subscribe(&caller.tenant)?;
         let subscription = self.events.subscribe(&logs(caller), options).await?;
         let delivering = Delivering {
             subscription,
@@ -62,6 +68,7 @@ impl EventService for EventsApi {
             call,
             maker,
             ended: false,
+            _subscriber: subscriber,
         };
         let answers = stream::unfold(delivering, |mut delivering| async move {
             let answer = delivering.next().await?;

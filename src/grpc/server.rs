@@ -203,7 +203,10 @@ fn routes(
         gateway: gateway.clone(),
         tokens,
     });
-    let events = EventServiceServer::new(EventsApi { events });
+    let events = EventServiceServer::new(EventsApi {
+        events,
+        gateway: gateway.clone(),
+    });
     let messages = MessageServiceServer::new(Messages { gateway });
     let reporter = health.reporter.clone();
     let health = HealthService::from_health_reporter(reporter);

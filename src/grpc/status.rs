@@ -12,6 +12,8 @@ use crate::error::{Classified, ErrorKind};
 use crate::events::service::EventsError;
 use crate::runtime::handle::CallError;
 use crate::tenants::auth::AuthError;
+use crate::tenants::metrics;
+use crate::tenants::quotas::Exceeded;
 
 /// The domain in every ErrorInfo.
 const DOMAIN: &str = "imgate";
@@ -103,6 +105,8 @@ struct Extra {
     /// The field that is wrong, and the remedy.
     field: Option<(String, String)>,
     metadata: Option<(&'static str, String)>,
+    /// The limit that was reached, and the text that says so.
+    exceeded: Option<Exceeded>,
 }
 
 impl Extra {
@@ -111,6 +115,7 @@ impl Extra {
             reason,
             field: None,
             metadata: None,
+            exceeded: None,
         }
     }
 }
@@ -135,17 +140,16 @@ impl From<CallError> for Status {
             CallError::CommandNotAllowed(command) => {
                 extra.metadata = Some(("command", command.clone()));
             }
+            CallError::Quota(exceeded) => extra.exceeded = Some(exceeded.clone()),
             CallError::SignatureRequired
             | CallError::IssuerUnavailable { .. }
             | CallError::IssuerRefused(_)
             | CallError::UnknownAccount
             | CallError::NotLoggedIn(_)
-            | CallError::SendsPending
             | CallError::UpstreamUnanswered
             | CallError::SendOutcomeUnknown
             | CallError::Store(_)
             | CallError::Ended
-            | CallError::TooManySessions(_)
             | CallError::Stopping => {}
         }
         status(&error, extra)
@@ -159,12 +163,16 @@ impl From<EventsError> for Status {
             EventsError::Cursor(_) | EventsError::CursorPartitions => {
                 extra.field = Some(("cursor".into(), error.to_string()));
             }
-            EventsError::UnknownSubscription
-            | EventsError::TooManySubscriptions(_)
-            | EventsError::Store(_)
-            | EventsError::Draining => {}
+            EventsError::Quota(exceeded) => extra.exceeded = Some(exceeded.clone()),
+            EventsError::UnknownSubscription | EventsError::Store(_) | EventsError::Draining => {}
         }
         status(&error, extra)
+    }
+}
+
+impl From<Exceeded> for Status {
+    fn from(exceeded: Exceeded) -> Self {
+        CallError::from(exceeded).into()
     }
 }
 
@@ -233,6 +241,12 @@ fn status(error: &impl Classified, extra: Extra) -> Status {
         metadata.insert("field".into(), field.clone());
         details.add_bad_request_violation(field, remedy);
     }
+    if let Some(exceeded) = extra.exceeded {
+        metrics::refused(exceeded.quota);
+        metadata.insert("limit".into(), exceeded.limit.to_string());
+        let subject = format!("tenants/{}", exceeded.tenant);
+        details.add_quota_failure_violation(subject, exceeded.to_string());
+    }
     details.set_error_info(extra.reason, DOMAIN, metadata);
     if let Some(wait) = error.retry_after() {
         details.set_retry_info(Some(wait));
@@ -259,6 +273,8 @@ mod tests {
     use super::*;
     use crate::store::StoreError;
     use crate::tenants::auth::Scope;
+    use crate::tenants::quotas::Quota;
+    use crate::types::TenantId;
 
     #[test]
     fn a_bad_field_is_named_with_its_remedy() {
@@ -288,6 +304,26 @@ mod tests {
         let status = Status::from(EventsError::Store(away));
         assert_eq!(status.code(), Code::Unavailable);
         assert!(!status.message().contains("10.0.0.7"));
+    }
+
+    #[test]
+    fn a_quota_is_named_with_the_key_to_raise_and_when_to_come_back() {
+        let tenant = TenantId::new("acme");
+        for quota in Quota::ALL {
+            let exceeded = Exceeded::count(&tenant, quota, 7);
+            let wait = exceeded.retry_after;
+            let status = Status::from(exceeded);
+            assert_eq!(status.code(), Code::ResourceExhausted);
+            let details = status.get_error_details();
+            let info = details.error_info().unwrap();
+            assert_eq!(info.reason, quota.reason());
+            assert_eq!(info.metadata["limit"], "7");
+            let violation = &details.quota_failure().unwrap().violations[0];
+            assert_eq!(violation.subject, "tenants/acme");
+            let key = format!("limits.{}", quota.label());
+            assert!(violation.description.contains(&key), "{violation:?}");
+            assert_eq!(details.retry_info().unwrap().retry_delay, Some(wait));
+        }
     }
 
     #[test]

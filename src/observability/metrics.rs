@@ -69,6 +69,7 @@ fn describe_all() {
     crate::grpc::metrics::describe_metrics();
     crate::runtime::metrics::describe_metrics();
     crate::store::metrics::describe_metrics();
+    crate::tenants::jwt::metrics::describe_metrics();
     crate::tenants::metrics::describe_metrics();
 }
 

@@ -21,6 +21,7 @@ use crate::runtime::session_actor::Command;
 use crate::runtime::supervisor::Tasks;
 use crate::runtime::tenant::{Settings, Tenant};
 use crate::store::{Store, StoreError, StoredSend, StoredSession};
+use crate::tenants::quotas::{Exceeded, Subscriber};
 use crate::types::{PartitionId, Secret, SessionKey, TenantId, WallClock};
 
 /// How often a call is put to a session whose task ends just then.
@@ -87,6 +88,7 @@ impl Gateway {
             warn!(%tenant, "not every session of the removed tenant could be logged out; the rest is closed");
         }
         sessions.let_all_go().await;
+        sessions.tenant.settings().pacer.forget(tenant);
     }
 
     /// Keeps an account logged in; answers when the login in flight, or the present state, has an outcome.
@@ -98,7 +100,13 @@ impl Gateway {
     ) -> Result<(Outcome, v1::Session), CallError> {
         let sessions = self.tenant(&key.tenant)?;
         let signature = signature.map(record::signature);
+        let mut counted = false;
         for _ in 0..ATTEMPTS {
+            // Before anything that costs more than a look.
+            if !counted && sessions.begins_login(&key.account)? {
+                sessions.tenant.quotas.log_in()?;
+                counted = true;
+            }
             let mailbox = self.for_login(&sessions, key, signature.is_some()).await?;
             let (reply, answer) = oneshot::channel();
             if mailbox
@@ -164,6 +172,7 @@ impl Gateway {
         message: OutgoingMessage,
         deadline: Instant,
     ) -> Result<Sent, CallError> {
+        self.tenant(&key.tenant)?.tenant.quotas.send()?;
         self.ask(
             key,
             |reply| Command::Send(message.clone(), deadline, reply),
@@ -185,12 +194,22 @@ impl Gateway {
                 remedy: "the gateway itself logs in and out: call Login or Logout".into(),
             });
         }
-        let settings = self.tenant(&key.tenant)?.tenant.settings();
+        let sessions = self.tenant(&key.tenant)?;
+        let settings = sessions.tenant.settings();
         if !settings.invoke_commands.has(&command) {
             return Err(CallError::CommandNotAllowed(command));
         }
+        sessions.tenant.quotas.send()?;
         let ask = |reply| Command::Invoke(command.clone(), body_json.clone(), reply);
         self.ask(key, ask, |_| None).await
+    }
+
+    /// Counts a stream of Subscribe until the answer is dropped. A tenant that has no sessions here has no limit here.
+    pub fn subscribe(&self, tenant: &TenantId) -> Result<Option<Subscriber>, Exceeded> {
+        let sessions = self.tenant(tenant).ok();
+        sessions
+            .map(|sessions| sessions.tenant.quotas.subscribe())
+            .transpose()
     }
 
     /// Begins to hold a partition, with what is stored of its sessions and of their sends.
@@ -296,9 +315,7 @@ impl Gateway {
             return Ok(mailbox);
         }
         if sessions.is_full() {
-            return Err(CallError::TooManySessions(
-                sessions.tenant.settings().max_sessions,
-            ));
+            return Err(sessions.too_many_sessions());
         }
         sessions.accept()?;
         let partition = key.partition(sessions.tenant.partitions);

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::error::{Classified, ErrorKind};
+use crate::tenants::quotas::Exceeded;
 
 pub use crate::connectors::invoke::is_name as is_command;
 pub use crate::connectors::{Conversation, OutgoingMessage};
@@ -85,9 +86,6 @@ pub enum CallError {
     /// The session is logged out or parked.
     #[error("the account is not logged in: {0}")]
     NotLoggedIn(String),
-    /// Too many messages wait for the session to come back.
-    #[error("too many sends are waiting for this session")]
-    SendsPending,
     /// The upstream did not answer. Whether it did what was asked is not known.
     #[error("the upstream did not answer")]
     UpstreamUnanswered,
@@ -106,9 +104,9 @@ pub enum CallError {
     /// The tenant may not send this upstream command by itself.
     #[error("this tenant may not invoke {0}: have it listed in tenants.invoke_commands")]
     CommandNotAllowed(String),
-    /// The tenant has as many sessions as it may.
-    #[error("the tenant's limit of {0} sessions is reached: log some out, or have it raised")]
-    TooManySessions(usize),
+    /// The tenant is at a limit.
+    #[error(transparent)]
+    Quota(#[from] Exceeded),
     /// The gateway is stopping.
     #[error("this replica is stopping")]
     Stopping,
@@ -124,13 +122,12 @@ impl CallError {
             Self::IssuerRefused(_) => "ISSUER_REFUSED",
             Self::UnknownAccount => "UNKNOWN_ACCOUNT",
             Self::NotLoggedIn(_) => "NOT_LOGGED_IN",
-            Self::SendsPending => "SENDS_PENDING",
             Self::UpstreamUnanswered => "UPSTREAM_UNANSWERED",
             Self::SendOutcomeUnknown => "SEND_OUTCOME_UNKNOWN",
             Self::Store(_) => "STORE_UNAVAILABLE",
             Self::Ended => "LOGGED_OUT",
             Self::CommandNotAllowed(_) => "COMMAND_NOT_ALLOWED",
-            Self::TooManySessions(_) => "SESSIONS",
+            Self::Quota(exceeded) => exceeded.quota.reason(),
             Self::Stopping => "DRAINING",
         }
     }
@@ -147,7 +144,7 @@ impl Classified for CallError {
             | Self::Ended => ErrorKind::Precondition,
             Self::UnknownAccount => ErrorKind::NotFound,
             Self::CommandNotAllowed(_) => ErrorKind::Forbidden,
-            Self::SendsPending | Self::TooManySessions(_) => ErrorKind::Exhausted,
+            Self::Quota(exceeded) => exceeded.kind(),
             Self::IssuerUnavailable { .. } | Self::UpstreamUnanswered | Self::Stopping => {
                 ErrorKind::Unavailable
             }
@@ -165,11 +162,9 @@ impl Classified for CallError {
             | Self::SendOutcomeUnknown
             | Self::Ended
             | Self::CommandNotAllowed(_)
-            | Self::TooManySessions(_)
             | Self::NotLoggedIn(_) => None,
-            Self::SendsPending | Self::UpstreamUnanswered | Self::Stopping => {
-                Some(Duration::from_secs(1))
-            }
+            Self::UpstreamUnanswered | Self::Stopping => Some(Duration::from_secs(1)),
+            Self::Quota(exceeded) => exceeded.retry_after(),
             Self::Store(error) => error.retry_after(),
         }
     }
@@ -177,18 +172,17 @@ impl Classified for CallError {
     fn public_text(&self) -> String {
         match self {
             Self::Store(error) => error.public_text(),
+            Self::Quota(exceeded) => exceeded.public_text(),
             Self::Invalid { .. }
             | Self::SignatureRequired
             | Self::IssuerUnavailable { .. }
             | Self::IssuerRefused(_)
             | Self::UnknownAccount
             | Self::NotLoggedIn(_)
-            | Self::SendsPending
             | Self::UpstreamUnanswered
             | Self::SendOutcomeUnknown
             | Self::Ended
             | Self::CommandNotAllowed(_)
-            | Self::TooManySessions(_)
             | Self::Stopping => self.to_string(),
         }
     }

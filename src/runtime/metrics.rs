@@ -26,6 +26,8 @@ pub const COMMANDS: &str = "imgate_session_commands_total";
 pub const REPEATED_SENDS: &str = "imgate_session_repeated_sends_total";
 /// Events that were given up because the store was away for too long.
 pub const NOTICES_DROPPED: &str = "imgate_session_notices_dropped_total";
+/// Turns to connect that were given out, by who gave them.
+pub const CONNECT_TURNS: &str = "imgate_session_connect_turns_total";
 /// Records that could not be read.
 pub const CORRUPT_RECORDS: &str = "imgate_session_corrupt_records_total";
 /// Records sealed anew under the active key, by outcome.
@@ -84,6 +86,11 @@ pub fn describe_metrics() {
         "Stored sessions that cannot be read"
     );
     describe_reseals();
+    describe_counter!(
+        CONNECT_TURNS,
+        Unit::Count,
+        "Turns to connect upstream, of the fleet's rate or of this replica's share while the store is away"
+    );
     for phase in Phase::ALL {
         gauge!(SESSIONS, "state" => phase.label()).set(0.0);
     }
@@ -91,6 +98,9 @@ pub fn describe_metrics() {
         for outcome in ["accepted", "refused"] {
             counter!(LOGINS, "credential" => credential, "outcome" => outcome).absolute(0);
         }
+    }
+    for source in ["fleet", "own_share"] {
+        counter!(CONNECT_TURNS, "source" => source).absolute(0);
     }
     for outcome in ["ok", "failed"] {
         counter!(RENEWALS, "outcome" => outcome).absolute(0);

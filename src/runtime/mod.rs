@@ -10,5 +10,7 @@ mod registry;
 mod reseal;
 mod sends;
 mod session_actor;
+mod steady;
 pub mod supervisor;
 pub mod tenant;
+pub mod usage;

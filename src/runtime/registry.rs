@@ -23,6 +23,7 @@ use crate::runtime::session_actor::{Command, Left, Origin, SessionActor, View};
 use crate::runtime::supervisor::{TaskKind, Tasks};
 use crate::runtime::tenant::{Settings, Tenant};
 use crate::store::{StoreError, StoredSend};
+use crate::tenants::quotas::{Exceeded, Quota};
 use crate::types::{AccountId, TenantId, UnixMillis, WallClock};
 
 /// How many commands may wait for a session. Policy when full: the caller waits, within its own deadline.
@@ -105,6 +106,26 @@ impl TenantSessions {
         Ok(self.slots().by_account.get(account).map(Slot::view))
     }
 
+    /// Whether a Login of the account leads to a login by signature. Errors as [`TenantSessions::view`] does.
+    pub(super) fn begins_login(&self, account: &AccountId) -> Result<bool, CallError> {
+        let view = self.view(account)?;
+        let standing = view.map(|view| view.state());
+        Ok(match standing {
+            None
+            | Some(
+                v1::SessionState::Unspecified
+                | v1::SessionState::LoggedOut
+                | v1::SessionState::Parked,
+            ) => true,
+            Some(
+                v1::SessionState::Connecting
+                | v1::SessionState::Online
+                | v1::SessionState::BackingOff
+                | v1::SessionState::RenewingSignature,
+            ) => false,
+        })
+    }
+
     /// At most `limit` sessions with accounts after `after`, in order.
     pub(super) fn views(
         &self,
@@ -162,6 +183,25 @@ impl TenantSessions {
     /// Whether the tenant has as many running sessions as it may.
     pub(super) fn is_full(&self) -> bool {
         self.slots().running >= self.tenant.settings().max_sessions
+    }
+
+    /// The refusal of one more session.
+    pub(super) fn too_many_sessions(&self) -> CallError {
+        let limit = self.tenant.settings().max_sessions;
+        Exceeded::count(&self.tenant.id, Quota::Sessions, limit).into()
+    }
+
+    /// How many sessions are running.
+    pub(super) fn running_count(&self) -> usize {
+        self.slots().running
+    }
+
+    /// Notes how many partitions are held.
+    fn note_held(&self) {
+        let held = self.partitions.iter();
+        let held = held.filter(|partition| partition.hold().is_some()).count();
+        self.tenant
+            .set_held(u16::try_from(held).unwrap_or(u16::MAX));
     }
 
     /// Whether what sessions have to store is stored soon. The partitions share a store: one that waits for it
@@ -255,6 +295,7 @@ impl TenantSessions {
         let Some(term) = partition.hold().take() else {
             return;
         };
+        self.note_held();
         if lost {
             term.lost.cancel();
         }
@@ -287,7 +328,7 @@ impl TenantSessions {
         }
         // Decided under the lock: of many logins at once only as many go through as there is room for.
         if slots.running >= limit {
-            return Err(CallError::TooManySessions(limit));
+            return Err(self.too_many_sessions());
         }
         let (mailbox, commands) = mpsc::channel(MAILBOX);
         let view = View::default();

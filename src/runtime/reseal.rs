@@ -22,7 +22,6 @@ use progress::Progress;
 use crate::events::sealed::{self, OldEvents};
 use crate::runtime::gateway::Gateway;
 use crate::runtime::metrics as names;
-use crate::runtime::pacer::Pacer;
 use crate::runtime::record;
 use crate::runtime::registry::TenantSessions;
 use crate::runtime::supervisor::{TaskKind, Tasks};
@@ -33,8 +32,8 @@ pub use progress::{
     PartitionRotation, RotationReport, RotationState, RotationSummary, RotationWatch,
 };
 
-/// How many records are sealed anew per second at the most.
-const PER_SECOND: u32 = 200;
+/// The least time between two records, so that there are no more than 200 a second.
+const SPACING: Duration = Duration::from_millis(5);
 /// How often a partition is gone through until what is left counts as failed.
 const ROUNDS: usize = 3;
 /// The pause while the store is away or full.
@@ -52,7 +51,6 @@ pub(super) struct Resealing {
 struct Resealer {
     gateway: Gateway,
     progress: watch::Sender<Progress>,
-    pacer: Pacer,
 }
 
 impl Resealing {
@@ -69,7 +67,6 @@ impl Resealing {
         let resealer = Resealer {
             gateway,
             progress: self.progress.clone(),
-            pacer: Pacer::new(PER_SECOND),
         };
         let stop = tasks.clone();
         let work = async move {
@@ -219,7 +216,7 @@ impl Resealer {
 
     /// Seals one record anew. True if that is stored.
     async fn record(&self, tenant: &Arc<TenantSessions>, account: &AccountId) -> bool {
-        self.pacer.turn().await;
+        tokio::time::sleep(SPACING).await;
         // While the store is away nothing is given up, and nothing is put before what waits already.
         while tenant.accept().is_err() {
             tokio::time::sleep(PAUSE).await;

@@ -20,7 +20,8 @@ use crate::runtime::handle::{CallError, Invoked, Outcome, Sent};
 use crate::runtime::sends::remembered::Remembered;
 use crate::session::input::Now;
 use crate::store::StoredSend;
-use crate::types::UnixMillis;
+use crate::tenants::quotas::{Exceeded, Quota};
+use crate::types::{TenantId, UnixMillis};
 
 /// Who waits for the outcome of a send.
 pub(super) type SendReply = oneshot::Sender<Result<Sent, CallError>>;
@@ -32,6 +33,7 @@ pub(super) type InvokeReply = oneshot::Sender<Result<Invoked, CallError>>;
 pub(super) struct Sends {
     last_id: u64,
     max_pending: usize,
+    tenant: TenantId,
     pending: BTreeMap<RequestId, PendingSend>,
     invokes: BTreeMap<RequestId, InvokeReply>,
     remembered: Remembered,
@@ -90,11 +92,17 @@ enum Stage {
 
 impl Sends {
     /// With what the store remembers.
-    pub(super) fn new(max_pending: usize, stored: Vec<StoredSend>, now: UnixMillis) -> Self {
+    pub(super) fn new(
+        tenant: TenantId,
+        max_pending: usize,
+        stored: Vec<StoredSend>,
+        now: UnixMillis,
+    ) -> Self {
         let (remembered, forgotten) = Remembered::restore(stored, now);
         let mut sends = Self {
             last_id: 0,
             max_pending,
+            tenant,
             pending: BTreeMap::new(),
             invokes: BTreeMap::new(),
             remembered,
@@ -109,12 +117,16 @@ impl Sends {
     /// Admits a raw command.
     pub(super) fn admit_invoke(&mut self, reply: InvokeReply) -> Option<RequestId> {
         if self.invokes.len() >= self.max_pending {
-            answer(reply, Err(CallError::SendsPending));
+            answer(reply, Err(self.too_many()));
             return None;
         }
         let id = self.next_id();
         self.invokes.insert(id, reply);
         Some(id)
+    }
+
+    fn too_many(&self) -> CallError {
+        Exceeded::count(&self.tenant, Quota::PendingSends, self.max_pending).into()
     }
 
     /// What a request waited for is stored.

@@ -46,6 +46,7 @@ use crate::session::effect::{Durable, RenewReason};
 use crate::session::input::{Input, Now, RenewalFailure, Signature};
 use crate::session::policy::Policy;
 use crate::session::state::{Phase, State};
+use crate::tenants::quotas::Admitted;
 use crate::types::{SessionKey, UnixMillis, WallClock};
 
 /// How long a frame may take to leave. An upstream that reads nothing for so long is as good as gone.
@@ -76,6 +77,8 @@ pub(super) struct SessionActor {
     logout_waiters: Vec<ViewReply>,
     gauge: SessionGauge,
     resuming: bool,
+    /// The account is new today and on its way to its login.
+    admitted: Option<Admitted>,
     /// What others see is older than what is.
     changed: bool,
     /// There was a record of the session before.
@@ -160,7 +163,12 @@ impl SessionActor {
         let known = restored.durable != Durable::default();
         let begins = now();
         let session = Session::restore(Arc::clone(&policy), seed, restored.durable, begins, delay);
-        let sends = Sends::new(settings.max_pending_sends, restored.sends, begins.wall);
+        let sends = Sends::new(
+            tenant.id.clone(),
+            settings.max_pending_sends,
+            restored.sends,
+            begins.wall,
+        );
         Self {
             gauge: SessionGauge::new(session.state().phase()),
             sends,
@@ -171,6 +179,7 @@ impl SessionActor {
             login_waiters: Vec::new(),
             logout_waiters: Vec::new(),
             resuming: false,
+            admitted: None,
             changed: false,
             known,
             retaking: false,
@@ -357,6 +366,13 @@ impl SessionActor {
         // A login with a fresh signature also leaves the connection, but is no attempt that has failed.
         if timed_out && had_connection && after == Phase::BackingOff && self.session.attempt() > 0 {
             count_loss("the upstream does not answer");
+        }
+        // Whoever is refused or logged out does not log in today, until the bot asks for it.
+        if matches!(
+            self.session.state(),
+            State::LoggedOut | State::Parked { .. }
+        ) {
+            self.admitted = None;
         }
         // A session that is only let go by this process does not move.
         if before != after && *self.session.state() != State::Closed {

@@ -1,6 +1,7 @@
 //! What all sessions of a tenant share.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -12,6 +13,7 @@ use crate::runtime::issuer::Issuers;
 use crate::runtime::pacer::Pacer;
 use crate::session::policy::Policy;
 use crate::store::seal::Sealer;
+use crate::tenants::quotas::{Limits, Quotas, Share};
 use crate::types::{AccountId, SessionKey, TenantId};
 
 /// What all sessions of a tenant share.
@@ -25,6 +27,10 @@ pub struct Tenant {
     pub sdk_app_id: u64,
     /// Seals credentials.
     pub sealer: Arc<Sealer>,
+    /// What it uses, kept to its limits.
+    pub quotas: Arc<Quotas>,
+    /// How many of its partitions are held here.
+    held: AtomicU16,
     settings: ArcSwap<Settings>,
 }
 
@@ -37,8 +43,10 @@ pub struct Settings {
     pub policy: Arc<Policy>,
     /// Make signatures, where the bot brings none.
     pub issuers: Arc<Issuers>,
-    /// Spreads connections over time.
+    /// Spreads connections over time, of all tenants of the upstream app.
     pub pacer: Arc<Pacer>,
+    /// What it may use of what [`Quotas`] counts.
+    pub limits: Limits,
     /// The greatest random delay of a session after a restart.
     pub start_jitter: Duration,
     /// The upstream commands that it may send by itself.
@@ -61,13 +69,18 @@ impl Tenant {
         sealer: Arc<Sealer>,
         settings: Settings,
     ) -> Self {
-        Self {
+        let tenant = Self {
+            quotas: Quotas::new(id.clone(), settings.limits),
+            held: AtomicU16::new(0),
             id,
             partitions,
             sdk_app_id,
             sealer,
             settings: ArcSwap::from_pointee(settings),
-        }
+        };
+        // A tenant of which nothing is held here counts for the share of those that are.
+        tenant.set_held(0);
+        tenant
     }
 
     /// What is set now.
@@ -77,7 +90,21 @@ impl Tenant {
 
     /// Sets something else, from now on.
     pub fn set(&self, settings: Settings) {
-        self.settings.store(Arc::new(settings));
+        self.quotas.set_limits(settings.limits);
+        let pacer = Arc::clone(&settings.pacer);
+        let before = self.settings.swap(Arc::new(settings));
+        if !Arc::ptr_eq(&before.pacer, &pacer) {
+            before.pacer.forget(&self.id);
+        }
+        self.set_held(self.held.load(Ordering::Relaxed));
+    }
+
+    /// Notes how many of its partitions this replica holds: so much of what the fleet may do is this replica's.
+    pub fn set_held(&self, held: u16) {
+        self.held.store(held, Ordering::Relaxed);
+        self.quotas.set_share(Share::new(held, self.partitions));
+        let settings = self.settings();
+        settings.pacer.set_held(&self.id, held, self.partitions);
     }
 
     /// Names an account of the tenant.

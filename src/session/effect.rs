@@ -161,6 +161,8 @@ pub struct Durable {
     pub since: UnixMillis,
     /// When the last login by signature was sent.
     pub last_login: Option<UnixMillis>,
+    /// When the last login by signature was accepted.
+    pub last_accepted: Option<UnixMillis>,
     /// How many there were.
     pub logins: u64,
     /// How many logins by ticket there were.

@@ -111,6 +111,7 @@ impl Session {
             self.durable.resumes = self.durable.resumes.saturating_add(1);
         } else {
             self.durable.logins = self.durable.logins.saturating_add(1);
+            self.durable.last_accepted = Some(turn.now.wall);
         }
         self.refused_resumes = 0;
         self.durable.has_ticket = true;

@@ -9,9 +9,11 @@ use tokio::time::Instant;
 
 use super::{
     Batch, BatchId, Claim, Committed, Lease, LogBounds, LogRead, Position, Renewal, Retention,
-    Store, StoreError, StoredSend, StoredSession, StoredSubscription, TenantLayout, Trimmed,
+    Store, StoreError, StoredSend, StoredSession, StoredSubscription, TenantLayout, Trimmed, Turns,
 };
-use crate::types::{AccountId, Epoch, MemberId, PartitionId, ReplicaId, TenantId, UnixMillis};
+use crate::types::{
+    AccountId, AppId, Day, Epoch, MemberId, PartitionId, ReplicaId, TenantId, UnixMillis,
+};
 
 /// How long operations take in seconds, by `operation` and `backend`; failed ones count, too.
 pub const OPERATION_DURATION_SECONDS: &str = "imgate_store_operation_duration_seconds";
@@ -78,6 +80,8 @@ pub struct Measured<S> {
     members: Operation,
     claim_share: Operation,
     release_share: Operation,
+    take_turns: Operation,
+    note_active: Operation,
     enrol: Operation,
     enrolled: Operation,
     strike: Operation,
@@ -121,6 +125,8 @@ impl<S: Store> Measured<S> {
             members: operation("members"),
             claim_share: operation("claim_share"),
             release_share: operation("release_share"),
+            take_turns: operation("take_turns"),
+            note_active: operation("note_active"),
             enrol: operation("enrol"),
             enrolled: operation("enrolled"),
             strike: operation("strike"),
@@ -322,6 +328,26 @@ impl<S: Store> Store for Measured<S> {
     ) -> Result<(), StoreError> {
         let work = self.store.release_share(partition, subscription, member);
         self.release_share.measure(work).await
+    }
+
+    async fn take_turns(
+        &self,
+        app: &AppId,
+        per_second: u32,
+        most: u32,
+    ) -> Result<Turns, StoreError> {
+        let work = self.store.take_turns(app, per_second, most);
+        self.take_turns.measure(work).await
+    }
+
+    async fn note_active(
+        &self,
+        tenant: &TenantId,
+        day: Day,
+        accounts: &[AccountId],
+    ) -> Result<u64, StoreError> {
+        let work = self.store.note_active(tenant, day, accounts);
+        self.note_active.measure(work).await
     }
 
     async fn enrol(

@@ -4,13 +4,16 @@
 //! for one replica without Redis, [`memory`] for tests and simulation. Every write names the lease it is made
 //! under, and the store refuses it when a later epoch has been given out (guarantee G8).
 
+mod active;
 pub mod embedded;
 pub mod memory;
 pub mod metrics;
 pub mod redis;
 pub mod redis_url;
+mod retention;
 pub mod seal;
 mod shares;
+pub mod turns;
 
 use std::fmt;
 use std::time::Duration;
@@ -18,8 +21,14 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures_util::stream::BoxStream;
 
+pub use self::active::KEPT_DAYS;
+pub use self::retention::{Retention, Trimmed};
+pub use self::turns::Turns;
 use crate::error::{Classified, ErrorKind};
-use crate::types::{AccountId, Epoch, MemberId, PartitionId, ReplicaId, TenantId, UnixMillis};
+
+use crate::types::{
+    AccountId, AppId, Day, Epoch, MemberId, PartitionId, ReplicaId, TenantId, UnixMillis,
+};
 
 /// The most entries that one call of [`Store::trim`] drops: whoever else writes waits meanwhile.
 const TRIM_ENTRIES: u64 = 1000;
@@ -159,6 +168,24 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
         member: &MemberId,
     ) -> Result<(), StoreError>;
 
+    /// Gives out at most `most` turns of an app, of which there are `per_second` for all who ask, whichever process
+    /// they are of. Turns are not saved up, and none is further away than [`turns::LOOK_AHEAD`]; see [`Turns`].
+    async fn take_turns(
+        &self,
+        app: &AppId,
+        per_second: u32,
+        most: u32,
+    ) -> Result<Turns, StoreError>;
+
+    /// Notes that these accounts of a tenant were active on a day, which may be none, and answers about how many were
+    /// in all. Of a day it is known for [`KEPT_DAYS`] at least. The number may be off by some 1 %.
+    async fn note_active(
+        &self,
+        tenant: &TenantId,
+        day: Day,
+        accounts: &[AccountId],
+    ) -> Result<u64, StoreError>;
+
     /// Notes by what a tenant's data is laid out, unless something is noted already. Answers what is noted then.
     async fn enrol(
         &self,
@@ -169,7 +196,8 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// Every tenant that is noted, in order, with the layout of its data.
     async fn enrolled(&self) -> Result<Vec<(TenantId, TenantLayout)>, StoreError>;
 
-    /// Takes back that a tenant is noted.
+    /// Takes back that a tenant is noted. Which accounts were active goes with it; where only their number is kept, that
+    /// runs out by itself.
     async fn strike(&self, tenant: &TenantId) -> Result<(), StoreError>;
 
     /// Removes all that a partition has, but for its epoch, which only grows, and the lease. Fenced like a commit.
@@ -366,26 +394,6 @@ pub struct LogBounds {
     pub first_sequence: u64,
     /// The sequence of the newest entry ever appended; 0 for none.
     pub last_sequence: u64,
-}
-
-/// What a log is to keep; whatever is beyond any of the three is dropped.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Retention {
-    /// At most so many entries.
-    pub events: u64,
-    /// At most so many bytes of payload.
-    pub bytes: u64,
-    /// Nothing that was appended before.
-    pub since: UnixMillis,
-}
-
-/// The outcome of [`Store::trim`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Trimmed {
-    /// How many entries were dropped.
-    pub dropped: u64,
-    /// Whether there is more to drop: call again.
-    pub more: bool,
 }
 
 /// The outcome of [`Store::read`].

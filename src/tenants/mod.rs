@@ -8,4 +8,5 @@ pub mod jwt;
 pub mod keys;
 pub mod metrics;
 pub mod peer;
+pub mod quotas;
 pub mod token;

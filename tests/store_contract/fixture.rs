@@ -10,7 +10,7 @@ use imgate::store::metrics::{Backend, Measured};
 use imgate::store::redis::{RedisOptions, RedisStore};
 use imgate::store::{
     Batch, BatchId, Claim, Committed, Lease, LogEntry, LogId, Position, Retention, Store,
-    StoreError, StoredSend, StoredSession, Trimmed,
+    StoreError, StoredSend, StoredSession,
 };
 use imgate::types::{AccountId, Epoch, PartitionId, ReplicaId, TenantId, UnixMillis};
 
@@ -128,9 +128,9 @@ pub(crate) fn newest(events: u64) -> Retention {
 
 /// Trims in one step, and says how many entries that dropped.
 pub(crate) async fn trim(store: &Shared, lease: &Lease, retention: Retention) -> u64 {
-    let Trimmed { dropped, more } = store.trim(lease, &retention).await.unwrap();
-    assert!(!more, "not done after {dropped}");
-    dropped
+    let trimmed = store.trim(lease, &retention).await.unwrap();
+    assert!(!trimmed.more, "not done after {trimmed:?}");
+    trimmed.dropped()
 }
 
 /// The batch of this number of one writer.

@@ -291,8 +291,8 @@ pub(crate) async fn a_long_trim_goes_in_steps(store: Shared) {
     let mut dropped = 0;
     loop {
         let trimmed = store.trim(&lease, &newest(100)).await.unwrap();
-        dropped += trimmed.dropped;
-        steps.push(trimmed.dropped);
+        dropped += trimmed.dropped();
+        steps.push(trimmed.dropped());
         assert_eq!(bounds(&store).await, (dropped + 1, 2_600));
         let left = sequences(&store).await;
         assert_eq!((left[0], left.len() as u64), (dropped + 1, 2_600 - dropped));

@@ -231,7 +231,7 @@ async fn large_entries_are_trimmed_a_few_at_a_time() {
     let mut steps = Vec::new();
     loop {
         let trimmed = store.trim(&lease, &newest(1)).await.unwrap();
-        steps.push(trimmed.dropped);
+        steps.push(trimmed.dropped());
         if !trimmed.more {
             break;
         }

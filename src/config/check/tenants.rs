@@ -77,6 +77,16 @@ fn tenant(
     log(&key("log"), &options.log, sources);
     let limits = options.limits;
     sources.within(&key("limits.sessions"), &limits.sessions, &1, &10_000_000);
+    let logins = &limits.logins_per_minute;
+    sources.within(&key("limits.logins_per_minute"), logins, &1, &10_000_000);
+    let sends = &limits.sends_per_second;
+    sources.within(&key("limits.sends_per_second"), sends, &1, &1_000_000);
+    let subscribers = &limits.subscribers;
+    sources.within(&key("limits.subscribers"), subscribers, &0, &1_000_000);
+    if let Some(active) = &limits.daily_active_users {
+        let most = 1_000_000_000;
+        sources.within(&key("limits.daily_active_users"), active, &1, &most);
+    }
     let pending = &limits.pending_sends_per_session;
     sources.within(
         &key("limits.pending_sends_per_session"),

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::AppendError;
 use crate::events::metrics as names;
+use crate::store::Trimmed;
 use crate::types::PartitionId;
 
 /// Counts what one log does. Of the gateway's own logs nothing is counted: they are no traffic.
@@ -52,6 +53,19 @@ impl Meter {
     pub(super) fn failed(self, error: AppendError) {
         if self.counts {
             metrics::counter!(names::APPEND_FAILURES, "reason" => error.label()).increment(1);
+        }
+    }
+
+    /// The store has trimmed.
+    pub(super) fn trimmed(self, trimmed: &Trimmed) {
+        if self.counts {
+            for (reason, dropped) in [
+                ("age", trimmed.too_old),
+                ("events", trimmed.too_many),
+                ("bytes", trimmed.too_large),
+            ] {
+                metrics::counter!(names::TRIMMED, "reason" => reason).increment(dropped);
+            }
         }
     }
 

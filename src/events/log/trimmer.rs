@@ -54,8 +54,12 @@ impl Trimmer {
             let lease = self.lease.borrow().clone();
             let Some(lease) = lease else { return };
             match self.store.trim(&lease, &self.retention()).await {
-                Ok(trimmed) if trimmed.more => {}
-                Ok(_) => return,
+                Ok(trimmed) => {
+                    self.meter.trimmed(&trimmed);
+                    if !trimmed.more {
+                        return;
+                    }
+                }
                 // The writer finds it out, too, and tells.
                 Err(StoreError::Fenced { .. }) => return,
                 Err(

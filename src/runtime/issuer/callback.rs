@@ -15,7 +15,7 @@ use super::breaker::{Breaker, Pass, Shown};
 use super::client::{Client, local_cause};
 use super::metrics::{self as names, BreakerGauge, Waiting};
 use super::{Ask, CallbackOptions, IssuerError};
-use crate::runtime::pacer::Pacer;
+use crate::runtime::steady::Steady;
 use crate::session::input::RenewalFailure;
 use crate::types::{Secret, WallClock};
 
@@ -105,7 +105,7 @@ pub(super) struct Callback {
     places: Semaphore,
     /// Who may be in flight.
     turns: Semaphore,
-    pacer: Pacer,
+    pacer: Steady,
     breaker: Mutex<Guarded>,
     complaints: Mutex<Complaints>,
 }
@@ -133,7 +133,7 @@ impl Callback {
             .saturating_mul(QUEUE_SECONDS);
         let places = concurrency.saturating_add(queue);
         let permits = |number| usize::try_from(number).unwrap_or(Semaphore::MAX_PERMITS);
-        let pacer = Pacer::new(options.calls_per_second);
+        let pacer = Steady::new(options.calls_per_second);
         let client = Client::new(options)?;
         let breaker = Breaker::new();
         let gauge = BreakerGauge::new(breaker.condition());

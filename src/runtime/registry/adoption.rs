@@ -41,6 +41,7 @@ impl TenantSessions {
         };
         // From now on the hold can be ended.
         *partition.hold() = Some(term.clone());
+        self.note_held();
         let jitter = self.tenant.settings().start_jitter;
         let mut sends_of: HashMap<AccountId, Vec<StoredSend>> = HashMap::new();
         for send in sends {

@@ -23,7 +23,7 @@ impl Sends {
         if message.client_message_id.is_empty() {
             let upstream = |pending: &&PendingSend| matches!(pending.stage, Stage::Upstream);
             if self.pending.values().filter(upstream).count() >= self.max_pending {
-                return answer(reply, Err(CallError::SendsPending));
+                return answer(reply, Err(self.too_many()));
             }
             let id = self.begin(String::new(), reply, Stage::Upstream);
             self.out.push_back(Step::Send {
@@ -39,7 +39,7 @@ impl Sends {
         if self.remembered.find(&message.client_message_id).is_some() {
             self.repeat(now, message, &digest, until, reply);
         } else if self.pending.len() >= self.max_pending {
-            answer(reply, Err(CallError::SendsPending));
+            answer(reply, Err(self.too_many()));
         } else {
             self.intend(now, message, digest, until, reply);
         }
@@ -117,7 +117,7 @@ impl Sends {
             return answer(reply, Err(CallError::SendOutcomeUnknown));
         }
         if self.pending.len() >= self.max_pending {
-            return answer(reply, Err(CallError::SendsPending));
+            return answer(reply, Err(self.too_many()));
         }
         count_repeated("sent_again");
         entry.in_doubt = true;

@@ -81,7 +81,7 @@ impl Talk {
             record: record.clone(),
         });
         let mut talk = Self {
-            sends: Sends::new(MAX_PENDING, list.collect(), now.wall),
+            sends: Sends::new(TenantId::new("t"), MAX_PENDING, list.collect(), now.wall),
             now,
             stored,
             writes: VecDeque::new(),

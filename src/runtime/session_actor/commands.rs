@@ -13,6 +13,8 @@ use crate::runtime::session_actor::SessionActor;
 use crate::runtime::session_actor::answers::Deferred;
 use crate::session::input::{Input, Now, Signature};
 use crate::session::state::{Phase, State};
+use crate::tenants::quotas::Exceeded;
+use crate::types::UnixMillis;
 
 /// Who waits for the outcome of a login.
 pub(in crate::runtime) type LoginReply = oneshot::Sender<Result<(Outcome, v1::Session), CallError>>;
@@ -45,6 +47,9 @@ impl SessionActor {
         self.outbox.save_if_unsaved();
         match command {
             Command::Login(signature, reply) => {
+                if let Err(refused) = self.admit_login(now) {
+                    return answer(reply, Err(refused.into()));
+                }
                 // Callers whose deadline has passed are not kept for a login that may take long.
                 self.login_waiters.retain(|reply| !reply.is_closed());
                 self.login_waiters.push(reply);
@@ -121,6 +126,20 @@ impl SessionActor {
             }
         }
         any
+    }
+
+    /// Whether the account may log in by signature today, where the login of a bot leads to that. A session that is
+    /// logged in already, or on its way, goes on whatever the day's count.
+    fn admit_login(&mut self, now: Now) -> Result<(), Exceeded> {
+        let begins = matches!(
+            self.session.state(),
+            State::LoggedOut | State::Parked { .. } | State::LoggingOut { .. }
+        );
+        if begins && self.admitted.is_none() {
+            let last = self.session.durable().last_accepted.map(UnixMillis::day);
+            self.admitted = self.tenant.quotas.admit_active(now.wall, last)?;
+        }
+        Ok(())
     }
 
     pub(super) fn may_send(&self) -> bool {

@@ -8,6 +8,8 @@ use crate::runtime::handle::CallError;
 use crate::runtime::metrics as names;
 use crate::runtime::session_actor::{SessionActor, count_loss, now};
 use crate::session::input::Input;
+use crate::tenants::metrics::DAILY_ACTIVE_FAILURES;
+use crate::types::WallClock;
 
 impl SessionActor {
     /// Turns what the connector reports into inputs, events and answers.
@@ -16,6 +18,7 @@ impl SessionActor {
             match report {
                 Report::Accepted => {
                     self.count_login("accepted");
+                    self.note_active();
                     self.inputs.push_back(Input::Accepted);
                 }
                 Report::Refused(refusal) => {
@@ -56,6 +59,15 @@ impl SessionActor {
                     counter!(names::BAD_FRAMES).increment(1);
                     warn!(%error, "an upstream frame was left out");
                 }
+            }
+        }
+    }
+
+    fn note_active(&mut self) {
+        if !self.resuming {
+            let (quotas, admitted) = (&self.tenant.quotas, self.admitted.take());
+            if !quotas.note_active(&self.key.account, WallClock.now(), admitted) {
+                counter!(DAILY_ACTIVE_FAILURES, "reason" => "queue_full").increment(1);
             }
         }
     }

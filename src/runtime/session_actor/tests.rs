@@ -2,6 +2,7 @@
 
 mod gaps;
 mod keys;
+mod quotas;
 mod sealing;
 mod sends;
 
@@ -35,7 +36,8 @@ use crate::session::policy::Policy;
 use crate::store::memory::MemoryStore;
 use crate::store::seal::{KeyRing, Sealer};
 use crate::store::{Claim, Lease, Store};
-use crate::types::{AccountId, Epoch, PartitionId, ReplicaId, Secret, SessionKey, TenantId};
+use crate::tenants::quotas::Limits;
+use crate::types::{AccountId, AppId, Epoch, PartitionId, ReplicaId, Secret, SessionKey, TenantId};
 
 /// An upstream with one account. It answers what a login needs, and counts.
 #[derive(Debug)]
@@ -302,7 +304,16 @@ async fn gateway(
         LogOptions::default(),
         tasks,
     );
-    let settings = Settings {
+    let settings = settings(upstream, &shared);
+    let sealer = Arc::clone(sealer);
+    let tenant = Tenant::new(TenantId::new("t"), 1, 1, sealer, settings);
+    let gateway = Gateway::new(vec![(Arc::new(tenant), vec![writer])], shared, tasks);
+    (gateway, lease, keeper)
+}
+
+fn settings(upstream: &Arc<Upstream>, store: &Arc<dyn Store>) -> Settings {
+    let patience = Duration::from_millis(250);
+    Settings {
         dialer: Arc::new(Arc::clone(upstream)),
         policy: Arc::new(Policy {
             can_issue: true,
@@ -319,17 +330,19 @@ async fn gateway(
             )
             .unwrap(),
         ),
-        pacer: Arc::new(Pacer::new(1000)),
+        pacer: Arc::new(Pacer::new(
+            AppId::new("1"),
+            Arc::clone(store),
+            patience,
+            1000,
+        )),
+        limits: Limits::NONE,
         start_jitter: Duration::ZERO,
         invoke_commands: CommandList::every(),
         max_sessions: 10,
         max_pending_sends: 8,
         max_frame_bytes: 1 << 20,
-    };
-    let sealer = Arc::clone(sealer);
-    let tenant = Tenant::new(TenantId::new("t"), 1, 1, sealer, settings);
-    let gateway = Gateway::new(vec![(Arc::new(tenant), vec![writer])], shared, tasks);
-    (gateway, lease, keeper)
+    }
 }
 
 const DAY: Duration = Duration::from_secs(86_400);

@@ -16,14 +16,17 @@ use redb::{ReadTransaction, ReadableDatabase as _};
 use tokio::time::Instant;
 
 use self::file::DatabaseFile;
-use self::tables::{Step, log, records, subscriptions, tenants};
+use self::tables::{Step, active, log, records, subscriptions, tenants};
 use self::writer::{Held, Leases, Writer, locked};
 use super::shares::Shares;
+use super::turns::LocalTurns;
 use super::{
     Batch, BatchId, Claim, Committed, Lease, LogBounds, LogRead, Position, Renewal, Retention,
-    Store, StoreError, StoredSend, StoredSession, StoredSubscription, TenantLayout, Trimmed,
+    Store, StoreError, StoredSend, StoredSession, StoredSubscription, TenantLayout, Trimmed, Turns,
 };
-use crate::types::{AccountId, Epoch, MemberId, PartitionId, ReplicaId, TenantId, UnixMillis};
+use crate::types::{
+    AccountId, AppId, Day, Epoch, MemberId, PartitionId, ReplicaId, TenantId, UnixMillis,
+};
 
 /// A redb file. Dropping it waits for the last writes and closes the file.
 #[derive(Debug)]
@@ -33,6 +36,7 @@ pub struct EmbeddedStore {
     file: Arc<DatabaseFile>,
     leases: Leases,
     shares: Mutex<Shares>,
+    turns: Mutex<LocalTurns>,
 }
 
 impl EmbeddedStore {
@@ -53,6 +57,7 @@ impl EmbeddedStore {
             file,
             leases,
             shares: Mutex::default(),
+            turns: Mutex::default(),
         })
     }
 
@@ -300,6 +305,35 @@ impl Store for EmbeddedStore {
     ) -> Result<(), StoreError> {
         self.shared(|shares| shares.release(partition, subscription, member));
         Ok(())
+    }
+
+    async fn take_turns(
+        &self,
+        app: &AppId,
+        per_second: u32,
+        most: u32,
+    ) -> Result<Turns, StoreError> {
+        // One process takes them, and nothing panics while it does.
+        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(turns.take(app, per_second, most))
+    }
+
+    async fn note_active(
+        &self,
+        tenant: &TenantId,
+        day: Day,
+        accounts: &[AccountId],
+    ) -> Result<u64, StoreError> {
+        let tenant = tenant.clone();
+        if accounts.is_empty() {
+            let count = move |transaction: &_| active::count(transaction, &tenant, day);
+            return self.reading(count).await;
+        }
+        let accounts = accounts.to_vec();
+        let noting = move |group: &mut writer::Group<'_>| {
+            Ok(Ok(group.tables.note_active(&tenant, day, &accounts)?))
+        };
+        self.writer.write(noting).await
     }
 
     async fn enrol(

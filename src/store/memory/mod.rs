@@ -15,13 +15,17 @@ use tokio::time::Instant;
 
 use self::partition::Held;
 pub(crate) use self::partition::Partition;
+use super::active::ActiveDays;
 use super::shares::Shares;
+use super::turns::LocalTurns;
 use super::{
     Arrival, Batch, BatchId, Claim, Committed, Lease, LogBounds, LogRead, Position, Renewal,
     Retention, Store, StoreError, StoredSend, StoredSession, StoredSubscription, TenantLayout,
-    Trimmed,
+    Trimmed, Turns,
 };
-use crate::types::{AccountId, Epoch, MemberId, PartitionId, ReplicaId, TenantId, UnixMillis};
+use crate::types::{
+    AccountId, AppId, Day, Epoch, MemberId, PartitionId, ReplicaId, TenantId, UnixMillis,
+};
 
 /// A store that forgets everything when it is dropped. Leases run out by `tokio::time::Instant`, so that tests
 /// with paused time work. It can be told to be away, full or corrupt, to hang, and to lose its data.
@@ -51,6 +55,8 @@ struct State {
     unreadable: Option<PartitionId>,
     partitions: HashMap<PartitionId, Partition>,
     shares: Shares,
+    turns: LocalTurns,
+    active: ActiveDays,
     tenants: BTreeMap<TenantId, TenantLayout>,
 }
 
@@ -145,6 +151,8 @@ impl MemoryStore {
         self.locked(|state| {
             state.partitions.clear();
             state.shares = Shares::default();
+            state.active = ActiveDays::default();
+            state.turns = LocalTurns::default();
             state.tenants.clear();
         });
     }
@@ -442,6 +450,30 @@ impl Store for MemoryStore {
         })
     }
 
+    async fn take_turns(
+        &self,
+        app: &AppId,
+        per_second: u32,
+        most: u32,
+    ) -> Result<Turns, StoreError> {
+        self.answering().await?;
+        self.serving(|state| Ok(state.turns.take(app, per_second, most)))
+    }
+
+    async fn note_active(
+        &self,
+        tenant: &TenantId,
+        day: Day,
+        accounts: &[AccountId],
+    ) -> Result<u64, StoreError> {
+        self.serving(|state| {
+            if !accounts.is_empty() {
+                state.check_space()?;
+            }
+            Ok(state.active.note(tenant, day, accounts))
+        })
+    }
+
     async fn enrol(
         &self,
         tenant: &TenantId,
@@ -462,6 +494,7 @@ impl Store for MemoryStore {
     async fn strike(&self, tenant: &TenantId) -> Result<(), StoreError> {
         self.serving(|state| {
             state.tenants.remove(tenant);
+            state.active.forget(tenant);
             Ok(())
         })
     }

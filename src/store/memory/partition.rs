@@ -142,24 +142,19 @@ impl Partition {
     }
 
     pub(super) fn trim(&mut self, retention: &Retention) -> Trimmed {
-        let mut trimmed = Trimmed {
-            dropped: 0,
-            more: false,
-        };
+        let mut trimmed = Trimmed::default();
         while let Some(oldest) = self.entries.front() {
             let count = u64::try_from(self.entries.len()).unwrap_or(u64::MAX);
-            let keeps = count <= retention.events
-                && self.bytes <= retention.bytes
-                && oldest.appended_at >= retention.since;
-            trimmed.more = !keeps && trimmed.dropped == TRIM_ENTRIES;
-            if keeps || trimmed.more {
+            let exceeded = retention.exceeded(oldest.appended_at, count, self.bytes);
+            trimmed.more = exceeded.is_some() && trimmed.dropped() == TRIM_ENTRIES;
+            let Some(bound) = exceeded.filter(|_| !trimmed.more) else {
                 break;
-            }
+            };
             self.bytes = self.bytes.saturating_sub(bytes(&oldest.payload));
             self.entries.pop_front();
-            trimmed.dropped += 1;
+            trimmed.count(bound);
         }
-        if trimmed.dropped > 0 {
+        if trimmed.dropped() > 0 {
             let first = self.entries.front();
             self.trimmed = first.map_or(self.end.sequence, |first| first.sequence - 1);
         }

@@ -141,7 +141,7 @@ async fn lost_entries_are_the_newest_and_trimmed_ones_stay_trimmed() {
         since: UnixMillis(0),
     };
     let trimmed = store.trim(&lease, &retention).await.unwrap();
-    assert_eq!((trimmed.dropped, bounds().await), (2, (3, 3)));
+    assert_eq!((trimmed.dropped(), bounds().await), (2, (3, 3)));
     store.lose_newest(&partition(), 9);
     assert_eq!(bounds().await, (3, 2));
     assert_eq!(append(end, 1).await.sequence, 6);

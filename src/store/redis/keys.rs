@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use crate::store::StoreError;
-use crate::types::PartitionId;
+use crate::types::{AppId, Day, PartitionId, TenantId};
 
 /// The channel on which every commit that appends says `<log> <last sequence> <number> <tenant>`. The databases of one
 /// server share it: what is told of another's log is a hint that leads to nothing.
@@ -80,17 +80,9 @@ impl Part {
 
     /// The key's name for a partition.
     pub(super) fn of(self, partition: &PartitionId) -> String {
-        let tenant = partition.tenant.as_str();
-        let mut key = String::with_capacity(tenant.len() + 32);
+        let mut key = String::with_capacity(partition.tenant.as_str().len() + 32);
         key.push_str("imgate:{");
-        for byte in tenant.bytes() {
-            // Everything that could end the tag, or make two tenants' names alike, is written in hexadecimal.
-            if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.') {
-                key.push(char::from(byte));
-            } else {
-                let _never_fails = write!(key, "%{byte:02X}");
-            }
-        }
+        push_plain(&mut key, partition.tenant.as_str());
         let _never_fails = write!(key, ":{}}}:{}", partition.number, self.name());
         key
     }
@@ -100,6 +92,40 @@ impl Part {
         StoreError::Corrupt {
             place: self.of(partition),
             detail: detail.into(),
+        }
+    }
+}
+
+/// String: when the next turn at an app is free, in microseconds of the server's clock.
+pub(super) fn pace(app: &AppId) -> String {
+    let mut key = "imgate:pace:".to_owned();
+    push_plain(&mut key, app.as_str());
+    key
+}
+
+/// HyperLogLog: the tenant's accounts that were active on a day, which is counted from 1970.
+pub(super) fn active(tenant: &TenantId, day: Day) -> String {
+    let mut key = "imgate:active:".to_owned();
+    push_plain(&mut key, tenant.as_str());
+    let _never_fails = write!(key, ":{}", day.0);
+    key
+}
+
+/// The error for a key that holds something else than it should.
+pub(super) fn unreadable(key: &str, detail: impl Into<String>) -> StoreError {
+    StoreError::Corrupt {
+        place: key.to_owned(),
+        detail: detail.into(),
+    }
+}
+
+/// Everything that could end a hash tag, or make two names alike, is written in hexadecimal.
+fn push_plain(key: &mut String, name: &str) {
+    for byte in name.bytes() {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.') {
+            key.push(char::from(byte));
+        } else {
+            let _never_fails = write!(key, "%{byte:02X}");
         }
     }
 }
@@ -135,6 +161,10 @@ mod tests {
         assert_eq!(key("a%3A1", 0), "imgate:{a%253A1:0}:log");
         assert_eq!(key("é", 0), "imgate:{%C3%A9:0}:log");
         assert_eq!(key("", 0), "imgate:{:0}:log");
+        let app = AppId::new("14@wss://host:1");
+        assert_eq!(pace(&app), "imgate:pace:14%40wss%3A%2F%2Fhost%3A1");
+        let tenant = TenantId::new("a:1");
+        assert_eq!(active(&tenant, Day(20_785)), "imgate:active:a%3A1:20785");
     }
 
     #[test]

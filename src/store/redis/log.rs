@@ -198,13 +198,15 @@ pub(super) async fn trim(
         .arg(TRIM_ENTRIES)
         .arg(TRIM_BYTES);
     let answer = redis.run_fenced(&SCRIPTS.trim, &call, lease).await?;
-    let mut numbers = answer.into_iter().map(reply::number);
-    match (numbers.next().flatten(), numbers.next().flatten()) {
-        (Some(dropped), Some(more)) => Ok(Trimmed {
-            dropped,
+    let numbers: Option<Vec<u64>> = answer.into_iter().map(reply::number).collect();
+    match numbers.as_deref() {
+        Some(&[too_old, too_many, too_large, more]) => Ok(Trimmed {
+            too_old,
+            too_many,
+            too_large,
             more: more == 1,
         }),
-        _ => Err(unreadable_meta(&lease.partition)),
+        Some(_) | None => Err(unreadable_meta(&lease.partition)),
     }
 }
 

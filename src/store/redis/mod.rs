@@ -2,6 +2,7 @@
 //! ownership is one script's, by the server's own clock.
 
 mod connection;
+mod fleet;
 mod growth;
 mod keys;
 mod leases;
@@ -26,9 +27,11 @@ use self::keys::Part;
 use self::reply::Meaning;
 use super::{
     Batch, BatchId, Claim, Committed, Lease, LogBounds, LogRead, Position, Renewal, Retention,
-    Store, StoreError, StoredSend, StoredSession, StoredSubscription, TenantLayout, Trimmed,
+    Store, StoreError, StoredSend, StoredSession, StoredSubscription, TenantLayout, Trimmed, Turns,
 };
-use crate::types::{AccountId, Epoch, MemberId, PartitionId, ReplicaId, TenantId, UnixMillis};
+use crate::types::{
+    AccountId, AppId, Day, Epoch, MemberId, PartitionId, ReplicaId, TenantId, UnixMillis,
+};
 
 /// A Redis server. Its `maxmemory-policy` must be `noeviction`: nothing of what is stored may be thrown away.
 #[derive(Debug)]
@@ -86,6 +89,26 @@ impl RedisStore {
             Ok(value) => Ok(value),
             Err(error) => Err(self.explain(error, place).await),
         }
+    }
+
+    /// Runs a script on one key that is no partition's.
+    async fn run_on(
+        &self,
+        script: &Script,
+        invocation: &Cmd,
+        key: &str,
+    ) -> Result<Value, StoreError> {
+        let answer = self.connection.run(script, invocation).await;
+        answer.map_err(|error| {
+            let text = format!("Redis at {}: {error}", self.connection.address());
+            match Meaning::of(&error) {
+                Meaning::Full => StoreError::Full(text),
+                Meaning::Away => StoreError::Unavailable(text),
+                Meaning::Unreadable(_) | Meaning::Unexpected | Meaning::WrongType => {
+                    keys::unreadable(key, error.to_string())
+                }
+            }
+        })
     }
 
     /// Runs a script that may be fenced; gives what it answers besides.
@@ -283,6 +306,24 @@ impl Store for RedisStore {
         member: &MemberId,
     ) -> Result<(), StoreError> {
         subscriptions::release_share(self, partition, subscription, member).await
+    }
+
+    async fn take_turns(
+        &self,
+        app: &AppId,
+        per_second: u32,
+        most: u32,
+    ) -> Result<Turns, StoreError> {
+        fleet::take_turns(self, app, per_second, most).await
+    }
+
+    async fn note_active(
+        &self,
+        tenant: &TenantId,
+        day: Day,
+        accounts: &[AccountId],
+    ) -> Result<u64, StoreError> {
+        fleet::note_active(self, tenant, day, accounts).await
     }
 
     async fn enrol(

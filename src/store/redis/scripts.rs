@@ -35,6 +35,10 @@ pub(super) struct Scripts {
     pub(super) claim_share: Script,
     /// Gives a partition of a shared subscription back.
     pub(super) release_share: Script,
+    /// Gives out turns at an app.
+    pub(super) take_turns: Script,
+    /// Notes who was active on a day.
+    pub(super) note_active: Script,
 }
 
 /// A script from its file, after the functions that it may use.
@@ -62,6 +66,8 @@ pub(super) static SCRIPTS: LazyLock<Scripts> = LazyLock::new(|| Scripts {
     attend: script!("lua/attend.lua"),
     claim_share: script!("lua/claim_share.lua"),
     release_share: script!("lua/release_share.lua"),
+    take_turns: script!("lua/take_turns.lua"),
+    note_active: script!("lua/note_active.lua"),
 });
 
 /// The command that runs a script the server knows, on parts of a partition; its arguments are still to be added.
@@ -75,5 +81,12 @@ pub(super) fn invocation<const N: usize>(
     for part in parts {
         command.arg(part.of(partition));
     }
+    command
+}
+
+/// The same on one key that is no partition's.
+pub(super) fn invocation_on(script: &Script, key: &str) -> Cmd {
+    let mut command = redis::cmd("EVALSHA");
+    command.arg(script.get_hash()).arg(1).arg(key);
     command
 }

@@ -2,6 +2,7 @@
 //! and moments are taken is decided here.
 
 mod keys;
+pub mod metrics;
 mod source;
 mod watch;
 

@@ -7,9 +7,9 @@ use metrics::{counter, gauge};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use tracing::{Instrument as _, info, info_span, warn};
 
+use super::metrics::{JWKS_AGE, JWKS_READS};
 use super::{Issuer, IssuerOptions, source};
 use crate::runtime::supervisor::{TaskKind, Tasks};
-use crate::tenants::metrics::{JWKS_AGE, JWKS_READS};
 
 /// How soon a reading that failed is tried again, unless `refresh` is shorter.
 const RETRY: Duration = Duration::from_secs(10);

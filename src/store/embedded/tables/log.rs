@@ -61,27 +61,23 @@ impl Tables<'_> {
             return Ok(Err(refusal));
         }
         let mut extent = extent(&self.extents, &self.log, partition, &row)?;
-        let mut trimmed = Trimmed {
-            dropped: 0,
-            more: false,
-        };
+        let mut trimmed = Trimmed::default();
         let mut kept = row.last_sequence.saturating_add(1);
         for entry in self.log.range(all(partition))? {
             let (key, value) = entry?;
             let (appended_at, payload) = value.value();
-            let keeps = extent.entries <= retention.events
-                && extent.bytes <= retention.bytes
-                && UnixMillis(appended_at) >= retention.since;
-            trimmed.more = !keeps && trimmed.dropped == TRIM_ENTRIES;
-            if keeps || trimmed.more {
+            let exceeded =
+                retention.exceeded(UnixMillis(appended_at), extent.entries, extent.bytes);
+            trimmed.more = exceeded.is_some() && trimmed.dropped() == TRIM_ENTRIES;
+            let Some(bound) = exceeded.filter(|_| !trimmed.more) else {
                 kept = key.value().2;
                 break;
-            }
-            trimmed.dropped += 1;
+            };
+            trimmed.count(bound);
             extent.entries = extent.entries.saturating_sub(1);
             extent.bytes = extent.bytes.saturating_sub(bytes(payload));
         }
-        if trimmed.dropped > 0 {
+        if trimmed.dropped() > 0 {
             let (tenant, number) = place(partition);
             let dropped = (tenant, number, 0)..(tenant, number, kept);
             self.log.retain_in(dropped, |_, _| false)?;

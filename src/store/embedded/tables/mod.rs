@@ -1,5 +1,6 @@
 //! The tables of the file. What each operation does to them within one transaction is in the modules.
 
+pub(super) mod active;
 pub(super) mod log;
 pub(super) mod records;
 pub(super) mod subscriptions;
@@ -40,6 +41,12 @@ const SUBSCRIPTIONS: TableDefinition<'_, Named<'static>, (u64, u64)> =
 /// Partition and name to when the subscription was last used. One that an earlier version made has none until its
 /// next use.
 const USES: TableDefinition<'_, Named<'static>, u64> = TableDefinition::new("uses");
+/// Tenant, day and account that was active then.
+const ACTIVE: TableDefinition<'_, (&'static str, u32, &'static str), ()> =
+    TableDefinition::new("active");
+/// Tenant and day to how many rows of [`ACTIVE`] they have.
+const ACTIVE_COUNTS: TableDefinition<'_, (&'static str, u32), u64> =
+    TableDefinition::new("active_counts");
 
 /// One row of [`PARTITIONS`].
 #[derive(Clone, Copy, Default)]
@@ -59,6 +66,8 @@ pub(super) struct Tables<'txn> {
     log: Table<'txn, Sequence<'static>, (u64, &'static [u8])>,
     subscriptions: Table<'txn, Named<'static>, (u64, u64)>,
     uses: Table<'txn, Named<'static>, u64>,
+    active: Table<'txn, (&'static str, u32, &'static str), ()>,
+    active_counts: Table<'txn, (&'static str, u32), u64>,
     tenants: Table<'txn, &'static str, (u16, u32)>,
 }
 
@@ -74,6 +83,8 @@ impl<'txn> Tables<'txn> {
             log: transaction.open_table(LOG)?,
             subscriptions: transaction.open_table(SUBSCRIPTIONS)?,
             uses: transaction.open_table(USES)?,
+            active: transaction.open_table(ACTIVE)?,
+            active_counts: transaction.open_table(ACTIVE_COUNTS)?,
             tenants: transaction.open_table(tenants::TENANTS)?,
         })
     }

@@ -28,7 +28,7 @@ impl Tables<'_> {
     /// [`crate::store::Store::strike`].
     pub(in super::super) fn strike(&mut self, tenant: &TenantId) -> Step<()> {
         self.tenants.remove(tenant.as_str())?;
-        Ok(())
+        self.forget_active(tenant)
     }
 
     /// [`crate::store::Store::purge`].
