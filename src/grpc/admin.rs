@@ -109,6 +109,17 @@ impl AdminService for Admin {
         Ok(Response::new(Box::pin(reports)))
     }
 
+    async fn purge_tenant(
+        &self,
+        request: Request<v1::PurgeTenantRequest>,
+    ) -> Result<Response<v1::PurgeTenantResponse>, Status> {
+        let event = audit::begin_as_operator(Action::PurgeTenant, &request);
+        let event = audit::object(event, &request.get_ref().tenant);
+        let answer = self.purge(request).await;
+        audit::answered(event, &answer, |_| None);
+        answer
+    }
+
     async fn drain(
         &self,
         request: Request<v1::DrainRequest>,
@@ -123,6 +134,23 @@ impl AdminService for Admin {
     ) -> Result<Response<v1::ReloginResponse>, Status> {
         operators(request)?;
         Err(Unserved("have the tenant call Logout and Login").into())
+    }
+}
+
+impl Admin {
+    async fn purge(
+        &self,
+        request: Request<v1::PurgeTenantRequest>,
+    ) -> Result<Response<v1::PurgeTenantResponse>, Status> {
+        let request = operators(request)?;
+        let tenant = TenantId::new(&request.tenant);
+        if request.tenant.is_empty() || tenant.is_reserved() {
+            return Err(Invalid::new("tenant", "must be the ID of a tenant").into());
+        }
+        let partitions = self.gateway.purge(&tenant).await?;
+        Ok(Response::new(v1::PurgeTenantResponse {
+            partitions: partitions.into(),
+        }))
     }
 }
 
