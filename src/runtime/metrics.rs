@@ -91,6 +91,11 @@ pub fn describe_metrics() {
         Unit::Count,
         "Turns to connect upstream, of the fleet's rate or of this replica's share while the store is away"
     );
+    crate::runtime::issuer::metrics::describe_metrics();
+    start_at_zero();
+}
+
+fn start_at_zero() {
     for phase in Phase::ALL {
         gauge!(SESSIONS, "state" => phase.label()).set(0.0);
     }
@@ -123,7 +128,6 @@ pub fn describe_metrics() {
     for name in plain {
         counter!(name).absolute(0);
     }
-    crate::runtime::issuer::metrics::describe_metrics();
 }
 
 fn describe_reseals() {

@@ -92,6 +92,10 @@ fn expected(invoked: i32) -> Vec<Value> {
             "action": "invoke", "account": "alice", "object": "openim.unheard_of", "outcome": "OK",
             "upstream_code": invoked,
         }),
+        json!({
+            "action": "invoke", "account": "alice", "object": "openim.not_listed", "outcome": "PERMISSION_DENIED",
+            "reason": "COMMAND_NOT_ALLOWED",
+        }),
         json!({ "action": "make_subscription", "object": "workers", "outcome": "OK" }),
         json!({ "action": "delete_subscription", "object": "workers", "outcome": "OK" }),
         json!({
@@ -130,17 +134,18 @@ async fn who_did_what_is_written_down_with_how_it_ended() {
     })
     .await;
     renew_signature(&world).await;
-    let invoke = v1::InvokeRequest {
-        account: "alice".into(),
-        command: "openim.unheard_of".into(),
-        body_json: r#"{"secret":"never written"}"#.into(),
+    let invoke = |command: &str| {
+        as_tenant(v1::InvokeRequest {
+            account: "alice".into(),
+            command: command.into(),
+            body_json: r#"{"secret":"never written"}"#.into(),
+        })
     };
     let mut messages = MessageServiceClient::new(world.channel().await);
-    let invoked = messages
-        .invoke(as_tenant(invoke))
-        .await
-        .unwrap()
-        .into_inner();
+    let invoked = messages.invoke(invoke("openim.unheard_of")).await.unwrap();
+    let invoked = invoked.into_inner();
+    let refused = messages.invoke(invoke("openim.not_listed")).await;
+    assert_eq!(refused.unwrap_err().code(), Code::PermissionDenied);
     subscriptions(&world).await;
     world
         .control
