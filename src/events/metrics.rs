@@ -96,6 +96,10 @@ pub fn describe_metrics() {
         Unit::Count,
         "Events after the place of a named subscription, in the partitions that this replica holds"
     );
+    start_at_zero();
+}
+
+fn start_at_zero() {
     for name in [
         APPENDED,
         TRIM_FAILURES,

@@ -91,6 +91,10 @@ pub fn describe_metrics() {
         Unit::Count,
         "Turns to connect upstream, of the fleet's rate or of this replica's share while the store is away"
     );
+    start_at_zero();
+}
+
+fn start_at_zero() {
     for phase in Phase::ALL {
         gauge!(SESSIONS, "state" => phase.label()).set(0.0);
     }
