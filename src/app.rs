@@ -18,7 +18,7 @@ use tokio::net::TcpListener;
 use tracing::{info, warn};
 
 use self::callers::Callers;
-use self::partitions::{Partitions, Started};
+use self::partitions::Partitions;
 pub use self::reload::ReloadError;
 use self::reload::{Asker, Live};
 use self::watches::Watches;
@@ -194,24 +194,19 @@ impl App {
         let (partitions, started) =
             Partitions::start(&config, &store, &hub, &sealer, &pacers, &writers)?;
         let gateway = partitions.gateway().clone();
-        let Started {
-            keeper,
-            complete,
-            canary,
-            kept,
-        } = started;
-        partitions::keep_leases(keeper, &ownership);
+        partitions::keep_leases(started.keeper, &ownership);
         let grace = config.store.lease_ttl;
-        let canary = canary.canary(events.clone(), CANARY_EVERY.min(grace / 3));
+        let every = CANARY_EVERY.min(grace / 3);
+        let canary = started.canary.canary(events.clone(), every);
         let watches = Watches {
             readiness: readiness.clone(),
             grace,
             tasks: services.clone(),
         };
         watches.store(Arc::clone(&store), gateway.clone());
-        watches.restore(complete);
+        watches.restore(started.complete);
         watches.delivery(canary.start(&api));
-        upkeep::start(Arc::clone(&store), kept, &api);
+        upkeep::start(Arc::clone(&store), started.kept, &api);
         usage::start(gateway.clone(), Arc::clone(&store), &services);
 
         let options = parts::server_options(&config);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use imgate::config::{Config, StoreKind};
 use imgate::store::Store as _;
-use imgate::types::{PartitionId, ReplicaId, TenantId};
+use imgate::types::{Epoch, PartitionId, ReplicaId, TenantId};
 use tokio::time::Instant;
 
 use crate::fixture::*;
@@ -56,16 +56,18 @@ fn assert_paced(begin: Instant, times: &[Instant]) {
 async fn two_gateways_log_in_at_one_rate_and_without_redis_at_their_shares_of_it() {
     let mut redis = RedisServer::start();
     let upstream = Upstream::start().await;
-    // Each has the partitions of one tenant: the second one's are claimed for it before the first one starts.
+    // Each has the partitions of one tenant, which are claimed for it before it starts.
     let store = raw_store(&redis).await;
-    for number in 0..2 {
-        let partition = PartitionId {
-            tenant: TenantId::new("two"),
-            number,
-        };
-        let owner = ReplicaId::new("second");
-        let claim = store.claim(&partition, &owner, PATIENCE * 3, None).await;
-        claim.unwrap();
+    for (tenant, owner) in [("one", "first"), ("two", "second")] {
+        for number in 0..2 {
+            let partition = PartitionId {
+                tenant: TenantId::new(tenant),
+                number,
+            };
+            let (owner, floor) = (ReplicaId::new(owner), Some(Epoch(0)));
+            let claim = store.claim(&partition, &owner, PATIENCE * 3, floor).await;
+            claim.unwrap();
+        }
     }
     let first = Gateway::start(replica("first", &redis, &upstream)).await;
     let second = Gateway::start(replica("second", &redis, &upstream)).await;

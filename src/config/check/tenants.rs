@@ -126,16 +126,13 @@ fn limits(key: &str, limits: &Limits, sources: &mut Sources<'_>) {
     sources.within(&key("logins_per_minute"), logins, &1, &10_000_000);
     let sends = &limits.sends_per_second;
     sources.within(&key("sends_per_second"), sends, &1, &1_000_000);
-    let subscribers = &limits.subscribers;
-    sources.within(&key("subscribers"), subscribers, &0, &1_000_000);
+    sources.within(&key("subscribers"), &limits.subscribers, &0, &1_000_000);
     if let Some(active) = &limits.daily_active_users {
-        let most = 1_000_000_000;
-        sources.within(&key("daily_active_users"), active, &1, &most);
+        sources.within(&key("daily_active_users"), active, &1, &1_000_000_000);
     }
     let pending = &limits.pending_sends_per_session;
     sources.within(&key("pending_sends_per_session"), pending, &0, &10_000);
-    let subscriptions = &limits.subscriptions;
-    sources.within(&key("subscriptions"), subscriptions, &0, &1_000);
+    sources.within(&key("subscriptions"), &limits.subscriptions, &0, &1_000);
     let frame = &limits.upstream_frame_bytes;
     let (least, most) = (LEAST_FRAME, ByteSize::mib(64));
     sources.within(&key("upstream_frame_bytes"), frame, &least, &most);
