@@ -11,7 +11,7 @@ use crate::config::load::Sources;
 use crate::config::options::{Issuer, TenantLog, TenantOptions};
 use crate::config::section::element;
 use crate::config::setting::{ByteSize, Setting};
-use crate::config::{CommandList, Grpc, JwtIssuer, Tenant};
+use crate::config::{CommandList, Grpc, JwtIssuer, Limits, Tenant};
 use crate::types::TenantId;
 
 /// A page of catch-up is of 20 messages, an ordinary one of at most 12 KiB. With every character escaped by a second one and
@@ -75,31 +75,7 @@ fn tenant(
     sources.within(&key("retake_delay"), retake, &SECOND, &(HOUR * 24));
     sources.within(&key("login_spacing"), spacing, &Duration::ZERO, &HOUR);
     log(&key("log"), &options.log, sources);
-    let limits = options.limits;
-    sources.within(&key("limits.sessions"), &limits.sessions, &1, &10_000_000);
-    let logins = &limits.logins_per_minute;
-    sources.within(&key("limits.logins_per_minute"), logins, &1, &10_000_000);
-    let sends = &limits.sends_per_second;
-    sources.within(&key("limits.sends_per_second"), sends, &1, &1_000_000);
-    let subscribers = &limits.subscribers;
-    sources.within(&key("limits.subscribers"), subscribers, &0, &1_000_000);
-    if let Some(active) = &limits.daily_active_users {
-        let most = 1_000_000_000;
-        sources.within(&key("limits.daily_active_users"), active, &1, &most);
-    }
-    let pending = &limits.pending_sends_per_session;
-    sources.within(
-        &key("limits.pending_sends_per_session"),
-        pending,
-        &0,
-        &10_000,
-    );
-    let subscriptions = &limits.subscriptions;
-    sources.within(&key("limits.subscriptions"), subscriptions, &0, &1_000);
-    let frame = &limits.upstream_frame_bytes;
-    let (least, most) = (LEAST_FRAME, ByteSize::mib(64));
-    sources.within(&key("limits.upstream_frame_bytes"), frame, &least, &most);
-
+    limits(&key("limits"), &options.limits, sources);
     let callback = options.callback;
     let callback = callback.map(|options| callback::callback(&key("callback"), options, sources));
     let has_secret_key = options.secret_key.is_some();
@@ -138,8 +114,30 @@ fn tenant(
         api_keys,
         client_certificates: certificates,
         jwt_subjects: subjects,
-        limits,
+        limits: options.limits,
     }
+}
+
+fn limits(key: &str, limits: &Limits, sources: &mut Sources<'_>) {
+    let key = |field: &str| format!("{key}.{field}");
+    sources.within(&key("sessions"), &limits.sessions, &1, &10_000_000);
+    let logins = &limits.logins_per_minute;
+    sources.within(&key("logins_per_minute"), logins, &1, &10_000_000);
+    let sends = &limits.sends_per_second;
+    sources.within(&key("sends_per_second"), sends, &1, &1_000_000);
+    let subscribers = &limits.subscribers;
+    sources.within(&key("subscribers"), subscribers, &0, &1_000_000);
+    if let Some(active) = &limits.daily_active_users {
+        let most = 1_000_000_000;
+        sources.within(&key("daily_active_users"), active, &1, &most);
+    }
+    let pending = &limits.pending_sends_per_session;
+    sources.within(&key("pending_sends_per_session"), pending, &0, &10_000);
+    let subscriptions = &limits.subscriptions;
+    sources.within(&key("subscriptions"), subscriptions, &0, &1_000);
+    let frame = &limits.upstream_frame_bytes;
+    let (least, most) = (LEAST_FRAME, ByteSize::mib(64));
+    sources.within(&key("upstream_frame_bytes"), frame, &least, &most);
 }
 
 fn log(key: &str, log: &TenantLog, sources: &mut Sources<'_>) {
