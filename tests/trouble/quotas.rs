@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use imgate::config::{DailyActiveUsersAction, Tenant};
+use imgate::config::{CommandList, DailyActiveUsersAction, Tenant};
 use imgate::proto::v1;
 use imgate::proto::v1::subscribe_request::Start;
 use tokio::time::Instant;
@@ -20,6 +20,13 @@ fn noisy(upstream: &Upstream) -> Tenant {
     noisy.limits.sends_per_second = 5;
     noisy.limits.subscribers = 2;
     noisy
+}
+
+fn quiet(upstream: &Upstream) -> Tenant {
+    Tenant {
+        invoke_commands: CommandList::every(),
+        ..tenant("quiet", upstream.url())
+    }
 }
 
 /// Asserts that a call was refused by this quota with all details, and answers when to come back.
@@ -44,10 +51,25 @@ fn latest() -> Start {
     Start::At(v1::StartAt::Latest.into())
 }
 
+/// Calls of every kind, none of which is refused.
+async fn calls_succeed(quiet: &Client) {
+    for number in 0..30 {
+        let sent = quiet.send("calm", "friend", &number.to_string(), "").await;
+        assert_eq!(sent.unwrap().code, 0);
+        let invoked = quiet.invoke("calm", "im_any.thing").await;
+        invoked.unwrap();
+        quiet.subscribe_from(latest()).await.unwrap();
+        quiet.session("calm").await.unwrap();
+    }
+    for name in numbered("calm", 5) {
+        quiet.online(&name).await;
+    }
+}
+
 #[tokio::test]
 async fn a_tenant_that_floods_is_refused_with_details_and_another_ones_calls_all_succeed() {
     let upstream = Upstream::start().await;
-    let gateway = Gateway::with(vec![noisy(&upstream), tenant("quiet", upstream.url())]).await;
+    let gateway = Gateway::with(vec![noisy(&upstream), quiet(&upstream)]).await;
     let (noisy, quiet) = (
         gateway.client_of("noisy").await,
         gateway.client_of("quiet").await,
@@ -64,19 +86,7 @@ async fn a_tenant_that_floods_is_refused_with_details_and_another_ones_calls_all
     let names = numbered("loud", 300);
     let logins = names.iter().map(|name| noisy.login(name, "no-good"));
     let subscribes = (0..50).map(|_| noisy.subscribe_from(latest()));
-    let calm = async {
-        for number in 0..30 {
-            let sent = quiet.send("calm", "friend", &number.to_string(), "").await;
-            assert_eq!(sent.unwrap().code, 0);
-            let invoked = quiet.invoke("calm", "im_any.thing").await;
-            invoked.unwrap();
-            quiet.subscribe_from(latest()).await.unwrap();
-            quiet.session("calm").await.unwrap();
-        }
-        for name in numbered("calm", 5) {
-            quiet.online(&name).await;
-        }
-    };
+    let calm = calls_succeed(&quiet);
     let (sends, logins, subscribes, ()) = tokio::join!(
         join_all(sends),
         join_all(logins),
