@@ -17,6 +17,7 @@ use super::method::{self, Access, Method};
 use super::metrics::Call;
 use super::peer;
 use super::refusals::Refusals;
+use super::standing::Standing;
 use super::status::{DeadlinePassed, Panicked};
 use crate::tenants::auth::{AuthError, Credentials};
 use crate::tenants::directory::Directory;
@@ -128,7 +129,15 @@ fn admit(directory: &Directory, request: &mut Request, method: &Method) -> Resul
     match method.access {
         Access::Tenant(scope) => {
             let principal = caller.for_tenant(scope)?;
-            request.extensions_mut().insert(principal);
+            let standing = method.default_deadline.is_none().then(|| {
+                let tenant = principal.tenant.clone();
+                Standing::of(directory, headers, certificate, tenant, scope)
+            });
+            let extensions = request.extensions_mut();
+            extensions.insert(principal);
+            if let Some(standing) = standing {
+                extensions.insert(standing);
+            }
         }
         Access::Operator => {
             let operator = caller.for_operator()?;
