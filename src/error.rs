@@ -44,6 +44,18 @@ impl ErrorKind {
     }
 }
 
+/// An error with its causes: a library's own text often names the first only.
+pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
+
 /// Implemented by every error type of imgate.
 pub trait Classified: std::error::Error {
     /// What it means to whoever gets it.

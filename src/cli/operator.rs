@@ -13,6 +13,7 @@ use tonic::{Request, Status};
 use zeroize::Zeroizing;
 
 use super::{CliError, read_secret, runtime};
+use crate::error::with_causes;
 use crate::proto::v1;
 use crate::proto::v1::admin_service_client::AdminServiceClient;
 
@@ -144,18 +145,6 @@ fn read(path: &Path) -> Result<Vec<u8>, CliError> {
         path: path.to_owned(),
         source,
     })
-}
-
-/// The library's own text names the first cause only.
-fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }
 
 pub(super) fn refused(status: Status) -> CliError {

@@ -20,6 +20,7 @@ use super::listener::tls::{TlsError, TlsReload};
 use super::messages::Messages;
 use super::refusals::Refusals;
 use super::sessions::Sessions;
+use crate::error::with_causes;
 use crate::events::service::Events;
 use crate::proto;
 use crate::proto::v1::admin_service_server::AdminServiceServer;
@@ -216,7 +217,8 @@ fn routes(
             .register_encoded_file_descriptor_set(proto::DESCRIPTOR_SET)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
     };
-    let broken = |error: tonic_reflection::server::Error| ServerError::Reflection(detail(&error));
+    let broken =
+        |error: tonic_reflection::server::Error| ServerError::Reflection(with_causes(&error));
     let v1 = reflection().build_v1().map_err(broken)?;
     let v1alpha = reflection().build_v1alpha().map_err(broken)?;
     let routes = Routes::new(sessions.max_decoding_message_size(max_message_bytes))
@@ -234,16 +236,4 @@ fn routes(
         .into_axum_router()
         .layer(middleware::from_fn_with_state(door, guard));
     Ok(Routes::from(guarded).prepare())
-}
-
-/// An error with its causes; the library's own text names the first only.
-fn detail(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }

@@ -11,6 +11,7 @@ use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity
 use tonic::{Code, Status};
 
 use super::{Ask, CallbackOptions, IssuerError};
+use crate::error::with_causes;
 use crate::proto::v1;
 use crate::proto::v1::signature_issuer_service_client::SignatureIssuerServiceClient;
 use crate::session::effect::RenewReason;
@@ -39,7 +40,7 @@ impl fmt::Debug for Client {
 
 impl Client {
     pub(super) fn new(options: CallbackOptions) -> Result<Self, IssuerError> {
-        let refuse = |error: tonic::transport::Error| IssuerError::Callback(chain(&error));
+        let refuse = |error: tonic::transport::Error| IssuerError::Callback(with_causes(&error));
         let timeout = options.timeout;
         // A connection that is dead is found out while a call waits on it; one that is at rest is left alone, for
         // servers close connections that ask too often.
@@ -137,17 +138,6 @@ pub(super) fn local_cause(status: &Status) -> Option<String> {
         cause = error.source();
     }
     None
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }
 
 /// The answer is none of a gRPC service: a proxy's, a login page's.
