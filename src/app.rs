@@ -27,7 +27,6 @@ use crate::connectors::websocket::DialError;
 use crate::error::{Classified, ErrorKind};
 use crate::events::follower;
 use crate::events::hub::Hub;
-use crate::events::service::Events;
 use crate::events::upkeep;
 use crate::grpc::server::{self, Api, ServerError};
 use crate::observability::ops_server;
@@ -190,13 +189,7 @@ impl App {
         enrolment::at_start(&store, &config.tenants, &services).await?;
 
         let hub = Hub::new();
-        let events = Events::new(
-            Arc::clone(&store),
-            Arc::clone(&sealer),
-            tokens.clone(),
-            hub.clone(),
-            api.clone(),
-        );
+        let events = parts::events(&store, &sealer, &tokens, &hub, &api);
         follower::start(Arc::clone(&store), hub.clone(), &services);
         let (partitions, started) =
             Partitions::start(&config, &store, &hub, &sealer, &pacers, &writers)?;

@@ -67,6 +67,7 @@ async fn what_is_anothers_is_as_if_it_were_not_there() {
     let mut world = World::start(&[("victim", victim), ("attacker", attacker)]).await;
     world.log_in("victim-key", VICTIM).await;
     world.log_in("attacker-key", "own").await;
+    world.control.make_account("human").await;
     let theirs = rules::Theirs::gather(&Raw::new(&world, "victim-key")).await;
     let before = world.session("victim-key", VICTIM).await.unwrap();
 
@@ -98,7 +99,6 @@ async fn what_is_anothers_is_as_if_it_were_not_there() {
     }
 
     // What happens to the victim now does not reach the attacker, and what the attacker did has not reached the victim.
-    world.control.make_account("human").await;
     let message = json!({ "from": "human", "to": VICTIM, "text": "for-the-victim" });
     world.control.post("/message", message).await;
     let seen = rules::reads_until(&Raw::new(&world, "victim-key"), "for-the-victim").await;

@@ -395,6 +395,7 @@ fn the_reasons_are_those_that_the_gateway_gives() {
     let said: BTreeSet<&str> = code(listed).into_iter().collect();
     let sources: Vec<String> = [
         "runtime/handle",
+        "runtime/purge",
         "events/service",
         "tenants/auth",
         "tenants/quotas",

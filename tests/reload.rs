@@ -57,6 +57,29 @@ async fn tenants_come_change_and_go_and_others_are_not_touched() {
     })
     .await;
 
+    // Its data goes when an operator says so, and not while it is declared.
+    let (purged, said) = world.purge("other").await;
+    assert!(!purged && said.contains("the tenant is declared"), "{said}");
+    world.remove("tenants/other.toml");
+    world.hang_up().await;
+    world.reloaded("applied", 5.0).await;
+    let (purged, said) = world.purge("other").await;
+    assert!(purged, "{said}");
+    assert_eq!(said, "other: all data of 2 partitions is deleted\n");
+    let (purged, said) = world.purge("other").await;
+    assert!(
+        !purged && said.contains("the store has no data of this tenant"),
+        "{said}"
+    );
+    world.write("tenants/other.toml", &tenant("other", "second-key"));
+    world.hang_up().await;
+    world.reloaded("applied", 6.0).await;
+    until("it begins anew", async || {
+        let session = world.session("second-key", "bot").await;
+        session.is_err_and(|refused| refused.code() == Code::NotFound)
+    })
+    .await;
+
     let steady = world.control.user("steady").await;
     assert_eq!((steady.online, steady.connections), (true, 1));
     assert!(world.stop().await);

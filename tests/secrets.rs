@@ -11,6 +11,8 @@
 
 #[path = "support/control.rs"]
 mod control;
+#[path = "secrets/issuer.rs"]
+mod issuer;
 #[path = "secrets/life.rs"]
 mod life;
 #[path = "secrets/needles.rs"]

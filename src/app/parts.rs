@@ -8,10 +8,13 @@ use super::AppError;
 use crate::config::{self, Config, DailyActiveUsersAction, GrpcTls, Issuer, SealKeys, StoreKind};
 use crate::connectors::greatest_frame;
 use crate::connectors::websocket::Dialer;
+use crate::events::hub::Hub;
 use crate::events::log::LogOptions;
+use crate::events::service::Events;
 use crate::grpc::server::{ClientCertificates, Limits, ServerOptions, Tls};
 use crate::runtime::issuer::{CallbackOptions, IssuedFor, IssuerError, IssuerOptions, Issuers};
 use crate::runtime::pacer::Pacer;
+use crate::runtime::supervisor::Tasks;
 use crate::runtime::tenant::{Settings, Tenant};
 use crate::session::backoff::Backoff;
 use crate::session::keepalive::KeepalivePolicy;
@@ -53,6 +56,18 @@ pub(super) fn secrets(keys: &SealKeys) -> Result<(Arc<Sealer>, Tokens), KeyRingE
     let (ring, active) = key_ring(keys)?;
     let tokens = Tokens::new(active, keys.keys.values());
     Ok((Arc::new(Sealer::new(ring)), tokens))
+}
+
+/// What serves the events of a store, until `tasks` stop.
+pub(super) fn events(
+    store: &Arc<dyn Store>,
+    sealer: &Arc<Sealer>,
+    tokens: &Tokens,
+    hub: &Hub,
+    tasks: &Tasks,
+) -> Events {
+    let (store, sealer) = (Arc::clone(store), Arc::clone(sealer));
+    Events::new(store, sealer, tokens.clone(), hub.clone(), tasks.clone())
 }
 
 /// Has both go on with other keys, or neither.

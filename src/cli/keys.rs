@@ -1,27 +1,18 @@
 //! `imgate keys`: make sealing keys, and have a running gateway seal anew what earlier keys have sealed.
 
 use std::io::Write;
-use std::path::{Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
-use tonic::metadata::{Ascii, MetadataValue};
-use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
-use tonic::{Request, Status};
 use zeroize::Zeroizing;
 
-use super::{CliError, read_secret, runtime};
+use super::operator::{OperatorArgs, refused};
+use super::{CliError, runtime};
 use crate::proto::v1;
-use crate::proto::v1::admin_service_client::AdminServiceClient;
 use crate::proto::v1::rotate_keys_response::Report;
-
-/// How long a connection to the gateway may take.
-const CONNECT: Duration = Duration::from_secs(10);
-/// How often the gateway is asked for a sign of life while it works.
-const KEEPALIVE: Duration = Duration::from_secs(30);
 
 #[derive(Debug, Subcommand)]
 pub(super) enum KeysCommand {
@@ -36,21 +27,8 @@ pub(super) enum KeysCommand {
 
 #[derive(Debug, Args)]
 pub(super) struct RotateArgs {
-    /// The gateway's API, as in `https://imgate.example:50051` or `http://127.0.0.1:50051`.
-    #[arg(long, value_name = "URL")]
-    gateway: String,
-    /// The file that holds an operator's key.
-    #[arg(long, value_name = "FILE")]
-    operator_key_file: PathBuf,
-    /// The authorities to trust for the gateway's certificate, PEM; the system's without it.
-    #[arg(long, value_name = "FILE")]
-    ca_file: Option<PathBuf>,
-    /// A client certificate with its chain, PEM, for a gateway that asks for one.
-    #[arg(long, value_name = "FILE", requires = "key_file")]
-    cert_file: Option<PathBuf>,
-    /// The client certificate's private key, PEM.
-    #[arg(long, value_name = "FILE", requires = "cert_file")]
-    key_file: Option<PathBuf>,
+    #[command(flatten)]
+    operator: OperatorArgs,
     /// Print one JSON object per line.
     #[arg(long)]
     json: bool,
@@ -73,18 +51,8 @@ fn new(out: &mut impl Write) -> Result<(), CliError> {
 }
 
 async fn rotate(args: &RotateArgs, out: &mut impl Write) -> Result<(), CliError> {
-    let key = read_secret(&args.operator_key_file)?;
-    let bearer = Zeroizing::new(format!("Bearer {}", key.expose()));
-    let mut bearer: MetadataValue<Ascii> =
-        bearer.as_str().parse().map_err(|_| CliError::Argument {
-            argument: "--operator-key-file",
-            problem: String::from("must hold a key of printable ASCII on one line"),
-        })?;
-    bearer.set_sensitive(true);
-    let channel = connect(args).await?;
-    let mut request = Request::new(v1::RotateKeysRequest {});
-    request.metadata_mut().insert("authorization", bearer);
-    let called = AdminServiceClient::new(channel).rotate_keys(request).await;
+    let mut admin = args.operator.connect().await?;
+    let called = admin.rotate_keys(v1::RotateKeysRequest {}).await;
     let mut reports = called.map_err(refused)?.into_inner();
     let mut summary = None;
     while let Some(report) = reports.message().await.map_err(refused)? {
@@ -119,68 +87,6 @@ async fn rotate(args: &RotateArgs, out: &mut impl Write) -> Result<(), CliError>
             "the gateway ended before it was done: call again to go on",
         )),
     }
-}
-
-async fn connect(args: &RotateArgs) -> Result<Channel, CliError> {
-    let wrong = |problem: String| CliError::Argument {
-        argument: "--gateway",
-        problem,
-    };
-    let unreachable =
-        |error: &dyn std::error::Error| wrong(format!("cannot be reached: {}", with_causes(error)));
-    let endpoint = Endpoint::from_shared(args.gateway.clone())
-        .map_err(|error| wrong(format!("is no URL: {error}")))?
-        .connect_timeout(CONNECT)
-        .http2_keep_alive_interval(KEEPALIVE);
-    let endpoint = match endpoint.uri().scheme_str() {
-        Some("https") => endpoint
-            .tls_config(tls(args)?)
-            .map_err(|error| unreachable(&error))?,
-        Some("http") => endpoint,
-        Some(_) | None => return Err(wrong("must begin with https:// or http://".into())),
-    };
-    endpoint
-        .connect()
-        .await
-        .map_err(|error| unreachable(&error))
-}
-
-fn tls(args: &RotateArgs) -> Result<ClientTlsConfig, CliError> {
-    let config = ClientTlsConfig::new();
-    let config = match &args.ca_file {
-        Some(path) => config.ca_certificate(Certificate::from_pem(read(path)?)),
-        None => config.with_native_roots(),
-    };
-    Ok(match (&args.cert_file, &args.key_file) {
-        (Some(certificate), Some(key)) => {
-            let key = read_secret(key)?;
-            config.identity(Identity::from_pem(read(certificate)?, key.expose()))
-        }
-        (Some(_) | None, _) => config,
-    })
-}
-
-fn read(path: &Path) -> Result<Vec<u8>, CliError> {
-    std::fs::read(path).map_err(|source| CliError::ReadFile {
-        path: path.to_owned(),
-        source,
-    })
-}
-
-/// The library's own text names the first cause only.
-fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
-}
-
-fn refused(status: Status) -> CliError {
-    CliError::Refused(status.code(), status.message().to_owned())
 }
 
 fn show_partition(partition: &v1::PartitionRotation, out: &mut impl Write) -> Result<(), CliError> {

@@ -3,6 +3,7 @@
 mod api_key;
 mod dev;
 mod keys;
+mod operator;
 mod serve;
 mod sig;
 mod sim;
@@ -45,6 +46,8 @@ enum Command {
     /// Make and read login signatures (UserSig).
     #[command(subcommand)]
     Sig(sig::SigCommand),
+    /// Delete all that the store has of a tenant that was removed from the configuration. It cannot be undone.
+    PurgeTenant(operator::PurgeArgs),
     /// Make sealing keys, and have a gateway seal anew what earlier ones have sealed.
     #[command(subcommand)]
     Keys(keys::KeysCommand),
@@ -150,6 +153,7 @@ pub fn run() -> ExitCode {
         Command::ConfigReference => serve::config_reference(&mut std::io::stdout().lock()),
         Command::ApiKey(args) => api_key::run(&args, &mut std::io::stdout().lock()),
         Command::Sig(command) => sig::run(command, &mut std::io::stdout().lock()),
+        Command::PurgeTenant(args) => operator::purge_tenant(&args, &mut std::io::stdout().lock()),
         Command::Keys(command) => keys::run(command, &mut std::io::stdout().lock()),
         Command::Dev(args) => dev::run(&args),
         Command::Sim(args) => sim::run(args),

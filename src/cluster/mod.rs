@@ -1,4 +1,3 @@
 //! Which replica owns which partition.
 
 pub mod ownership;
-pub mod purge;

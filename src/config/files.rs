@@ -100,10 +100,12 @@ impl Seen {
         })
     }
 
-    /// Notes a file as it was read; `None` if it could not be.
+    /// Notes a file as it was read; `None` if it could not be, or was not taken, as one that is too large.
     pub(super) fn note(&mut self, path: &Path, content: Option<&[u8]>) {
-        self.contents
-            .insert(path.to_owned(), content.map(digest_of));
+        self.contents.insert(
+            path.to_owned(),
+            content.map_or_else(|| digest_of_file(path), |content| Some(digest_of(content))),
+        );
     }
 
     fn note_folder(&mut self, path: &Path, names: Option<&[PathBuf]>) {
@@ -301,8 +303,11 @@ mod tests {
         let (config, seen) = files.load();
         config.unwrap_err();
         assert!(seen.is_current(), "what is wrong is not read again");
-        symlink("..data/app.key", at("app.key")).unwrap();
+        fs::write(at("app.key"), vec![b'x'; (1 << 20) + 1]).unwrap();
         assert!(!seen.is_current());
+        let (config, seen) = files.load();
+        config.unwrap_err();
+        assert!(seen.is_current(), "nor is what is too large");
     }
 
     #[test]

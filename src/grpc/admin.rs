@@ -7,8 +7,9 @@ use tonic::{Code, Request, Response, Status};
 
 use super::convert::{self, Invalid};
 use super::deadline::Deadline;
+use super::listener::Retired;
 use super::metrics::Call;
-use super::status::{DeadlinePassed, Unserved};
+use super::status::{ConnectionRetired, DeadlinePassed, Unserved};
 use super::{audit, operators};
 use crate::proto::v1;
 use crate::proto::v1::admin_service_server::AdminService;
@@ -31,6 +32,8 @@ struct Watched {
     rotation: RotationWatch,
     event: Option<Event>,
     deadline: Deadline,
+    /// Of its connection.
+    retired: Retired,
     call: Option<Call>,
     ended: bool,
 }
@@ -88,12 +91,14 @@ impl AdminService for Admin {
         let event = audit::begin_as_operator(Action::RotateKeys, &request);
         let extensions = request.extensions();
         let deadline = extensions.get::<Deadline>().copied();
+        let retired = Retired::of(extensions);
         let call = extensions.get::<Call>().cloned();
         operators(request)?;
         let watched = Watched {
             rotation: self.gateway.reseal(),
             event,
             deadline: deadline.unwrap_or(Deadline(None)),
+            retired,
             call,
             ended: false,
         };
@@ -102,6 +107,17 @@ impl AdminService for Admin {
             Some((report, watched))
         });
         Ok(Response::new(Box::pin(reports)))
+    }
+
+    async fn purge_tenant(
+        &self,
+        request: Request<v1::PurgeTenantRequest>,
+    ) -> Result<Response<v1::PurgeTenantResponse>, Status> {
+        let event = audit::begin_as_operator(Action::PurgeTenant, &request);
+        let event = audit::object(event, &request.get_ref().tenant);
+        let answer = self.purge(request).await;
+        audit::answered(event, &answer, |_| None);
+        answer
     }
 
     async fn drain(
@@ -121,6 +137,23 @@ impl AdminService for Admin {
     }
 }
 
+impl Admin {
+    async fn purge(
+        &self,
+        request: Request<v1::PurgeTenantRequest>,
+    ) -> Result<Response<v1::PurgeTenantResponse>, Status> {
+        let request = operators(request)?;
+        let tenant = TenantId::new(&request.tenant);
+        if request.tenant.is_empty() || tenant.is_reserved() {
+            return Err(Invalid::new("tenant", "must be the ID of a tenant").into());
+        }
+        let partitions = self.gateway.purge(&tenant).await?;
+        Ok(Response::new(v1::PurgeTenantResponse {
+            partitions: partitions.into(),
+        }))
+    }
+}
+
 impl Watched {
     /// The next report; an error or the summary is the last.
     async fn next(&mut self) -> Option<Report> {
@@ -130,6 +163,7 @@ impl Watched {
         let report = tokio::select! {
             biased;
             () = self.deadline.passed() => return Some(self.end(DeadlinePassed::GivenUp.into())),
+            () = self.retired.over() => return Some(self.end(ConnectionRetired.into())),
             report = self.rotation.next() => report,
         };
         let Some(report) = report else {

@@ -3,11 +3,13 @@
 use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
+use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
 use axum::http::HeaderMap;
 use axum::middleware::Next;
 use axum::response::Response;
 use futures_util::FutureExt as _;
+use http_body_util::BodyExt as _;
 use tonic::{Code, Status};
 
 use super::deadline::Deadline;
@@ -15,11 +17,16 @@ use super::method::{self, Access, Method};
 use super::metrics::Call;
 use super::peer;
 use super::refusals::Refusals;
+use super::standing::Standing;
 use super::status::{DeadlinePassed, Panicked};
 use crate::tenants::auth::{AuthError, Credentials};
 use crate::tenants::directory::Directory;
 use crate::types::WallClock;
 
+/// How much a caller who is refused may still say, in bytes; far more than any call that is not of a message.
+const HEARD_OUT_BYTES: usize = 64 * 1024;
+/// And for how long.
+const HEARD_OUT_WITHIN: Duration = Duration::from_secs(1);
 /// How long a call that needs no key may take until its answer begins.
 const KEYLESS_DEADLINE: Duration = Duration::from_secs(30);
 
@@ -49,6 +56,7 @@ pub(super) async fn guard(State(door): State<Door>, mut request: Request, next: 
     if let Err(error) = admit(&door.directory, &mut request, method) {
         door.refusals
             .note(error, peer::address(request.extensions()));
+        hear_out(request.into_body()).await;
         return refuse(&call, error.into());
     }
     let deadline = Deadline::of(request.headers(), method.default_deadline);
@@ -81,6 +89,22 @@ pub(super) async fn guard(State(door): State<Door>, mut request: Request, next: 
     response
 }
 
+/// Takes in what a caller who is refused has still to say, within bounds. What comes for a call that was answered already counts
+/// against its connection, on which there may be others, and too much of it ends that.
+async fn hear_out(mut body: Body) {
+    let heard = async {
+        let mut bytes = 0;
+        while let Some(Ok(frame)) = body.frame().await {
+            bytes += frame.data_ref().map_or(0, Bytes::len);
+            if bytes > HEARD_OUT_BYTES {
+                break;
+            }
+        }
+    };
+    // Whoever is slow gets its answer all the same.
+    let _slow = tokio::time::timeout(HEARD_OUT_WITHIN, heard).await;
+}
+
 /// Finds out who calls, and puts them into the request's extensions if they may.
 fn admit(directory: &Directory, request: &mut Request, method: &Method) -> Result<(), AuthError> {
     let headers = request.headers();
@@ -105,7 +129,15 @@ fn admit(directory: &Directory, request: &mut Request, method: &Method) -> Resul
     match method.access {
         Access::Tenant(scope) => {
             let principal = caller.for_tenant(scope)?;
-            request.extensions_mut().insert(principal);
+            let standing = method.default_deadline.is_none().then(|| {
+                let tenant = principal.tenant.clone();
+                Standing::of(directory, headers, certificate, tenant, scope)
+            });
+            let extensions = request.extensions_mut();
+            extensions.insert(principal);
+            if let Some(standing) = standing {
+                extensions.insert(standing);
+            }
         }
         Access::Operator => {
             let operator = caller.for_operator()?;
@@ -130,7 +162,6 @@ fn code_of(headers: &HeaderMap) -> Code {
 #[cfg(test)]
 mod tests {
     use axum::Router;
-    use axum::body::Body;
     use axum::routing::any;
     use tokio::time::Instant;
     use tonic::codegen::Service as _;

@@ -10,6 +10,7 @@ use tonic::{Code, Request, Response, Status};
 use super::deadline::Deadline;
 use super::listener::Retired;
 use super::metrics::Call;
+use super::standing::Standing;
 use super::status::{ConnectionRetired, DeadlinePassed};
 use super::{audit, caller, convert, peer};
 use crate::events::service::{Events, TenantLogs};
@@ -35,7 +36,9 @@ struct Delivering {
     subscription: Subscription,
     deadline: Deadline,
     /// Of its connection.
-    retired: Option<Retired>,
+    retired: Retired,
+    /// Of its caller.
+    standing: Option<Standing>,
     call: Option<Call>,
     /// Says who has made it, once it is.
     maker: Option<Maker>,
@@ -54,7 +57,8 @@ impl EventService for EventsApi {
     ) -> Result<Response<Self::SubscribeStream>, Status> {
         let extensions = request.extensions();
         let deadline = extensions.get::<Deadline>().copied();
-        let retired = extensions.get::<Retired>().cloned();
+        let retired = Retired::of(extensions);
+        let standing = extensions.get::<Standing>().cloned();
         let call = extensions.get::<Call>().cloned();
         let maker = Maker::of(&request);
         let (caller, request) = caller(request)?;
@@ -65,6 +69,7 @@ impl EventService for EventsApi {
             subscription,
             deadline: deadline.unwrap_or(Deadline(None)),
             retired,
+            standing,
             call,
             maker,
             ended: false,
@@ -171,16 +176,18 @@ impl Delivering {
         if self.ended {
             return None;
         }
-        let retired = async {
-            match &self.retired {
-                Some(retired) => retired.over().await,
+        let standing = self.standing.as_ref();
+        let lost = async {
+            match standing {
+                Some(standing) => standing.lost().await,
                 None => std::future::pending().await,
             }
         };
         let answer = tokio::select! {
             biased;
             () = self.deadline.passed() => Err(Status::from(DeadlinePassed::GivenUp)),
-            () = retired => Err(Status::from(ConnectionRetired)),
+            () = self.retired.over() => Err(Status::from(ConnectionRetired)),
+            error = lost => Err(Status::from(error)),
             delivery = self.subscription.next() => delivery.map_err(Status::from),
         };
         if let Err(status) = &answer {

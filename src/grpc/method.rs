@@ -43,7 +43,7 @@ const fn unary(path: &'static str, name: &'static str, access: Access, seconds: 
 }
 
 /// All methods that need a credential, also those that are not served yet.
-pub(super) static METHODS: [Method; 17] = [
+pub(super) static METHODS: [Method; 18] = [
     Method {
         goes_on: true,
         ..unary("/imgate.v1.SessionService/Login", "Login", SESSIONS, 60)
@@ -119,6 +119,12 @@ pub(super) static METHODS: [Method; 17] = [
         default_deadline: None,
         goes_on: false,
     },
+    unary(
+        "/imgate.v1.AdminService/PurgeTenant",
+        "PurgeTenant",
+        Access::Operator,
+        300,
+    ),
     unary(
         "/imgate.v1.AdminService/Drain",
         "Drain",

@@ -15,6 +15,7 @@ mod peer;
 mod refusals;
 pub mod server;
 mod sessions;
+mod standing;
 mod status;
 
 use tonic::{Request, Status};

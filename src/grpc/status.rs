@@ -10,7 +10,7 @@ use tracing::error;
 use super::convert::Invalid;
 use crate::error::{Classified, ErrorKind};
 use crate::events::service::EventsError;
-use crate::runtime::handle::CallError;
+use crate::runtime::handle::{CallError, PurgeError};
 use crate::tenants::auth::AuthError;
 use crate::tenants::metrics;
 use crate::tenants::quotas::Exceeded;
@@ -49,7 +49,7 @@ impl Classified for DeadlinePassed {
 /// The connection has had its time.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error(
-    "this connection has reached its greatest age (grpc.max_connection_age); subscribe again with the last cursor"
+    "this connection has reached its greatest age (grpc.max_connection_age); call again, Subscribe with the last cursor"
 )]
 pub(super) struct ConnectionRetired;
 
@@ -127,6 +127,12 @@ impl From<Invalid> for Status {
             ..Extra::reason("INVALID_FIELD")
         };
         status(&error, extra)
+    }
+}
+
+impl From<PurgeError> for Status {
+    fn from(error: PurgeError) -> Self {
+        status(&error, Extra::reason(error.reason()))
     }
 }
 

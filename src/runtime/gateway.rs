@@ -14,6 +14,7 @@ use crate::error::Classified as _;
 use crate::events::log::{LogOptions, LogWriter};
 use crate::proto::v1;
 use crate::runtime::handle::{CallError, HeldPartition, Invoked, Outcome, Sent};
+use crate::runtime::purge::{self, PurgeError};
 use crate::runtime::record;
 use crate::runtime::registry::{Registry, TenantSessions};
 use crate::runtime::reseal::{Resealing, RotationWatch};
@@ -210,6 +211,15 @@ impl Gateway {
         sessions
             .map(|sessions| sessions.tenant.quotas.subscribe())
             .transpose()
+    }
+
+    /// Removes all that the store has of a tenant that was removed from the configuration. Answers how many partitions
+    /// that was.
+    pub async fn purge(&self, tenant: &TenantId) -> Result<u16, PurgeError> {
+        if self.tenant(tenant).is_ok() {
+            return Err(PurgeError::Declared);
+        }
+        purge::purge(&*self.store, tenant).await
     }
 
     /// Begins to hold a partition, with what is stored of its sessions and of their sends.

@@ -8,6 +8,7 @@ use crate::tenants::quotas::Exceeded;
 pub use crate::connectors::invoke::is_name as is_command;
 pub use crate::connectors::{Conversation, OutgoingMessage};
 pub use crate::runtime::gateway::Gateway;
+pub use crate::runtime::purge::PurgeError;
 pub use crate::runtime::reseal::{
     PartitionRotation, RotationReport, RotationState, RotationSummary, RotationWatch,
 };

@@ -91,6 +91,7 @@ pub fn describe_metrics() {
         Unit::Count,
         "Turns to connect upstream, of the fleet's rate or of this replica's share while the store is away"
     );
+    crate::runtime::issuer::metrics::describe_metrics();
     start_at_zero();
 }
 
@@ -127,7 +128,6 @@ fn start_at_zero() {
     for name in plain {
         counter!(name).absolute(0);
     }
-    crate::runtime::issuer::metrics::describe_metrics();
 }
 
 fn describe_reseals() {

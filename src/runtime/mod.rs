@@ -5,6 +5,7 @@ pub mod handle;
 pub mod issuer;
 pub mod metrics;
 pub mod pacer;
+mod purge;
 pub mod record;
 mod registry;
 mod reseal;

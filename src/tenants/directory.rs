@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use tokio::sync::watch;
 
 use super::auth::{AuthError, Caller, Credentials, JwtFault, Means, Operator, Principal, Scope};
 use super::jwt::{self, Issuer, Token};
@@ -116,6 +117,8 @@ pub struct Checked(Inner);
 #[derive(Clone, Debug)]
 pub struct Directory {
     inner: Arc<ArcSwap<Inner>>,
+    /// Counts the replacements.
+    replaced: watch::Sender<u64>,
 }
 
 #[derive(Debug, Default)]
@@ -185,6 +188,7 @@ impl Directory {
         let Checked(inner) = contents.into().check()?;
         Ok(Self {
             inner: Arc::new(ArcSwap::from_pointee(inner)),
+            replaced: watch::Sender::new(0),
         })
     }
 
@@ -197,6 +201,12 @@ impl Directory {
     /// Puts contents that were checked before in the place of these, for every handle.
     pub fn put(&self, Checked(inner): Checked) {
         self.inner.store(Arc::new(inner));
+        self.replaced.send_modify(|times| *times += 1);
+    }
+
+    /// Tells when the contents are others.
+    pub fn replacements(&self) -> watch::Receiver<u64> {
+        self.replaced.subscribe()
     }
 
     /// Finds out who calls. Waits for nothing, whatever else goes on.

@@ -316,3 +316,54 @@ async fn a_flood_of_wrong_keys_neither_shuts_others_out_nor_fills_the_log() {
         target.starts_with("imgate") && line.to_string().contains("acme-wrong")
     }));
 }
+
+#[tokio::test]
+async fn a_stream_ends_with_what_its_caller_was_known_by() {
+    let served = served().await;
+    let mut acme = served.connect("acme-key").await;
+    let begin = v1::SubscribeRequest::default();
+    let mut kept = served.connect("acme-events").await;
+    let mut kept = kept
+        .events
+        .subscribe(begin.clone())
+        .await
+        .unwrap()
+        .into_inner();
+    let mut lost = acme
+        .events
+        .subscribe(begin.clone())
+        .await
+        .unwrap()
+        .into_inner();
+    for stream in [&mut kept, &mut lost] {
+        assert_eq!(stream.message().await.unwrap().unwrap().events, []);
+    }
+    // The key is taken away, the other one of the tenant stays.
+    let mut without = tenant("acme");
+    without.callers.keys.retain(|known| known.key.id != "key");
+    served
+        .directory
+        .replace(vec![without.clone(), tenant("other")])
+        .unwrap();
+    let ended = timeout(PATIENCE, lost.message()).await.unwrap();
+    let ended: Result<tonic::Response<()>, _> = ended.map(|_| panic!("it goes on"));
+    let (code, reason, _) = refusal(ended);
+    assert_eq!((code, &*reason), (Code::Unauthenticated, "API_KEY_UNKNOWN"));
+    // The stream of the other goes on, until its key's time is over.
+    served.append("bot", "a").await;
+    assert_eq!(kept.message().await.unwrap().unwrap().events.len(), 1);
+    for known in &mut without.callers.keys {
+        known.key.validity = Validity {
+            not_after: Some(UnixMillis(WallClock.now().0 + 500)),
+            ..Validity::default()
+        };
+    }
+    served
+        .directory
+        .replace(vec![without, tenant("other")])
+        .unwrap();
+    let ended = timeout(PATIENCE, kept.message()).await.unwrap();
+    let ended: Result<tonic::Response<()>, _> = ended.map(|_| panic!("it goes on"));
+    let (code, reason, _) = refusal(ended);
+    assert_eq!((code, &*reason), (Code::Unauthenticated, "API_KEY_EXPIRED"));
+}

@@ -275,6 +275,35 @@ async fn streams_that_are_opened_and_reset_in_a_rush_end_the_connection() {
     is_well(&served).await;
 }
 
+/// Calls whose bodies come later than their headers, with a key that nobody has.
+#[tokio::test]
+async fn calls_that_are_refused_do_not_cost_the_connection() {
+    let counted = Counted::begin();
+    let served = served_with(Limits::default()).await;
+    let mut wrong = Raw::connect(served.address).await;
+    let block = raw::headers(LOGIN, &[("authorization", "Bearer nonsense")]);
+    for batch in 0..30 {
+        let streams = (0..50).map(|stream| 2 * (batch * 50 + stream) + 1);
+        for stream in streams.clone() {
+            let headers = raw::frame(raw::HEADERS, raw::END_HEADERS, stream, &block);
+            wrong.send(&headers).await;
+        }
+        // The server has seen the headers, and has had the time to answer them.
+        for _ in 0..3 {
+            wrong.send(&raw::frame(raw::PING, 0, 0, &[0; 8])).await;
+            wrong.next_of(raw::PING).await;
+        }
+        for stream in streams {
+            let body = raw::frame(raw::DATA, raw::END_STREAM, stream, &[0; 5]);
+            wrong.send(&body).await;
+        }
+    }
+    let answered = "imgate_grpc_requests_total{method=\"Login\",code=\"UNAUTHENTICATED\"}";
+    counted.becomes(answered, 1500).await;
+    assert_eq!(counted.value(&ended("flood")), 0);
+    assert_eq!(counted.value("imgate_grpc_connections"), 1);
+}
+
 #[tokio::test]
 async fn who_needs_no_key_cannot_send_much() {
     let served = served_with(Limits::default()).await;

@@ -92,6 +92,10 @@ pub(crate) const ALL: &[(&str, Rule)] = &[
             Probe::same("its own", own),
         ]
     }),
+    // Before the attacker makes some of the same names.
+    ("EventService/ListSubscriptions", |_| {
+        vec![Probe::same("its own", Vec::new())]
+    }),
     ("EventService/Subscribe", |theirs| {
         use v1::subscribe_request::Start;
         let from = |start: Start| v1::SubscribeRequest {
@@ -126,9 +130,6 @@ pub(crate) const ALL: &[(&str, Rule)] = &[
             acknowledge(SUBSCRIPTION, cursor)
         })]
     }),
-    ("EventService/ListSubscriptions", |_| {
-        vec![Probe::same("its own", Vec::new()).only_kind()]
-    }),
     ("EventService/DeleteSubscription", |_| {
         let delete = |name: &str| {
             v1::DeleteSubscriptionRequest {
@@ -161,6 +162,32 @@ pub(crate) const ALL: &[(&str, Rule)] = &[
             .encode_to_vec()
         })]
     }),
+    ("AdminService/ListReplicas", |_| operators(Vec::new())),
+    ("AdminService/ListPartitions", |_| {
+        operators(v1::ListPartitionsRequest::default().encode_to_vec())
+    }),
+    ("AdminService/ListTenantSessions", |_| {
+        let victim = v1::ListTenantSessionsRequest {
+            tenant: "victim".into(),
+            ..v1::ListTenantSessionsRequest::default()
+        };
+        operators(victim.encode_to_vec())
+    }),
+    ("AdminService/RotateKeys", |_| operators(Vec::new())),
+    ("AdminService/PurgeTenant", |_| {
+        let victim = v1::PurgeTenantRequest {
+            tenant: "victim".into(),
+        };
+        operators(victim.encode_to_vec())
+    }),
+    ("AdminService/Drain", |_| operators(Vec::new())),
+    ("AdminService/Relogin", |_| {
+        let victim = v1::ReloginRequest {
+            tenant: "victim".into(),
+            account: VICTIM.into(),
+        };
+        operators(victim.encode_to_vec())
+    }),
 ];
 
 impl Theirs {
@@ -178,7 +205,7 @@ impl Theirs {
         let first = v1::SubscribeResponse::decode(&*answer.messages[0]).unwrap();
         let send = v1::SendRequest {
             account: VICTIM.into(),
-            conversation: Some(v1::send_request::Conversation::To("own".into())),
+            conversation: Some(v1::send_request::Conversation::To("human".into())),
             client_message_id: "sent-by-victim".into(),
             elements: vec![text("sent-by-victim")],
             ..v1::SendRequest::default()
@@ -277,6 +304,14 @@ fn signature(account: &str) -> String {
     usersig::mint(1_400_000_001, &key, account, now, life, None)
         .expose()
         .clone()
+}
+
+/// What only an operator may call: a tenant learns nothing by it, whatever it names.
+fn operators(request: Vec<u8>) -> Vec<Probe> {
+    vec![Probe {
+        absent: Vec::new(),
+        ..Probe::same("what is the operator's", request)
+    }]
 }
 
 fn account(request: impl Fn(&str) -> Vec<u8>) -> Probe {

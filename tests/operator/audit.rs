@@ -83,12 +83,18 @@ fn expected(invoked: i32) -> Vec<Value> {
         line
     };
     vec![
+        // Without a signature of the caller's the gateway gets one, as when that has ended.
+        by_gateway(json!({ "action": "renew", "account": "alice", "outcome": "OK" })),
         json!({ "action": "login", "account": "alice", "outcome": "OK", "upstream_code": 0 }),
         by_gateway(json!({ "action": "renew", "account": "alice", "outcome": "OK" })),
         json!({ "action": "renew_signature", "account": "alice", "outcome": "OK" }),
         json!({
             "action": "invoke", "account": "alice", "object": "openim.unheard_of", "outcome": "OK",
             "upstream_code": invoked,
+        }),
+        json!({
+            "action": "invoke", "account": "alice", "object": "openim.not_listed", "outcome": "PERMISSION_DENIED",
+            "reason": "COMMAND_NOT_ALLOWED",
         }),
         json!({ "action": "make_subscription", "object": "workers", "outcome": "OK" }),
         json!({ "action": "delete_subscription", "object": "workers", "outcome": "OK" }),
@@ -104,6 +110,7 @@ fn expected(invoked: i32) -> Vec<Value> {
         ),
         json!({ "action": "logout", "account": "alice", "outcome": "OK" }),
         json!({ "action": "login", "outcome": "INVALID_ARGUMENT", "reason": "INVALID_FIELD" }),
+        by_gateway(json!({ "action": "renew", "account": "bob", "outcome": "OK" })),
         by_gateway(json!({
             "action": "park", "account": "bob", "outcome": "OK", "upstream_code": 70009, "reason": "REFUSED",
         })),
@@ -127,17 +134,18 @@ async fn who_did_what_is_written_down_with_how_it_ended() {
     })
     .await;
     renew_signature(&world).await;
-    let invoke = v1::InvokeRequest {
-        account: "alice".into(),
-        command: "openim.unheard_of".into(),
-        body_json: r#"{"secret":"never written"}"#.into(),
+    let invoke = |command: &str| {
+        as_tenant(v1::InvokeRequest {
+            account: "alice".into(),
+            command: command.into(),
+            body_json: r#"{"secret":"never written"}"#.into(),
+        })
     };
     let mut messages = MessageServiceClient::new(world.channel().await);
-    let invoked = messages
-        .invoke(as_tenant(invoke))
-        .await
-        .unwrap()
-        .into_inner();
+    let invoked = messages.invoke(invoke("openim.unheard_of")).await.unwrap();
+    let invoked = invoked.into_inner();
+    let refused = messages.invoke(invoke("openim.not_listed")).await;
+    assert_eq!(refused.unwrap_err().code(), Code::PermissionDenied);
     subscriptions(&world).await;
     world
         .control
@@ -182,5 +190,5 @@ async fn the_audit_can_be_left_out_and_left_alone() {
     assert!(world.audit().is_empty());
     let world = World::start("warn,imgate::audit=info").await;
     world.log_in("alice", 0).await;
-    assert_eq!(world.audit().len(), 1);
+    assert_eq!(world.audit().len(), 2);
 }

@@ -97,7 +97,7 @@ impl World {
             "[[operators]]\nid = \"ops-1\"\nsha256 = \"{}\"\n\
              [[tenants]]\nid = \"acme\"\nsdk_app_id = {APP}\nupstream_url = \"ws://{}\"\n\
              secret_key = {{ file = \"app.key\" }}\npartitions = 2\nlogin_spacing = \"0s\"\n\
-             kick_policy = \"retake\"\nretake_delay = \"1s\"\nlog.seal = true\n{tenant}\n\
+             invoke_commands = [\"openim.unheard_of\"]\nkick_policy = \"retake\"\nretake_delay = \"1s\"\nlog.seal = true\n{tenant}\n\
              [[tenants.api_keys]]\nid = \"all\"\nsha256 = \"{}\"\n\
              scopes = [\"sessions\", \"events\", \"messages\"]",
             digest(OPERATOR_KEY),

@@ -14,7 +14,7 @@ use tonic::transport::Channel;
 use tonic::{Code, Streaming};
 
 use crate::world::{
-    API_KEY, OPERATOR_KEY, OTHER_API_KEY, PATIENCE, WRONG_API_KEY, World, with_key,
+    API_KEY, CALLING_API_KEY, OPERATOR_KEY, OTHER_API_KEY, PATIENCE, WRONG_API_KEY, World, with_key,
 };
 
 /// A tenant's clients.
@@ -174,6 +174,12 @@ pub(crate) async fn first_half(world: &mut World) {
     bring.send(world, "carol", "alice", "send-2").await;
     event(world, &mut events, is_message).await;
     wrong_keys(world, &mut acme).await;
+
+    // Asked of the tenant's own service, at first and when it has ended.
+    let mut calls = Clients::connect(world, CALLING_API_KEY).await;
+    assert_eq!(calls.log_in(world, "dave", String::new()).await, 0);
+    world.post("/expire", json!({ "user_id": "dave" })).await;
+    calls.send(world, "dave", "alice", "send-5").await;
 
     // Renewed by the gateway.
     world.post("/expire", json!({ "user_id": "alice" })).await;

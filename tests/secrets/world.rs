@@ -25,6 +25,7 @@ use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
 use tonic::{Request, Response, Status};
 
 use crate::control::{Control, Http};
+use crate::issuer::Issuer;
 use crate::needles::Known;
 use crate::panics;
 use crate::places::{self, Place};
@@ -36,8 +37,11 @@ pub(crate) const APP: u32 = 1_400_000_001;
 /// Its secret key.
 pub(crate) const APP_KEY: &str = "the-secret/key+of=the&app?0123456789";
 pub(crate) const API_KEY: &str = "the-api-key/of+acme=5f0d8b1e6ac24a77";
+pub(crate) const CALLING_API_KEY: &str = "the-api-key/of+calls=5bb5c6f083e2d149";
 pub(crate) const OTHER_API_KEY: &str = "the-api-key/of+bring=93d1c08e24be7f5a";
 pub(crate) const OPERATOR_KEY: &str = "the-operator-key/of+ops=08e24be7f5a1b669";
+/// The gateway's own, shown to the issuer of a tenant.
+const CALLBACK_TOKEN: &str = "the-token/of+the=gateway-c3e6f2840a9d7e1b";
 /// Nobody's.
 pub(crate) const WRONG_API_KEY: &str = "an-api-key/that+nobody=has-1b6690c2d7";
 const REDIS_PASSWORD: &str = "the-password-of-redis-7e3f84415a9e0637";
@@ -67,6 +71,7 @@ pub(crate) struct World {
     began: UnixMillis,
     /// Signatures that were shown to the gateway, and other texts in their place.
     brought: Vec<Known>,
+    issuer: Issuer,
     /// All that the gateway has answered.
     answers: Vec<u8>,
     /// What its operations port has.
@@ -80,6 +85,7 @@ impl World {
         let file = |name: &str| folder.path().join(name);
         let write = |name: &str, text: &str| std::fs::write(file(name), text).unwrap();
         write("app.key", APP_KEY);
+        write("callback.token", CALLBACK_TOKEN);
         let app = APP.to_string();
         let key_file = file("app.key");
         let sim = [
@@ -118,7 +124,9 @@ impl World {
             write("redis.url", &url(&redis));
             redis
         });
-        write("imgate.toml", &config(redis.is_some(), upstream));
+        let issuer = Issuer::start().await;
+        let config = config(redis.is_some(), upstream, issuer.address);
+        write("imgate.toml", &config);
         Self {
             control: Control::connect(control).await,
             _sim: sim,
@@ -132,6 +140,7 @@ impl World {
             seal_keys,
             began: WallClock.now(),
             brought: Vec::new(),
+            issuer,
             answers: Vec::new(),
             shown: Vec::new(),
         }
@@ -259,7 +268,9 @@ impl World {
             Known::new("app key", APP_KEY),
             Known::new("API key", API_KEY),
             Known::new("other API key", OTHER_API_KEY),
+            Known::new("API key of the tenant with an issuer", CALLING_API_KEY),
             Known::new("operator's key", OPERATOR_KEY),
+            Known::new("token of the callback", CALLBACK_TOKEN),
             Known::new("wrong API key", WRONG_API_KEY),
             Known::new("Redis password", REDIS_PASSWORD),
             Known::new("sealing key 1", self.seal_keys[0]),
@@ -272,6 +283,9 @@ impl World {
                 .iter()
                 .map(|known| Known::new(&*known.name, &known.bytes)),
         );
+        let issued = self.issuer.issued();
+        assert!(!issued.is_empty(), "the issuer was asked");
+        secrets.extend(issued);
         // What the gateway has made by itself can be made again, for it tells nothing but the second.
         let key = Secret::new(APP_KEY.to_owned());
         for second in self.began.as_secs()..=WallClock.now().as_secs() {
@@ -284,7 +298,7 @@ impl World {
         // The sealed records of the store know what the gateway had at its end.
         let (sealer, _) = self.sealer();
         let mut tickets = 0;
-        for tenant in ["acme", "bring"] {
+        for tenant in ["acme", "bring", "calls"] {
             for StoredSession { account, record } in self.stored(tenant).await {
                 let tenant = TenantId::new(tenant);
                 let name = format!("of {account}");
@@ -369,7 +383,7 @@ fn digest(key: &str) -> String {
         .collect()
 }
 
-fn config(redis: bool, upstream: SocketAddr) -> String {
+fn config(redis: bool, upstream: SocketAddr, issuer: SocketAddr) -> String {
     let mut text = String::from(
         "replica_id = \"imgate-0\"\n\
          grpc = { listen = \"127.0.0.1:0\", tls = { cert_file = \"tls.crt\", key_file = \"tls.key\" } }\n\
@@ -392,6 +406,13 @@ fn config(redis: bool, upstream: SocketAddr) -> String {
             "secret_key = { file = \"app.key\" }\nlog.seal = true\n",
         ),
         ("bring", OTHER_API_KEY, "issuers = [\"manual\"]\n"),
+        (
+            "calls",
+            CALLING_API_KEY,
+            &*format!(
+                "callback = {{ url = \"http://{issuer}\", token = {{ file = \"callback.token\" }} }}\n"
+            ),
+        ),
     ] {
         write!(
             text,

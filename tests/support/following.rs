@@ -15,6 +15,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
 use imgate::proto::v1;
 use imgate::proto::v1::session_service_client::SessionServiceClient;
 use tempfile::TempDir;
+use tokio::process::Command;
 use tokio::time::Instant;
 use tonic::transport::Channel;
 use tonic::{Request, Status};
@@ -24,16 +25,13 @@ use crate::process::Program;
 
 /// Longer than anything takes on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+/// The operator's key.
+const OPERATOR: &str = "the-operators-key-of-the-test";
 pub(crate) const ONLINE: v1::SessionState = v1::SessionState::Online;
 
 /// The file of a tenant that has one API key. Its upstream is still to be named.
 pub(crate) fn tenant(id: &str, key: &str) -> String {
-    let digest = digest::digest(&digest::SHA256, key.as_bytes());
-    let hex: String = digest
-        .as_ref()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
+    let hex = digest_of(key);
     format!(
         "[[tenants]]\nid = \"{id}\"\nsdk_app_id = 1400000001\nupstream_url = \"UPSTREAM\"\n\
          secret_key = {{ file = \"app.key\" }}\npartitions = 2\nlogin_spacing = \"0s\"\n\n\
@@ -90,14 +88,22 @@ impl Signer {
     }
 }
 
+fn digest_of(key: &str) -> String {
+    let digest = digest::digest(&digest::SHA256, key.as_bytes());
+    let bytes = digest.as_ref().iter();
+    bytes.map(|byte| format!("{byte:02x}")).collect()
+}
+
 pub(crate) struct World {
     pub(crate) control: Control,
     gateway: Program,
     grpc: Channel,
+    address: SocketAddr,
     ops: Http,
     upstream: SocketAddr,
-    folder: TempDir,
     _sim: Program,
+    // Dropped last: those before it show their logs when a test fails.
+    folder: TempDir,
 }
 
 impl World {
@@ -109,9 +115,12 @@ impl World {
         let text = |name: &str| file(name).to_str().unwrap().to_owned();
         std::fs::create_dir(file("tenants")).unwrap();
         std::fs::write(file("app.key"), "the app's secret key").unwrap();
+        std::fs::write(file("operator.key"), OPERATOR).unwrap();
         let common = "replica_id = \"r\"\ngrpc.listen = \"127.0.0.1:0\"\nops.listen = \"127.0.0.1:0\"\n\
                       store = { kind = \"embedded\", path = \"data/imgate.redb\" }\n";
-        std::fs::write(file("imgate.toml"), common).unwrap();
+        let operator = digest_of(OPERATOR);
+        let operator = format!("[[operators]]\nid = \"ops\"\nsha256 = \"{operator}\"\n");
+        std::fs::write(file("imgate.toml"), format!("{common}{operator}")).unwrap();
         let key = text("app.key");
         let mut sim = Program::start(
             &[
@@ -143,8 +152,10 @@ impl World {
             ops.ask("GET", "/ready", "").await.0 == 200
         })
         .await;
-        let grpc = Channel::from_shared(format!("http://{grpc}")).unwrap();
+        let address = grpc;
+        let grpc = Channel::from_shared(format!("http://{address}")).unwrap();
         Self {
+            address,
             control: Control::connect(control).await,
             gateway,
             grpc: grpc.connect().await.unwrap(),
@@ -204,6 +215,24 @@ impl World {
 
     pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(self.folder.path().join("imgate.log")).unwrap()
+    }
+
+    /// Runs `imgate purge-tenant` as a person would. Whether it succeeded, and what it said.
+    pub(crate) async fn purge(&self, tenant: &str) -> (bool, String) {
+        let key = self.folder.path().join("operator.key");
+        let output = Command::new(env!("CARGO_BIN_EXE_imgate"))
+            .args([
+                "purge-tenant",
+                "--gateway",
+                &format!("http://{}", self.address),
+            ])
+            .arg("--operator-key-file")
+            .arg(key)
+            .arg(tenant)
+            .output();
+        let output = output.await.unwrap();
+        let said = [output.stdout, output.stderr].concat();
+        (output.status.success(), String::from_utf8(said).unwrap())
     }
 
     pub(crate) async fn try_log_in(&self, key: &str, account: &str) -> Result<i32, Status> {

@@ -41,7 +41,7 @@ const SEND_BUFFER: usize = 400 * 1024;
 /// Streams that a client has reset before they were looked at; more at a time end the connection (rapid reset).
 const MAX_PENDING_RESETS: usize = 20;
 /// Streams that were reset for the client's errors; more end the connection.
-const MAX_ERROR_RESETS: usize = 256;
+const MAX_ERROR_RESETS: usize = 1024;
 /// How long streams may take to say why they end, at the end of the grace.
 const FAREWELL: Duration = Duration::from_secs(5);
 

@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::http::Extensions;
 use metrics::{counter, gauge};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -80,6 +81,12 @@ pub struct Peer {
 pub(super) struct Retired(CancellationToken);
 
 impl Retired {
+    /// Of a request; one that did not come through a listener has a connection without end.
+    pub(super) fn of(extensions: &Extensions) -> Self {
+        let found = extensions.get::<Self>().cloned();
+        found.unwrap_or_else(|| Self(CancellationToken::new()))
+    }
+
     pub(super) async fn over(&self) {
         self.0.cancelled().await;
     }

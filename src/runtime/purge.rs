@@ -15,6 +15,11 @@ const TTL: Duration = Duration::from_secs(30);
 /// Why a tenant's data is not purged, or not all of it. Asking again goes on with the rest.
 #[derive(Debug, thiserror::Error)]
 pub enum PurgeError {
+    /// This replica serves it.
+    #[error(
+        "the tenant is declared: remove it from the configuration first, which logs its sessions out"
+    )]
+    Declared,
     /// The store has nothing of it.
     #[error("the store has no data of this tenant")]
     Unknown,
@@ -33,6 +38,7 @@ impl PurgeError {
     /// The reason in ErrorInfo, part of the API.
     pub const fn reason(&self) -> &'static str {
         match self {
+            Self::Declared => "TENANT_DECLARED",
             Self::Unknown => "UNKNOWN_TENANT",
             Self::Held(_) => "TENANT_HELD",
             Self::Store(_) => "STORE_UNAVAILABLE",
@@ -44,14 +50,14 @@ impl Classified for PurgeError {
     fn kind(&self) -> ErrorKind {
         match self {
             Self::Unknown => ErrorKind::NotFound,
-            Self::Held(_) => ErrorKind::Precondition,
+            Self::Declared | Self::Held(_) => ErrorKind::Precondition,
             Self::Store(error) => error.kind(),
         }
     }
 
     fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::Unknown => None,
+            Self::Declared | Self::Unknown => None,
             Self::Held(_) => Some(TTL),
             Self::Store(error) => error.retry_after(),
         }
@@ -59,7 +65,7 @@ impl Classified for PurgeError {
 
     fn public_text(&self) -> String {
         match self {
-            Self::Unknown | Self::Held(_) => self.to_string(),
+            Self::Declared | Self::Unknown | Self::Held(_) => self.to_string(),
             Self::Store(error) => error.public_text(),
         }
     }
@@ -69,7 +75,7 @@ impl Classified for PurgeError {
 ///
 /// # Errors
 /// [`PurgeError`]; what was purged before stays purged.
-pub async fn purge(store: &dyn Store, tenant: &TenantId) -> Result<u16, PurgeError> {
+pub(super) async fn purge(store: &dyn Store, tenant: &TenantId) -> Result<u16, PurgeError> {
     let enrolled = store.enrolled().await?;
     let layout = enrolled.into_iter().find(|(known, _)| known == tenant);
     let (_, layout) = layout.ok_or(PurgeError::Unknown)?;
