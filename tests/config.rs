@@ -152,13 +152,6 @@ fn every_value_of_a_full_file_arrives() {
     assert_eq!(acme.jwt_subjects[0].issuer, "cluster");
     assert!(!by_jwt.is_open());
     assert_eq!(acme.limits.sessions, 10);
-    assert_eq!(acme.limits.logins_per_minute, 60);
-    assert_eq!(acme.limits.sends_per_second, 5);
-    assert_eq!(acme.limits.subscribers, 0);
-    assert_eq!(acme.limits.daily_active_users, Some(1000));
-    let action = acme.limits.daily_active_users_action;
-    assert_eq!(action, DailyActiveUsersAction::Refuse);
-    assert_eq!(globex.limits.daily_active_users, None);
     assert!(acme.upstream_ca_pem.is_some());
     assert!(acme.invoke_commands.has("profile.get") && !acme.invoke_commands.has("openim.x"));
     let secret = globex.secret_key.as_ref().unwrap();
@@ -187,6 +180,22 @@ fn an_issuer_that_is_never_asked_is_warned_of() {
     };
     assert!(of_issuers(r#"["local", "callback"]"#));
     assert!(!of_issuers(r#"["callback", "local"]"#));
+}
+
+#[test]
+fn the_limits_of_a_full_file_arrive() {
+    let (_, text) = files("valid")
+        .into_iter()
+        .find(|(path, _)| path.ends_with("full.toml"))
+        .unwrap();
+    let config = parse(&text).unwrap();
+    let [acme, globex] = [0, 1].map(|n| &config.tenants[n].limits);
+    assert_eq!((acme.logins_per_minute, acme.sends_per_second), (60, 5));
+    assert_eq!((acme.subscribers, globex.subscribers), (0, 1000));
+    assert_eq!(acme.daily_active_users, Some(1000));
+    assert_eq!(globex.daily_active_users, None);
+    let action = acme.daily_active_users_action;
+    assert_eq!(action, DailyActiveUsersAction::Refuse);
 }
 
 #[test]
