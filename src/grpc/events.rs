@@ -3,8 +3,8 @@
 use std::net::SocketAddr;
 use std::pin::Pin;
 
-use futures_util::Stream;
-use futures_util::stream;
+use futures_util::future::{self, BoxFuture, FutureExt as _};
+use futures_util::stream::{self, Stream};
 use tonic::{Code, Request, Response, Status};
 
 use super::deadline::Deadline;
@@ -19,7 +19,7 @@ use crate::proto::v1;
 use crate::proto::v1::event_service_server::EventService;
 use crate::runtime::handle::Gateway;
 use crate::tenants::audit::{Action, By, Event, Outcome};
-use crate::tenants::auth::Principal;
+use crate::tenants::auth::{AuthError, Principal};
 use crate::tenants::quotas::Subscriber;
 
 /// Serves events.
@@ -37,8 +37,8 @@ struct Delivering {
     deadline: Deadline,
     /// Of its connection.
     retired: Retired,
-    /// Of its caller.
-    standing: Option<Standing>,
+    /// Resolves when its caller may not read any more.
+    lost: BoxFuture<'static, AuthError>,
     call: Option<Call>,
     /// Says who has made it, once it is.
     maker: Option<Maker>,
@@ -58,7 +58,10 @@ impl EventService for EventsApi {
         let extensions = request.extensions();
         let deadline = extensions.get::<Deadline>().copied();
         let retired = Retired::of(extensions);
-        let standing = extensions.get::<Standing>().cloned();
+        let lost = match extensions.get::<Standing>() {
+            Some(standing) => standing.clone().lost().boxed(),
+            None => future::pending().boxed(),
+        };
         let call = extensions.get::<Call>().cloned();
         let maker = Maker::of(&request);
         let (caller, request) = caller(request)?;
@@ -69,7 +72,7 @@ impl EventService for EventsApi {
             subscription,
             deadline: deadline.unwrap_or(Deadline(None)),
             retired,
-            standing,
+            lost,
             call,
             maker,
             ended: false,
@@ -176,18 +179,11 @@ impl Delivering {
         if self.ended {
             return None;
         }
-        let standing = self.standing.as_ref();
-        let lost = async {
-            match standing {
-                Some(standing) => standing.lost().await,
-                None => std::future::pending().await,
-            }
-        };
         let answer = tokio::select! {
             biased;
             () = self.deadline.passed() => Err(Status::from(DeadlinePassed::GivenUp)),
             () = self.retired.over() => Err(Status::from(ConnectionRetired)),
-            error = lost => Err(Status::from(error)),
+            error = &mut self.lost => Err(Status::from(error)),
             delivery = self.subscription.next() => delivery.map_err(Status::from),
         };
         if let Err(status) = &answer {

@@ -47,16 +47,17 @@ impl Standing {
         }
     }
 
-    /// Resolves when the caller may not any more, with the reason. Safe to cancel.
-    pub(super) async fn lost(&self) -> AuthError {
+    /// Resolves when the caller may not any more, with the reason. One for the whole stream: each look costs as much as
+    /// letting the caller in.
+    pub(super) async fn lost(self) -> AuthError {
         let mut replacements = self.directory.replacements();
         loop {
-            if let Err(error) = self.check() {
-                return error;
-            }
             tokio::select! {
                 Ok(()) = replacements.changed() => {}
                 () = tokio::time::sleep(LOOK_EVERY) => {}
+            }
+            if let Err(error) = self.check() {
+                return error;
             }
         }
     }
@@ -71,8 +72,8 @@ impl Standing {
             tenant: self.named.as_deref(),
         };
         match self.directory.authenticate(WallClock.now(), credentials) {
-            // What vouched for the caller is read from elsewhere and not there now: that says nothing of the caller.
-            Err(AuthError::JwtKeysUnavailable | AuthError::JwtKeyUnknown) => Ok(()),
+            // No keys of the issuer have been read yet: that says nothing of the caller.
+            Err(AuthError::JwtKeysUnavailable) => Ok(()),
             Err(error) => Err(error),
             Ok(caller @ (Caller::Tenant(_) | Caller::Operator(_))) => {
                 let principal = caller.for_tenant(self.scope)?;
