@@ -1,8 +1,11 @@
 //! From the upstream's JSON of pushes and pages to events. Whatever has no type here is carried through as it came.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::fmt;
 
-use serde::Deserialize;
+use serde::de::{IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 use crate::connectors::tencent::sync::fingerprint;
@@ -75,10 +78,10 @@ pub enum Parsed {
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct C2cItem<'a> {
-    #[serde(rename = "From_Account")]
-    from: String,
-    #[serde(rename = "To_Account", default)]
-    to: String,
+    #[serde(rename = "From_Account", borrow)]
+    from: Cow<'a, str>,
+    #[serde(rename = "To_Account", borrow, default)]
+    to: Cow<'a, str>,
     #[serde(borrow)]
     msg_body: Vec<Elem<'a>>,
     #[serde(default, deserialize_with = "text_or_number")]
@@ -124,44 +127,109 @@ struct GroupItem<'a> {
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Elem<'a> {
-    msg_type: String,
+    #[serde(borrow)]
+    msg_type: Cow<'a, str>,
     #[serde(borrow)]
     msg_content: &'a RawValue,
 }
 
 /// The TinyId comes as text, for it does not fit a double, but a number is accepted by the vendor's SDK too.
-pub fn text_or_number<'de, D: serde::Deserializer<'de>>(from: D) -> Result<String, D::Error> {
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum Either {
-        Text(String),
-        Number(u64),
+pub fn text_or_number<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
+    struct Either;
+    impl Visitor<'_> for Either {
+        type Value = String;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("text or a number")
+        }
+
+        fn visit_str<E>(self, text: &str) -> Result<String, E> {
+            Ok(text.to_owned())
+        }
+
+        fn visit_u64<E>(self, number: u64) -> Result<String, E> {
+            Ok(number.to_string())
+        }
     }
-    Ok(match Either::deserialize(from)? {
-        Either::Text(text) => text,
-        Either::Number(number) => number.to_string(),
-    })
+    from.deserialize_any(Either)
+}
+
+/// The name of a field of an entry.
+#[derive(Deserialize, PartialEq, Eq, PartialOrd, Ord)]
+struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
+
+/// What a field of an entry holds, if that is an array.
+struct Items<'a>(Option<Vec<&'a RawValue>>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Items<'a> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Any;
+        impl<'de> Visitor<'de> for Any {
+            type Value = Items<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("anything")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut array: A) -> Result<Items<'de>, A::Error> {
+                let mut items = Vec::new();
+                while let Some(item) = array.next_element()? {
+                    items.push(item);
+                }
+                Ok(Items(Some(items)))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Items<'de>, A::Error> {
+                IgnoredAny.visit_map(map).map(|_| Items(None))
+            }
+
+            fn visit_str<E>(self, _: &str) -> Result<Items<'de>, E> {
+                Ok(Items(None))
+            }
+
+            fn visit_u64<E>(self, _: u64) -> Result<Items<'de>, E> {
+                Ok(Items(None))
+            }
+
+            fn visit_i64<E>(self, _: i64) -> Result<Items<'de>, E> {
+                Ok(Items(None))
+            }
+
+            fn visit_f64<E>(self, _: f64) -> Result<Items<'de>, E> {
+                Ok(Items(None))
+            }
+
+            fn visit_bool<E>(self, _: bool) -> Result<Items<'de>, E> {
+                Ok(Items(None))
+            }
+
+            fn visit_unit<E>(self) -> Result<Items<'de>, E> {
+                Ok(Items(None))
+            }
+        }
+        from.deserialize_any(Any)
+    }
 }
 
 /// Reads one entry of a push's `EventArray` into `out`: the array's name says what it holds. What else there is in the
 /// entry makes a notice of the whole.
 pub fn parse_event(account: &str, servcmd: &str, entry: &RawValue, out: &mut Vec<Parsed>) {
-    let Ok(fields) = serde_json::from_str::<BTreeMap<String, &RawValue>>(entry.get()) else {
+    let Ok(fields) = serde_json::from_str::<BTreeMap<Name<'_>, Items<'_>>>(entry.get()) else {
         out.push(notice(servcmd, entry));
         return;
     };
     let before = out.len();
     let mut all_known = true;
-    for (name, value) in fields {
-        let items: Vec<&RawValue> = match (name.as_str(), serde_json::from_str(value.get())) {
-            ("Event", _) => continue,
-            (_, Ok::<Vec<_>, _>(items)) if out.len() + items.len() <= MAX_ENTRIES => items,
-            (_, Ok(_) | Err(_)) => {
+    for (Name(name), Items(items)) in fields {
+        let items = match items {
+            _ if name == "Event" => continue,
+            Some(items) if out.len() + items.len() <= MAX_ENTRIES => items,
+            Some(_) | None => {
                 all_known = false;
                 continue;
             }
         };
-        match name.as_str() {
+        match &*name {
             "C2cMsgArray" => out.extend(items.iter().map(|item| parse_c2c(account, servcmd, item))),
             "GroupMsgArray" => {
                 out.extend(items.iter().map(|item| parse_group(account, servcmd, item)));
@@ -198,21 +266,16 @@ pub fn parse_c2c(account: &str, servcmd: &str, raw: &RawValue) -> Parsed {
     let id = c2c_id(&item, raw);
     let online_only = item.msg_life_time.is_some_and(|time| time.get() == "0");
     let (from, to) = if echo && item.from != account {
-        (account.to_owned(), item.from)
+        (account.into(), item.from)
+    } else if item.to.is_empty() {
+        (item.from, account.into())
     } else {
-        (
-            item.from,
-            if item.to.is_empty() {
-                account.to_owned()
-            } else {
-                item.to
-            },
-        )
+        (item.from, item.to)
     };
     let message = v1::Message {
         id,
-        from,
-        conversation: Some(v1::message::Conversation::To(to)),
+        from: from.into_owned(),
+        conversation: Some(v1::message::Conversation::To(to.into_owned())),
         elements: item.msg_body.into_iter().map(element).collect(),
         sent_at: timestamp(item.msg_time_stamp),
         upstream_sequence: item.msg_seq,
@@ -322,7 +385,7 @@ fn element(elem: Elem<'_>) -> v1::Element {
     }
     use v1::element::Kind;
     let content = elem.msg_content.get();
-    let typed = match elem.msg_type.as_str() {
+    let typed = match &*elem.msg_type {
         "TIMTextElem" => serde_json::from_str::<Text>(content)
             .ok()
             .map(|text| Kind::Text(v1::TextElement { text: text.text })),
@@ -337,7 +400,7 @@ fn element(elem: Elem<'_>) -> v1::Element {
     };
     let kind = typed.unwrap_or_else(|| {
         Kind::Raw(v1::RawElement {
-            r#type: elem.msg_type,
+            r#type: elem.msg_type.into_owned(),
             content_json: content.to_owned(),
         })
     });

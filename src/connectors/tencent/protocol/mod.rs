@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use crate::connectors::tencent::catchup::{CatchUp, Trouble};
-use crate::connectors::tencent::frame;
+use crate::connectors::tencent::frame::{self, Frame};
 use crate::connectors::tencent::left_out::LeftOut;
 use crate::connectors::tencent::outgoing;
 use crate::connectors::tencent::requests::{Purpose, Requests};
@@ -231,21 +231,23 @@ impl Protocol {
 
     /// Takes in one frame.
     pub fn receive(&mut self, now: Now, bytes: &[u8]) {
-        let incoming = match frame::decode(bytes, greatest_frame(self.who.max_frame_bytes)) {
-            Ok(incoming) => incoming,
-            Err(error) => {
-                self.out
-                    .reports
-                    .push_back(Report::BadFrame(error.to_string()));
-                self.unreadable(now, bytes, error);
-                return;
-            }
-        };
-        if let Some(pending) = self.requests.answered(incoming.seq, &incoming.servcmd) {
-            self.answered(now, incoming.seq, pending, &incoming.body);
-        } else if !self.was_asked(incoming.seq) || pushes::is_push(&incoming.servcmd) {
+        let max_bytes = greatest_frame(self.who.max_frame_bytes);
+        let taken = frame::unpack(bytes, max_bytes)
+            .and_then(|json| Frame::read(&json).map(|frame| self.received(now, &frame)));
+        if let Err(error) = taken {
+            self.out
+                .reports
+                .push_back(Report::BadFrame(error.to_string()));
+            self.unreadable(now, bytes, error);
+        }
+    }
+
+    fn received(&mut self, now: Now, frame: &Frame<'_>) {
+        if let Some(pending) = self.requests.answered(frame.seq, &frame.servcmd) {
+            self.answered(now, frame.seq, pending, frame.body);
+        } else if !self.was_asked(frame.seq) || pushes::is_push(&frame.servcmd) {
             // Some pushes carry a number of their own.
-            self.pushed(now, &incoming);
+            self.pushed(now, frame);
         }
         // Else it answers something that is not waited for any longer.
     }

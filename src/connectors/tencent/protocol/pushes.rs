@@ -1,17 +1,18 @@
 //! Pushes: what each means, and the order in which they are passed on.
 
 use std::collections::VecDeque;
+use std::hash::{DefaultHasher, Hasher as _};
 use std::time::Duration;
 
 use serde::Deserialize;
 
 use super::{Phase, Protocol};
 use crate::connectors::tencent::catchup::{CatchUp, Held, MESSAGES_PER_SYNC, Step, bound_backfill};
-use crate::connectors::tencent::frame::Incoming;
+use crate::connectors::tencent::frame::Frame;
 use crate::connectors::tencent::message::{self, MAX_ENTRIES, Parsed, PushBody};
 use crate::connectors::tencent::outgoing;
 use crate::connectors::tencent::requests::Purpose;
-use crate::connectors::tencent::sync::{GroupOrder, fingerprint};
+use crate::connectors::tencent::sync::GroupOrder;
 use crate::connectors::{Delivery, PushAck, Report};
 use crate::proto::v1;
 use crate::session::input::Now;
@@ -36,35 +37,32 @@ struct Overload {
 }
 
 impl Protocol {
-    pub(super) fn pushed(&mut self, now: Now, incoming: &Incoming) {
-        let servcmd = incoming.servcmd.as_str();
+    pub(super) fn pushed(&mut self, now: Now, frame: &Frame<'_>) {
+        let servcmd = &*frame.servcmd;
         if IRRELEVANT_PUSHES.contains(&servcmd) {
             return;
         }
         let mut entries = Vec::new();
         let mut ack = None;
         let mut more = false;
-        match (
-            is_event_push(servcmd),
-            serde_json::from_str::<PushBody<'_>>(incoming.body.get()),
-        ) {
-            (true, Ok(push)) => {
+        let push = is_event_push(servcmd)
+            .then(|| serde_json::from_str::<PushBody<'_>>(frame.body.get()).ok());
+        match push.flatten() {
+            Some(push) => {
                 match push.event_array {
                     Some(array) if array.len() <= MAX_ENTRIES => {
                         for entry in array {
                             message::parse_event(&self.who.account, servcmd, entry, &mut entries);
                         }
                     }
-                    Some(_) | None => entries.push(message::notice(servcmd, &incoming.body)),
+                    Some(_) | None => entries.push(message::notice(servcmd, frame.body)),
                 }
                 ack = (push.need_ack == 1).then_some(PushAck::Push(push.session_data));
                 more = push.flag == 1;
             }
-            (true, Err(_)) | (false, _) => {
-                entries.push(message::notice(servcmd, &incoming.body));
-            }
+            None => entries.push(message::notice(servcmd, frame.body)),
         }
-        self.react(now, incoming);
+        self.react(now, frame);
         for entry in &entries {
             if let Parsed::Kick(kick_type) = entry {
                 let desc = format!("another login took the account (kick type {kick_type})");
@@ -89,18 +87,18 @@ impl Protocol {
                 Held {
                     entries: entries.into(),
                     ack,
-                    bytes: incoming.body.get().len(),
-                    body: fingerprint(incoming.body.get()),
+                    bytes: frame.body.get().len(),
+                    body: likeness(frame.body.get()),
                 },
             );
         }
     }
 
     /// What pushes ask of the connector itself.
-    fn react(&mut self, now: Now, incoming: &Incoming) {
-        match incoming.servcmd.as_str() {
+    fn react(&mut self, now: Now, frame: &Frame<'_>) {
+        match &*frame.servcmd {
             "OverLoadPush.notify2" => {
-                if let Ok(overload) = serde_json::from_str::<Overload>(incoming.body.get()) {
+                if let Ok(overload) = serde_json::from_str::<Overload>(frame.body.get()) {
                     let delay = Duration::from_secs(overload.delay_secs).min(MAX_OVERLOAD);
                     self.overloads.retain(|_, until| *until > now.at);
                     let command = &overload.over_load_serv_cmd;
@@ -268,6 +266,14 @@ impl Protocol {
         }
         None
     }
+}
+
+/// What the bodies of a push and of its repetition have in common. Not stored, so it need not stay what it is: it takes a
+/// seventh of the time of [`fingerprint`](crate::connectors::tencent::sync::fingerprint), which every push would wait for.
+fn likeness(body: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    hasher.write(body.as_bytes());
+    hasher.finish()
 }
 
 fn is_event_push(servcmd: &str) -> bool {
