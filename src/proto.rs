@@ -14,11 +14,27 @@ pub mod time;
 
 use std::fmt;
 
+use prost::bytes::Bytes;
 use zeroize::Zeroize as _;
 
 /// The bot-facing API.
 pub mod v1 {
     tonic::include_proto!("imgate.v1");
+    include!(concat!(env!("OUT_DIR"), "/services/imgate.v1.rs"));
+}
+
+/// What [`v1::SubscribeResponse`] is to who sends it: the events come encoded. On the wire both are the same.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct EncodedSubscribeResponse {
+    /// Encoded [`v1::Event`]s.
+    #[prost(bytes = "bytes", repeated, tag = "1")]
+    pub events: Vec<Bytes>,
+    /// The place after them.
+    #[prost(string, tag = "2")]
+    pub cursor: String,
+    /// The named subscription was made.
+    #[prost(bool, tag = "3")]
+    pub subscription_made: bool,
 }
 
 /// What is stored.
@@ -83,7 +99,32 @@ impl Drop for record::TencentTicket {
 
 #[cfg(test)]
 mod tests {
+    use prost::Message as _;
+
     use super::*;
+
+    #[test]
+    fn an_encoded_answer_is_one_on_the_wire() {
+        let event = |sequence| v1::Event {
+            sequence,
+            ..v1::Event::default()
+        };
+        let events = vec![event(7), event(8)];
+        let encoded = EncodedSubscribeResponse {
+            events: events
+                .iter()
+                .map(|event| event.encode_to_vec().into())
+                .collect(),
+            cursor: "c".into(),
+            subscription_made: true,
+        };
+        let plain = v1::SubscribeResponse {
+            events,
+            cursor: "c".into(),
+            subscription_made: true,
+        };
+        assert_eq!(encoded.encode_to_vec(), plain.encode_to_vec());
+    }
 
     #[test]
     fn nothing_secret_is_printed() {

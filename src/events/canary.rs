@@ -252,7 +252,8 @@ impl Actor {
 
     fn receive(&self, delivery: &Delivery) {
         for event in &delivery.events {
-            match event.kind.as_ref() {
+            let event = event.decode().unwrap_or_default();
+            match event.kind {
                 Some(v1::event::Kind::UpstreamNotice(notice)) if notice.command == self.run => {
                     let Ok(after) = notice.json.parse() else {
                         continue;

@@ -1,8 +1,9 @@
-//! A log entry as subscribers need it: decoded once, and shared by all of them.
+//! A log entry as subscribers need it: read once, and shared by all of them.
 
 use prost::Message as _;
 use tracing::error;
 
+use super::encoded::Encoded;
 use super::payload;
 use crate::proto::v1;
 use crate::store::LogEntry;
@@ -17,7 +18,7 @@ pub struct Entry {
     /// When it was appended.
     pub appended_at: UnixMillis,
     /// The event, which has the entry's sequence; `None` if it cannot be read.
-    pub event: Option<v1::Event>,
+    pub event: Option<Encoded>,
     /// How many bytes the encoded event has.
     pub size: usize,
     /// What tells it from another entry at the same place.
@@ -45,14 +46,23 @@ impl Print {
 impl Entry {
     /// Reads what the store has. An event that does not open or decode is told in the log of the program, here, once.
     pub fn open(partition: &PartitionId, sealer: &Sealer, stored: &LogEntry) -> Self {
+        let (sequence, appended_at) = (stored.sequence, stored.appended_at);
         match payload::unwrap(sealer, &partition.tenant, &stored.payload) {
-            Ok(encoded) => Self::decode(partition, stored.sequence, stored.appended_at, &encoded),
+            Ok(encoded) => {
+                let sound = v1::Event::decode(&*encoded).map(drop);
+                Self::read(
+                    partition,
+                    sequence,
+                    appended_at,
+                    encoded.into_owned(),
+                    sound,
+                )
+            }
             Err(problem) => {
-                let sequence = stored.sequence;
                 error!(%partition, sequence, error = %problem, "an event in the log does not open");
                 Self {
                     sequence,
-                    appended_at: stored.appended_at,
+                    appended_at,
                     event: None,
                     size: stored.payload.len(),
                     print: Print::of(&stored.payload),
@@ -61,26 +71,34 @@ impl Entry {
         }
     }
 
-    /// Reads an encoded event, as it is before it is sealed.
-    pub(super) fn decode(
+    /// Takes over an event that was appended just now, as it is before it is sealed.
+    pub(super) fn appended(
         partition: &PartitionId,
         sequence: u64,
         appended_at: UnixMillis,
-        encoded: &[u8],
+        encoded: Vec<u8>,
     ) -> Self {
-        let event = match v1::Event::decode(encoded) {
-            Ok(event) => Some(v1::Event { sequence, ..event }),
-            Err(problem) => {
-                error!(%partition, sequence, error = %problem, "an event in the log cannot be read");
-                None
-            }
-        };
+        Self::read(partition, sequence, appended_at, encoded, Ok(()))
+    }
+
+    fn read(
+        partition: &PartitionId,
+        sequence: u64,
+        appended_at: UnixMillis,
+        encoded: Vec<u8>,
+        sound: Result<(), prost::DecodeError>,
+    ) -> Self {
+        let (size, print) = (encoded.len(), Print::of(&encoded));
+        let event = sound.and_then(|()| Encoded::with_sequence(encoded, sequence));
+        if let Err(problem) = &event {
+            error!(%partition, sequence, error = %problem, "an event in the log cannot be read");
+        }
         Self {
             sequence,
             appended_at,
-            event,
-            size: encoded.len(),
-            print: Print::of(encoded),
+            event: event.ok(),
+            size,
+            print,
         }
     }
 }
@@ -107,7 +125,8 @@ mod tests {
         assert_eq!(open(sealed), entry);
         assert_eq!((entry.sequence, entry.size), (7, encoded.len()));
         let event = entry.event.unwrap();
-        assert_eq!((event.sequence, &*gist(&event)), (7, "hello"));
+        assert_eq!(event.decode().unwrap().sequence, 7);
+        assert_eq!(gist(&event), "hello");
         let other = open(message("bot", "hallo").encode_to_vec());
         assert_ne!(other.print, entry.print);
     }

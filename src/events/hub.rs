@@ -70,9 +70,8 @@ impl Hub {
         let now = WallClock.now();
         let count = u64::try_from(events.len()).unwrap_or(u64::MAX);
         let first = end.sequence.saturating_sub(count) + 1;
-        let decode =
-            |(sequence, event): (u64, Vec<u8>)| Entry::decode(partition, sequence, now, &event);
-        let entries = (first..).zip(events).map(decode).map(Arc::new);
+        let entry = |(sequence, event)| Entry::appended(partition, sequence, now, event);
+        let entries = (first..).zip(events).map(entry).map(Arc::new);
         tail.appended(end, entries.collect());
     }
 

@@ -8,7 +8,7 @@
 //! - [`service`] is the way in for the API, also to the named subscriptions.
 //! - `share` splits the partitions of a shared subscription among its members, as `assignment` says.
 //! - [`cursor`] is the token between the two sides of a resumed subscription.
-//! - [`payload`] is how an event lies in the store, `entry` how a subscriber sees it.
+//! - [`payload`] is how an event lies in the store, [`entry`] how it is read there, [`encoded`] how subscribers get it.
 //! - [`sealed`] counts what earlier keys have sealed in a log.
 //! - [`canary`] sends an event of the replica's own all this way, again and again, to see that it comes through.
 //! - [`upkeep`] watches the named subscriptions: how far they are behind, and which nobody uses any more.
@@ -18,6 +18,7 @@
 mod assignment;
 pub mod canary;
 pub mod cursor;
+pub mod encoded;
 pub mod entry;
 pub mod follower;
 pub mod hub;

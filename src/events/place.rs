@@ -9,6 +9,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::cursor::Mark;
+use super::encoded::{Encoded, Kind};
 use super::entry::Entry;
 use super::source::Read;
 use crate::proto::v1;
@@ -34,26 +35,20 @@ impl Filter {
         self.accounts.is_empty() && self.kinds.is_empty()
     }
 
-    fn lets_through(&self, event: &v1::Event) -> bool {
-        let account = self.accounts.is_empty()
-            || event.account.is_empty()
-            || self.accounts.contains(&event.account);
-        account && self.lets_kind_through(event)
+    fn lets_through(&self, event: &Encoded) -> bool {
+        self.lets_account_through(event.account()) && self.lets_kind_through(event.kind())
     }
 
-    fn lets_kind_through(&self, event: &v1::Event) -> bool {
-        use v1::event::Kind;
-        let kind = match event.kind.as_ref() {
-            Some(Kind::Message(_)) => v1::EventKind::Message,
-            Some(Kind::SessionChanged(_) | Kind::SignatureExpired(_) | Kind::KickedOffline(_)) => {
-                v1::EventKind::Session
-            }
-            Some(Kind::UpstreamNotice(_)) => v1::EventKind::Notice,
-            Some(Kind::Gap(_)) => return true,
-            // Written by a later version: only who asks for everything gets it.
-            None => v1::EventKind::Unspecified,
-        };
-        self.kinds.is_empty() || self.kinds.contains(&kind)
+    fn lets_account_through(&self, account: &str) -> bool {
+        self.accounts.is_empty() || account.is_empty() || self.accounts.contains(account)
+    }
+
+    fn lets_kind_through(&self, kind: Kind) -> bool {
+        match kind {
+            // What a later version has written only who asks for everything gets.
+            Kind::Of(kind) => self.kinds.is_empty() || self.kinds.contains(&kind),
+            Kind::Gap(_) => true,
+        }
     }
 }
 
@@ -69,7 +64,7 @@ pub(super) struct Stand {
 #[derive(Debug, PartialEq)]
 pub(super) struct Taken {
     /// What the subscriber gets, gaps included.
-    pub(super) events: Vec<v1::Event>,
+    pub(super) events: Vec<Encoded>,
     /// Whether there is more to read already.
     pub(super) more: bool,
     /// Whether the log is known to be the one that the subscriber has read so far.
@@ -128,14 +123,14 @@ pub(super) fn pass(
     entries: Vec<Arc<Entry>>,
     filter: &Filter,
     max_events: usize,
-) -> Vec<v1::Event> {
+) -> Vec<Encoded> {
     let mut batch = Batch::new(max_events);
     batch.walk(stand, entries, 0, filter);
     batch.events
 }
 
 struct Batch {
-    events: Vec<v1::Event>,
+    events: Vec<Encoded>,
     bytes: usize,
     max_events: usize,
 }
@@ -171,7 +166,7 @@ impl Batch {
             }
             stand.mark.position.sequence = entry.sequence;
             stand.mark.print = Some(entry.print);
-            self.add(entry, filter);
+            self.add(&entry, filter);
         }
     }
 
@@ -190,11 +185,11 @@ impl Batch {
         }
     }
 
-    fn add(&mut self, entry: Arc<Entry>, filter: &Filter) {
+    fn add(&mut self, entry: &Entry, filter: &Filter) {
         match &entry.event {
             Some(event) if filter.lets_through(event) => {
                 self.bytes += entry.size;
-                self.events.extend(Arc::unwrap_or_clone(entry).event);
+                self.events.push(event.clone());
             }
             Some(_) => {}
             None => {
@@ -265,8 +260,8 @@ const fn wait() -> Taken {
 }
 
 /// An unknown number of events is lost; 0 is an end that is not known.
-fn lost(from: u64, to: u64) -> v1::Event {
-    gap(v1::Gap {
+fn lost(from: u64, to: u64) -> Encoded {
+    Encoded::from(v1::Gap {
         reason: v1::GapReason::LogReset.into(),
         from_sequence: from,
         to_sequence: to,
@@ -274,21 +269,13 @@ fn lost(from: u64, to: u64) -> v1::Event {
     })
 }
 
-fn missing(reason: v1::GapReason, from: u64, to: u64) -> v1::Event {
-    gap(v1::Gap {
+fn missing(reason: v1::GapReason, from: u64, to: u64) -> Encoded {
+    Encoded::from(v1::Gap {
         reason: reason.into(),
         from_sequence: from,
         to_sequence: to,
         count: (to + 1).saturating_sub(from),
     })
-}
-
-fn gap(gap: v1::Gap) -> v1::Event {
-    v1::Event {
-        sequence: gap.to_sequence,
-        kind: Some(v1::event::Kind::Gap(gap)),
-        ..v1::Event::default()
-    }
 }
 
 #[cfg(test)]

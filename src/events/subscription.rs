@@ -7,12 +7,14 @@ use std::collections::HashSet;
 use std::fmt;
 use std::time::Duration;
 
+use metrics::Counter;
 use tokio::time::Instant;
 use tokio_util::sync::DropGuard;
 
 use places::{Places, Step};
 
 use super::cursor::Cursor;
+use super::encoded::{Encoded, Kind};
 use super::hub::{Hub, News};
 use super::metrics as names;
 use super::place::Filter;
@@ -73,7 +75,7 @@ pub(super) struct Reader {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Delivery {
     /// The events, in order per account.
-    pub events: Vec<v1::Event>,
+    pub events: Vec<Encoded>,
     /// The place after them.
     pub cursor: String,
     /// The first of a named subscription that there was not before.
@@ -189,9 +191,9 @@ impl Subscription {
         }
     }
 
-    fn deliver(&self, events: Vec<v1::Event>) -> Delivery {
-        if self.counted.is_some() {
-            count(&events);
+    fn deliver(&self, events: Vec<Encoded>) -> Delivery {
+        if let Some(counted) = &self.counted {
+            counted.count(&events);
         }
         let cursor = self.places.cursor();
         Delivery {
@@ -222,33 +224,31 @@ const fn reason_label(reason: v1::GapReason) -> &'static str {
     }
 }
 
-fn count(events: &[v1::Event]) {
-    let mut delivered = 0;
-    for event in events {
-        match event.kind.as_ref() {
-            Some(v1::event::Kind::Gap(gap)) => {
-                metrics::counter!(names::GAPS, "reason" => reason_label(gap.reason())).increment(1);
-            }
-            Some(
-                v1::event::Kind::Message(_)
-                | v1::event::Kind::SessionChanged(_)
-                | v1::event::Kind::SignatureExpired(_)
-                | v1::event::Kind::KickedOffline(_)
-                | v1::event::Kind::UpstreamNotice(_),
-            )
-            | None => delivered += 1,
-        }
-    }
-    metrics::counter!(names::DELIVERED).increment(delivered);
+/// What is counted of a subscription, which counts itself for as long as it lives.
+struct Counted {
+    delivered: Counter,
 }
-
-/// Counts a subscription for as long as it lives.
-struct Counted;
 
 impl Counted {
     fn new() -> Self {
         metrics::gauge!(names::SUBSCRIBERS).increment(1);
-        Self
+        Self {
+            delivered: metrics::counter!(names::DELIVERED),
+        }
+    }
+
+    fn count(&self, events: &[Encoded]) {
+        let mut delivered = 0;
+        for event in events {
+            match event.kind() {
+                Kind::Gap(reason) => {
+                    let reason = reason_label(reason);
+                    metrics::counter!(names::GAPS, "reason" => reason).increment(1);
+                }
+                Kind::Of(_) => delivered += 1,
+            }
+        }
+        self.delivered.increment(delivered);
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use prost::Message as _;
 
+use super::encoded::Encoded;
 use super::entry::Entry;
 use super::hub::Hub;
 use super::service::Events;
@@ -77,7 +78,7 @@ pub(crate) fn partition(number: u16) -> PartitionId {
 /// An entry of a log: a text message.
 pub(crate) fn entry(sequence: u64, text: &str) -> Arc<Entry> {
     let encoded = message("bot", text).encode_to_vec();
-    let entry = Entry::decode(&partition(0), sequence, UnixMillis(0), &encoded);
+    let entry = Entry::appended(&partition(0), sequence, UnixMillis(0), encoded);
     Arc::new(entry)
 }
 
@@ -115,9 +116,14 @@ pub(crate) fn message(account: &str, text: &str) -> v1::Event {
     }
 }
 
+/// An event as subscribers get it.
+pub(crate) fn encoded(event: &v1::Event) -> Encoded {
+    Encoded::with_sequence(event.encode_to_vec(), event.sequence).unwrap()
+}
+
 /// What an event says in the tests: a message's text, or another kind's name.
-pub(crate) fn gist(event: &v1::Event) -> String {
-    match event.kind.as_ref() {
+pub(crate) fn gist(event: &Encoded) -> String {
+    match event.decode().unwrap().kind {
         Some(v1::event::Kind::Message(message)) => message
             .elements
             .iter()

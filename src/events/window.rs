@@ -16,8 +16,8 @@ const MAX_ENTRIES: usize = 4096;
 const MAX_BYTES: usize = 4 * 1024 * 1024;
 /// The most bytes of all partitions of the replica: sixteen that are full, or very many quiet ones.
 const MAX_TOTAL_BYTES: usize = 64 * 1024 * 1024;
-/// What a decoded entry takes beyond its encoded bytes: its structs, and the allocations of its fields.
-const ENTRY_OVERHEAD: usize = 1024;
+/// What an entry takes beyond its encoded bytes: its structs, and what counts who shares them.
+const ENTRY_OVERHEAD: usize = 256;
 
 /// The bytes that all windows of the replica have together.
 #[derive(Debug)]

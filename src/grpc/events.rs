@@ -13,10 +13,11 @@ use super::metrics::Call;
 use super::standing::Standing;
 use super::status::{ConnectionRetired, DeadlinePassed};
 use super::{audit, caller, convert, peer};
+use crate::events::encoded::Encoded;
 use crate::events::service::{Events, TenantLogs};
 use crate::events::subscription::Subscription;
-use crate::proto::v1;
 use crate::proto::v1::event_service_server::EventService;
+use crate::proto::{EncodedSubscribeResponse, v1};
 use crate::runtime::handle::Gateway;
 use crate::tenants::audit::{Action, By, Event, Outcome};
 use crate::tenants::auth::{AuthError, Principal};
@@ -29,7 +30,7 @@ pub(super) struct EventsApi {
     pub(super) gateway: Gateway,
 }
 
-type Answer = Result<v1::SubscribeResponse, Status>;
+type Answer = Result<EncodedSubscribeResponse, Status>;
 
 /// A subscription on its way to its subscriber. Each batch is made when the one before has gone out.
 struct Delivering {
@@ -195,10 +196,16 @@ impl Delivering {
         {
             maker.made();
         }
-        Some(answer.map(|delivery| v1::SubscribeResponse {
-            events: delivery.events,
-            cursor: delivery.cursor,
-            subscription_made: delivery.made,
+        Some(answer.map(|delivery| {
+            EncodedSubscribeResponse {
+                events: delivery
+                    .events
+                    .into_iter()
+                    .map(Encoded::into_bytes)
+                    .collect(),
+                cursor: delivery.cursor,
+                subscription_made: delivery.made,
+            }
         }))
     }
 

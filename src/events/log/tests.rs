@@ -5,7 +5,7 @@ use prost::Message as _;
 use tokio::time::Instant;
 
 use super::*;
-use crate::events::testing::{lease, message, partition, tenant};
+use crate::events::testing::{self, lease, message, partition, tenant};
 use crate::proto::v1;
 use crate::store::memory::MemoryStore;
 use crate::store::{Claim, LogEntry};
@@ -98,7 +98,7 @@ impl World {
             .iter()
             .map(|entry| v1::Event::decode(entry.payload.as_slice()).unwrap());
         events
-            .map(|event| crate::events::testing::gist(&event))
+            .map(|event| testing::gist(&testing::encoded(&event)))
             .collect()
     }
 }
@@ -107,7 +107,7 @@ fn one(text: &str) -> (Append, oneshot::Receiver<Result<(), AppendError>>) {
     let (done, outcome) = oneshot::channel();
     let append = Append {
         account: AccountId::new("bot1"),
-        record: Some(text.as_bytes().to_vec()),
+        record: Some(Record::Whole(text.as_bytes().to_vec())),
         sends: Vec::new(),
         events: vec![message("bot1", text).encode_to_vec()],
         done,

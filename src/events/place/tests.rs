@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::events::entry::Print;
-use crate::events::testing::{entry, gist, message, read};
+use crate::events::testing::{encoded, entry, gist, message, read};
 
 const LOG: LogId = LogId(7);
 
@@ -301,21 +301,22 @@ fn a_stand_moves_over_what_the_filter_keeps() {
 
 #[test]
 fn a_filter_looks_at_accounts_and_kinds() {
-    let notice = v1::Event {
+    let message = encoded(&message("a", ""));
+    let notice = encoded(&v1::Event {
         account: "a".into(),
         kind: Some(v1::event::Kind::UpstreamNotice(
             v1::UpstreamNotice::default(),
         )),
         ..v1::Event::default()
-    };
+    });
     let lost = missing(v1::GapReason::Retention, 1, 2);
-    let future = v1::Event::default();
+    let future = encoded(&v1::Event::default());
     let lets = |accounts: &[&str], kinds: &[v1::EventKind]| {
         let filter = Filter {
             accounts: accounts.iter().map(|&a| a.into()).collect(),
             kinds: kinds.to_vec(),
         };
-        [&message("a", ""), &notice, &lost, &future].map(|event| filter.lets_through(event))
+        [&message, &notice, &lost, &future].map(|event| filter.lets_through(event))
     };
     assert_eq!(lets(&[], &[]), [true; 4]);
     assert_eq!(lets(&["a"], &[]), [true; 4]);

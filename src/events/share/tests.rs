@@ -696,7 +696,9 @@ impl Run {
         for event in &delivery.events {
             let text = gist(event);
             let number = text.split_once('.').unwrap().0.parse().unwrap();
-            got.entry(number).or_default().push(event.sequence);
+            got.entry(number)
+                .or_default()
+                .push(event.decode().unwrap().sequence);
         }
         for (number, sequences) in got {
             let acknowledged = self.world.acknowledged(number).await;

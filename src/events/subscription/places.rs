@@ -11,12 +11,12 @@ use tokio::time::Instant;
 use super::reading::{Reading, finished};
 
 use crate::events::cursor::{Cursor, Mark};
+use crate::events::encoded::Encoded;
 use crate::events::hub::{Followed, Hub};
 use crate::events::place::{self, Filter, MAX_BATCH_BYTES, Stand};
 use crate::events::share::{Change, Share};
 use crate::events::source::{Read, Retry, Source};
 use crate::events::tail::{Ask, Next};
-use crate::proto::v1;
 use crate::store::StoreError;
 use crate::types::{PartitionId, TenantId};
 
@@ -64,7 +64,7 @@ struct Place {
 /// What came of an attempt to get on.
 pub(super) enum Step {
     /// Events, one at least, all of one partition.
-    Events(Vec<v1::Event>),
+    Events(Vec<Encoded>),
     /// None, but there may be more at once.
     Moved,
     /// Nothing can be had without waiting.
@@ -307,7 +307,7 @@ impl Places {
 
     /// Moves on to a new stand, and delivers what lay before it, if that may be delivered; if not, all is as before.
     /// All that a subscriber gets passes here.
-    fn settle(&mut self, index: usize, stand: Stand, events: Vec<v1::Event>) -> Step {
+    fn settle(&mut self, index: usize, stand: Stand, events: Vec<Encoded>) -> Step {
         self.turn = index + 1;
         let Some(place) = self.places.get_mut(index) else {
             return Step::Moved;

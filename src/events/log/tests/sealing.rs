@@ -33,8 +33,9 @@ fn has_text(payload: &[u8]) -> bool {
 async fn read(world: &World, sealer: &Sealer) -> Vec<String> {
     let entries = world.entries().await;
     let events = entries.iter().map(|entry| {
-        let encoded = payload::unwrap(sealer, &tenant(), &entry.payload).unwrap();
-        crate::events::testing::gist(&v1::Event::decode(encoded.as_ref()).unwrap())
+        let opened = payload::unwrap(sealer, &tenant(), &entry.payload).unwrap();
+        let event = v1::Event::decode(opened.as_ref()).unwrap();
+        testing::gist(&testing::encoded(&event))
     });
     events.collect()
 }

@@ -203,7 +203,10 @@ async fn events_carry_the_sequence_of_their_entry() {
     world.add(0, &["a", "b"]).await;
     let mut earliest = world.open(Start::Earliest).await;
     let batch = earliest.next().await.unwrap().events;
-    let sequences: Vec<u64> = batch.iter().map(|event| event.sequence).collect();
+    let sequences: Vec<u64> = batch
+        .iter()
+        .map(|event| event.decode().unwrap().sequence)
+        .collect();
     assert_eq!(sequences, [1, 2]);
 }
 
@@ -567,7 +570,8 @@ fn check(world: &World, delivery: &Delivery, seen: &mut [u64; 3]) {
     };
     let seen = &mut seen[usize::from(moved)];
     for event in &delivery.events {
-        let (from, to) = match event.kind.as_ref().unwrap() {
+        let event = event.decode().unwrap();
+        let (from, to) = match event.kind.unwrap() {
             v1::event::Kind::Gap(gap) => (gap.from_sequence, gap.to_sequence),
             v1::event::Kind::Message(_)
             | v1::event::Kind::SessionChanged(_)
