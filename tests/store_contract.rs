@@ -59,6 +59,7 @@ macro_rules! contract {
                 leases: a_stale_owner_writes_nothing,
                 leases: a_partition_never_claimed_takes_no_write,
                 records: a_commit_is_whole_and_sequences_are_dense,
+                records: what_is_added_to_a_record_is_read_behind_it,
                 records: sessions_come_in_the_order_of_accounts,
                 records: big_records_and_events_come_back,
                 records: large_batches_are_whole,

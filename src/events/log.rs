@@ -24,13 +24,22 @@ mod meter;
 mod trimmer;
 mod writer;
 
+/// What is to be stored of a session's record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Record {
+    /// A record, in the place of the one before.
+    Whole(Vec<u8>),
+    /// What is to be read behind the last whole record, in the place of what was added before.
+    Addition(Vec<u8>),
+}
+
 /// What is to be written for one account, as a whole or not at all.
 #[derive(Debug)]
 pub struct Append {
     /// Whose.
     pub account: AccountId,
     /// The session's record, if it is to be saved.
-    pub record: Option<Vec<u8>>,
+    pub record: Option<Record>,
     /// Sends to remember or, with an empty record, to forget: the caller's ID and an encoded `SendRecord`.
     pub sends: Vec<(String, Vec<u8>)>,
     /// Encoded `imgate.v1.Event`s without a sequence, in order; may be none.
@@ -42,7 +51,10 @@ pub struct Append {
 
 impl Append {
     fn bytes(&self) -> usize {
-        let record = self.record.as_ref().map_or(0, Vec::len);
+        let record = match &self.record {
+            Some(Record::Whole(bytes) | Record::Addition(bytes)) => bytes.len(),
+            None => 0,
+        };
         let sends = self.sends.iter().map(|(_, record)| record.len());
         record + sends.sum::<usize>() + self.events.iter().map(Vec::len).sum::<usize>()
     }

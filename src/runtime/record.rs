@@ -116,8 +116,18 @@ pub fn encode(
         sync: protocol.position().to_record().encode_to_vec(),
         retaken: durable.retaken,
         signature_refused: durable.signature_refused,
+        added_sync: Vec::new(),
     };
     Ok(record.encode_to_vec())
+}
+
+/// What is put behind a session's record, where nothing but this has changed: the two are read as one message.
+pub fn encode_addition(sync: &TencentSync) -> Vec<u8> {
+    let addition = SessionRecord {
+        added_sync: sync.encode_to_vec(),
+        ..SessionRecord::default()
+    };
+    addition.encode_to_vec()
 }
 
 /// Reads a session's record.
@@ -131,7 +141,8 @@ pub fn decode(sealer: &Sealer, key: &SessionKey, bytes: &[u8]) -> Result<Restore
     let plain = sealer.open(&belongs(key), &record.sealed_secrets)?;
     let mut secrets = Secrets::decode(plain.expose().as_slice())?;
     let ticket = TencentTicket::decode(secrets.ticket.as_slice())?;
-    let position = Position::from_record(TencentSync::decode(record.sync.as_slice())?);
+    let sync = [record.sync, record.added_sync].concat();
+    let position = Position::from_record(TencentSync::decode(sync.as_slice())?);
     let some = |text: String| (!text.is_empty()).then(|| signature(Secret::new(text)));
     let durable = Durable {
         desired: record.desired,

@@ -64,14 +64,14 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// Which batch was written last to a partition; the default if there was none, or the store has lost it.
     async fn last_batch(&self, partition: &PartitionId) -> Result<BatchId, StoreError>;
 
-    /// One session's record.
+    /// One session's record, with what was added to it behind it.
     async fn session(
         &self,
         partition: &PartitionId,
         account: &AccountId,
     ) -> Result<Option<Vec<u8>>, StoreError>;
 
-    /// All records of a partition, in the order of their accounts.
+    /// All records of a partition, each with what was added to it behind it, in the order of their accounts.
     async fn sessions(&self, partition: &PartitionId) -> Result<Vec<StoredSession>, StoreError>;
 
     /// What is remembered of the sends of a partition's accounts, in the order of accounts and IDs.
@@ -266,8 +266,11 @@ pub struct Batch {
     /// newest entries, goes on after it, so that no number is given out twice: the missing ones are seen to be missing.
     /// It is passed over if the log is another one that has entries.
     pub seen: Position,
-    /// Records to save, by account; a later one of the same account wins.
+    /// Records to save, by account; a later one of the same account wins. What was added to the one before goes.
     pub records: Vec<StoredSession>,
+    /// What is to be read behind an account's record, which is in the store already or in this batch. It takes the place
+    /// of what was added before; a later one of the same account wins.
+    pub additions: Vec<StoredSession>,
     /// Sends to remember or, with an empty record, to forget; a later one of the same ID wins.
     pub sends: Vec<StoredSend>,
     /// Event payloads to append, in order.

@@ -9,6 +9,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -50,6 +51,7 @@ struct Key {
 #[derive(Debug)]
 pub struct Sealer {
     ring: ArcSwap<KeyRing>,
+    replaced: AtomicU64,
     /// Seals nothing while it is set.
     #[cfg(test)]
     pub(crate) broken: std::sync::atomic::AtomicBool,
@@ -176,6 +178,7 @@ impl Sealer {
     pub fn new(ring: KeyRing) -> Self {
         Self {
             ring: ArcSwap::from_pointee(ring),
+            replaced: AtomicU64::new(0),
             #[cfg(test)]
             broken: std::sync::atomic::AtomicBool::new(false),
         }
@@ -192,7 +195,13 @@ impl Sealer {
             return Err(KeyRingError::Changed(id.to_owned()));
         }
         self.ring.store(ring.into());
+        self.replaced.fetch_add(1, Ordering::Release);
         Ok(())
+    }
+
+    /// How often its ring was replaced.
+    pub fn replaced(&self) -> u64 {
+        self.replaced.load(Ordering::Acquire)
     }
 
     /// The ID of the key that seals.
@@ -209,7 +218,7 @@ impl Sealer {
         let id = &ring.active;
         let failed = || SealError::Cipher(id.clone());
         #[cfg(test)]
-        if self.broken.load(std::sync::atomic::Ordering::SeqCst) {
+        if self.broken.load(Ordering::SeqCst) {
             return Err(failed());
         }
         let key = ring.keys.get(id).ok_or_else(failed)?;

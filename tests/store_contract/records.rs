@@ -1,7 +1,7 @@
 //! The contract's part on what is written: records, the log, and the walls between partitions.
 
 use futures_util::future::join_all;
-use imgate::store::{Batch, LogId};
+use imgate::store::{Batch, LogId, StoredSession};
 use imgate::types::{AccountId, UnixMillis};
 
 use crate::fixture::*;
@@ -28,6 +28,50 @@ pub(crate) async fn a_commit_is_whole_and_sequences_are_dense(store: Shared) {
     assert_eq!(
         store.sessions(&here()).await.unwrap(),
         [session("bot", "third"), session("cat", "only")]
+    );
+}
+
+pub(crate) async fn what_is_added_to_a_record_is_read_behind_it(store: Shared) {
+    let lease = owned(&store, &here()).await;
+    let changed = async |records: &[StoredSession], additions: &[StoredSession]| {
+        let batch = Batch {
+            records: records.to_vec(),
+            additions: additions.to_vec(),
+            ..Batch::default()
+        };
+        store.commit(&lease, &batch).await.unwrap();
+        let sessions = store.sessions(&here()).await.unwrap();
+        for stored in &sessions {
+            let record = store.session(&here(), &stored.account).await.unwrap();
+            assert_eq!(record.as_ref(), Some(&stored.record));
+        }
+        sessions
+    };
+    let first = [session("bot", "first"), session("cat", "only")];
+    assert_eq!(
+        changed(&first, &[session("cat", "+1")]).await[1],
+        session("cat", "only+1")
+    );
+    let twice = [
+        session("cat", "+2"),
+        session("cat", "+3"),
+        session("nobody", "+4"),
+    ];
+    let sessions = changed(&[], &twice).await;
+    assert_eq!(
+        sessions,
+        [session("bot", "first"), session("cat", "only+3")]
+    );
+    // A record takes away what was added to the one before, and what is added in the same batch is added to it.
+    let second = [session("bot", "second"), session("cat", "second")];
+    let sessions = changed(&second, &[session("bot", "+5")]).await;
+    assert_eq!(
+        sessions,
+        [session("bot", "second+5"), session("cat", "second")]
+    );
+    assert_eq!(
+        changed(&[session("bot", "third")], &[]).await[0],
+        session("bot", "third")
     );
 }
 

@@ -61,7 +61,7 @@ async fn errors_of(store: &Shared, lease: &Lease, name: &str) -> Vec<(String, St
         ..events(["y"])
     };
     let mut errors = Vec::new();
-    if ["sessions", "sends", "log", "meta", "epoch"].contains(&name) {
+    if ["sessions", "additions", "sends", "log", "meta", "epoch"].contains(&name) {
         errors.push(corrupt(store.commit(lease, &batch).await));
     }
     if ["log", "meta", "epoch"].contains(&name) {
@@ -75,7 +75,7 @@ async fn errors_of(store: &Shared, lease: &Lease, name: &str) -> Vec<(String, St
         errors.push(corrupt(removed));
     }
     match name {
-        "sessions" => errors.push(corrupt(store.sessions(&place).await)),
+        "sessions" | "additions" => errors.push(corrupt(store.sessions(&place).await)),
         "sends" => errors.push(corrupt(store.sends(&place).await)),
         "meta" => {
             errors.push(corrupt(store.log_bounds(&place).await));
@@ -103,12 +103,21 @@ async fn errors_of(store: &Shared, lease: &Lease, name: &str) -> Vec<(String, St
 async fn a_key_of_a_wrong_type_is_named_and_nothing_is_written() {
     let (store, lease, hand) = store_with_an_entry().await;
     hand.run("HSET", "sessions", &[b"other", b"record"]);
+    hand.run("HSET", "additions", &[b"other", b"+"]);
     hand.run("HSET", "sends", &[b"5:otherid", b"record"]);
     hand.run("HSET", "subs", &[b"main", b"1 1 1"]);
     hand.run("HSET", "shares", &[b"main", b"99999999999999 other"]);
     let place = here();
     for name in [
-        "sessions", "sends", "log", "meta", "subs", "shares", "lease", "epoch",
+        "sessions",
+        "additions",
+        "sends",
+        "log",
+        "meta",
+        "subs",
+        "shares",
+        "lease",
+        "epoch",
     ] {
         hand.run("RENAME", name, &[b"imgate:aside"]);
         hand.run("RPUSH", name, &[b"a list"]);
@@ -120,7 +129,7 @@ async fn a_key_of_a_wrong_type_is_named_and_nothing_is_written() {
         }
         hand.run("RENAME", "imgate:aside", &[key(name).as_bytes()]);
 
-        let only = [session("other", "record")];
+        let only = [session("other", "record+")];
         assert_eq!(store.sessions(&place).await.unwrap(), only, "{name}");
         let only = [send("other", "id", "record")];
         assert_eq!(store.sends(&place).await.unwrap(), only, "{name}");

@@ -35,6 +35,7 @@ pub(crate) async fn a_purge_leaves_nothing_of_a_partition_and_all_of_others(stor
         let lease = owned(&store, place).await;
         let mut batch = events(["one", "two"]);
         batch.records = vec![session("bot", "record")];
+        batch.additions = vec![session("bot", "+")];
         batch.sends = vec![send("bot", "id", "send")];
         let committed = store.commit(&lease, &batch).await.unwrap();
         let position = at(committed.log, 1);

@@ -255,6 +255,10 @@ fn random_batch(rng: &mut StdRng) -> Batch {
         .into_iter()
         .map(|n| session(&format!("bot{}", n % 3), bytes(20)))
         .collect();
+    let additions = bytes(4)
+        .into_iter()
+        .map(|n| session(&format!("bot{}", n % 4), bytes(5)))
+        .collect();
     // Short ones, so that many are forgotten again.
     let sends = bytes(4)
         .into_iter()
@@ -269,6 +273,7 @@ fn random_batch(rng: &mut StdRng) -> Batch {
         now: UnixMillis(rng.random_range(0..1000)),
         seen: at(LogId(0), rng.random_range(0..60)),
         records,
+        additions,
         sends,
         events,
     }

@@ -1,7 +1,7 @@
 //! How far a session has read, and what it has seen lately: what makes catch-up complete and without repeats.
 
 use std::cmp::Ordering;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::proto::record::TencentSync;
 use crate::proto::v1;
@@ -19,6 +19,10 @@ const PUSHED: usize = 8192;
 /// with its next message.
 const GROUPS: usize = 16_384;
 
+/// How much may have been read since the record was last taken as a whole, for it to be added to that record. A whole one
+/// has some kilobytes, which would go into the store with every push.
+const ADDED: usize = 32;
+
 /// A message that was read cannot have been sent so long after the newest, in seconds: it is another group's.
 const CLEARLY_NEWER: u64 = 5;
 
@@ -26,7 +30,7 @@ const CLEARLY_NEWER: u64 = 5;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Position {
     /// The upstream's catch-up cookie; empty before the first catch-up.
-    pub cookie: String,
+    cookie: String,
     groups: BTreeMap<String, Group>,
     /// Counts what was heard of groups, which gives it an order in time.
     heard: u64,
@@ -36,6 +40,18 @@ pub struct Position {
     recent: VecDeque<u64>,
     /// How many are the latter.
     pushed: usize,
+    news: News,
+}
+
+/// What has changed since the record was last taken as a whole.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct News {
+    /// So many messages were pushed.
+    pushed: usize,
+    /// Of these groups further messages were read.
+    groups: BTreeSet<String>,
+    /// And that is all; not so where there was no whole record yet.
+    all: bool,
 }
 
 /// How far a group has been read.
@@ -122,6 +138,33 @@ impl Position {
         }
     }
 
+    /// What has changed since the last whole record, if that is little: to be put behind that record.
+    pub fn addition(&self) -> Option<TencentSync> {
+        let News {
+            pushed,
+            groups,
+            all,
+        } = &self.news;
+        if !all || pushed + groups.len() > ADDED {
+            return None;
+        }
+        let last = |group: &String| self.group(group).map(|last| (group.clone(), last));
+        let known = self.recent.len().saturating_sub(*pushed);
+        Some(TencentSync {
+            groups: groups.iter().filter_map(last).collect(),
+            recent: self.recent.range(known..).copied().collect(),
+            ..TencentSync::default()
+        })
+    }
+
+    /// The record was taken as a whole.
+    pub fn recorded(&mut self) {
+        self.news = News {
+            all: true,
+            ..News::default()
+        };
+    }
+
     /// Remembers the identity of a message that was pushed. False if it was there.
     pub fn pushed(&mut self, identity: &str) -> bool {
         let hash = fingerprint(identity);
@@ -129,6 +172,7 @@ impl Position {
             return false;
         }
         self.recent.push_back(hash);
+        self.news.pushed += 1;
         // The oldest of too many counts as one that does not come again.
         self.pushed = PUSHED.min(self.pushed + 1);
         self.trim();
@@ -142,8 +186,20 @@ impl Position {
             return false;
         }
         self.recent.insert(self.recent.len() - self.pushed, hash);
+        self.news.all = false;
         self.trim();
         true
+    }
+
+    /// The upstream's catch-up cookie; empty before the first catch-up.
+    pub fn cookie(&self) -> &str {
+        &self.cookie
+    }
+
+    /// Catch-up has come so far.
+    pub fn set_cookie(&mut self, cookie: String) {
+        self.cookie = cookie;
+        self.news.all = false;
     }
 
     /// Catch-up has come to its end: the cookie is behind all that was pushed before.
@@ -216,6 +272,7 @@ impl Position {
             }
         }
         self.heard += 1;
+        self.news.all = false;
         let read = Group {
             last: sequence,
             heard: self.heard,
@@ -258,6 +315,7 @@ impl Position {
         if let Some(last) = self.last_list.replace(began) {
             self.groups
                 .retain(|_, read| read.created == 0 || read.heard > last);
+            self.news.all = false;
         }
     }
 
@@ -267,6 +325,7 @@ impl Position {
             && created > 0
         {
             read.created = created;
+            self.news.all = false;
         }
     }
 
@@ -291,8 +350,11 @@ impl Position {
         if let Some(read) = self.groups.get_mut(group) {
             self.heard += 1;
             read.heard = self.heard;
-            read.last = sequence.max(read.last);
             read.newest = newest.max(read.newest);
+            if sequence > read.last {
+                read.last = sequence;
+                self.news.groups.insert(group.to_owned());
+            }
         } else {
             self.begin_group(group, sequence);
             self.group_message_sent(group, newest);
@@ -316,6 +378,8 @@ pub(super) fn fingerprint(identity: &str) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use prost::Message as _;
+
     use super::*;
 
     #[test]
@@ -363,6 +427,54 @@ mod tests {
     }
 
     #[test]
+    fn a_record_with_its_addition_is_as_good_as_a_whole_one() {
+        let mut position = Position::default();
+        position.advance_group("g", 7);
+        position.advance_group("h", 7);
+        position.pushed("0");
+        assert_eq!(position.addition(), None, "nothing to add it to");
+        let record = position.to_record();
+        position.recorded();
+        assert_eq!(position.addition(), Some(TencentSync::default()));
+        position.advance_group("g", 8);
+        position.advance_group("g", 3);
+        for n in 1..ADDED {
+            position.pushed(&n.to_string());
+        }
+        let addition = position.addition().unwrap();
+        assert_eq!(addition.recent.len(), ADDED - 1);
+        assert_eq!(addition.groups.len(), 1);
+        let mut read = record.encode_to_vec();
+        read.extend(addition.encode_to_vec());
+        let read = TencentSync::decode(&*read).unwrap();
+        assert_eq!(read, position.to_record());
+        position.pushed("one more");
+        assert_eq!(position.addition(), None, "too much to add");
+    }
+
+    #[test]
+    fn what_no_push_has_changed_goes_into_a_whole_record() {
+        let changes: [fn(&mut Position); 6] = [
+            |position| _ = position.fetched("id"),
+            |position| position.set_cookie("c".into()),
+            |position| position.begin_group("g", 0),
+            |position| position.advance_group("new", 7),
+            |position| position.group_was_made("g", 5),
+            |position| {
+                position.listed(0);
+                position.listed(position.list_begins());
+            },
+        ];
+        for change in changes {
+            let mut position = Position::default();
+            position.advance_group("g", 7);
+            position.recorded();
+            change(&mut position);
+            assert_eq!(position.addition(), None);
+        }
+    }
+
+    #[test]
     fn group_sequences_tell_next_seen_and_gap() {
         let mut position = Position::default();
         assert_eq!(position.group_order("g", 7), GroupOrder::Next);
@@ -397,10 +509,8 @@ mod tests {
 
     #[test]
     fn survives_its_record() {
-        let mut position = Position {
-            cookie: "MTA=".into(),
-            ..Position::default()
-        };
+        let mut position = Position::default();
+        position.set_cookie("MTA=".into());
         position.advance_group("g", 7);
         position.group_was_made("g", 5);
         position.advance_group("h", 8);

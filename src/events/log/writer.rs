@@ -1,5 +1,6 @@
 //! The task behind a [`LogWriter`](super::LogWriter).
 
+use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +10,7 @@ use tokio::time::Instant;
 use tracing::{error, info, warn};
 
 use super::meter::Meter;
-use super::{Append, AppendError, LogOptions, Stuck};
+use super::{Append, AppendError, LogOptions, Record, Stuck};
 use crate::events::hub::Hub;
 use crate::events::payload;
 use crate::runtime::supervisor::Tasks;
@@ -17,7 +18,7 @@ use crate::store::seal::SealError;
 use crate::store::{
     Batch, BatchId, Committed, Lease, Position, Store, StoreError, StoredSend, StoredSession,
 };
-use crate::types::{Epoch, PartitionId, WallClock};
+use crate::types::{AccountId, Epoch, PartitionId, WallClock};
 
 /// Owns a partition's log while its replica owns the partition.
 pub(super) struct Writer {
@@ -46,8 +47,32 @@ pub(super) struct Writer {
 
 /// What became of a group.
 enum Flushed {
-    Done(Committed),
+    /// It is in the store, and with it these events, as they are before they are sealed.
+    Done(Committed, Vec<Vec<u8>>),
     Failed(AppendError),
+}
+
+/// What a group changes of one account's record.
+#[derive(Default)]
+struct Changed {
+    whole: Option<Vec<u8>>,
+    addition: Option<Vec<u8>>,
+}
+
+impl Changed {
+    /// A later change comes after this one.
+    fn then(&mut self, record: Record) {
+        match record {
+            // What was added to the one before is in it.
+            Record::Whole(whole) => {
+                *self = Self {
+                    whole: Some(whole),
+                    addition: None,
+                };
+            }
+            Record::Addition(addition) => self.addition = Some(addition),
+        }
+    }
 }
 
 /// Resolves when the time to stop is over.
@@ -96,9 +121,9 @@ impl Writer {
             tokio::time::sleep(stop_within).await;
         };
         let mut stop_by = std::pin::pin!(stop_by);
-        while let Some(group) = self.gather(&tasks).await {
-            match self.flush(&group, stop_by.as_mut()).await {
-                Some(Flushed::Done(committed)) => self.complete(group, committed),
+        while let Some(mut group) = self.gather(&tasks).await {
+            match self.flush(&mut group, stop_by.as_mut()).await {
+                Some(Flushed::Done(committed, events)) => self.complete(group, committed, events),
                 Some(Flushed::Failed(error)) => self.fail(group, error),
                 None => {
                     self.fail(group, AppendError::Stopping);
@@ -137,22 +162,23 @@ impl Writer {
         Some(group)
     }
 
-    /// Gets a group into the store, however long that takes. `None` when the time to stop is over.
-    async fn flush(&mut self, group: &[Append], stop_by: StopBy<'_>) -> Option<Flushed> {
-        let batch = match self.batch(group) {
+    /// Gets what a group holds into the store, however long that takes. `None` when the time to stop is over.
+    async fn flush(&mut self, group: &mut [Append], stop_by: StopBy<'_>) -> Option<Flushed> {
+        let (batch, plain) = match self.batch(group) {
             Ok(batch) => batch,
             Err(error) => {
                 error!(%error, "events cannot be sealed, and are not stored as they are");
                 return Some(Flushed::Failed(AppendError::Unsealed));
             }
         };
-        self.meter.batch(batch.records.len() + batch.events.len());
+        let records = batch.records.len() + batch.additions.len();
+        self.meter.batch(records + batch.events.len());
 
         let began = Instant::now();
         let ended = hold_ended(self.lease.clone());
         tokio::select! {
             biased;
-            flushed = self.commit(batch) => {
+            flushed = self.commit(batch, plain) => {
                 self.meter.ended(began.elapsed());
                 return Some(flushed);
             }
@@ -165,38 +191,47 @@ impl Writer {
         Some(Flushed::Failed(AppendError::Fenced))
     }
 
-    /// What a group writes. Only the store gets sealed events: who reads with this replica gets them as they are.
-    fn batch(&mut self, group: &[Append]) -> Result<Batch, SealError> {
+    /// What a group writes, taken out of it. Only the store gets sealed events: where it does, the second are the same
+    /// as they are, for those who read with this replica.
+    fn batch(&mut self, group: &mut [Append]) -> Result<(Batch, Option<Vec<Vec<u8>>>), SealError> {
         self.batch.number += 1;
         let mut batch = Batch {
             id: self.batch,
             ..Batch::default()
         };
-        let sealer = self.options.borrow().sealer.clone();
+        let mut changed: BTreeMap<AccountId, Changed> = BTreeMap::new();
         for append in group {
-            batch.records.extend(append.record.iter().map(|record| {
-                let account = append.account.clone();
-                let record = record.clone();
-                StoredSession { account, record }
+            if let Some(record) = append.record.take() {
+                let changed = changed.entry(append.account.clone()).or_default();
+                changed.then(record);
+            }
+            let sends = std::mem::take(&mut append.sends).into_iter();
+            batch.sends.extend(sends.map(|(id, record)| StoredSend {
+                account: append.account.clone(),
+                client_message_id: id,
+                record,
+            }));
+            batch.events.append(&mut append.events);
+        }
+        for (account, Changed { whole, addition }) in changed {
+            batch.records.extend(whole.map(|record| StoredSession {
+                account: account.clone(),
+                record,
             }));
             batch
-                .sends
-                .extend(append.sends.iter().map(|(id, record)| StoredSend {
-                    account: append.account.clone(),
-                    client_message_id: id.clone(),
-                    record: record.clone(),
-                }));
-            for event in &append.events {
-                batch.events.push(match &sealer {
-                    Some(sealer) => payload::wrap(sealer, &self.partition.tenant, event)?,
-                    None => event.clone(),
-                });
-            }
+                .additions
+                .extend(addition.map(|record| StoredSession { account, record }));
         }
-        Ok(batch)
+        let Some(sealer) = self.options.borrow().sealer.clone() else {
+            return Ok((batch, None));
+        };
+        let seal = |event: &Vec<u8>| payload::wrap(&sealer, &self.partition.tenant, event);
+        let sealed = batch.events.iter().map(seal).collect::<Result<_, _>>()?;
+        let plain = std::mem::replace(&mut batch.events, sealed);
+        Ok((batch, Some(plain)))
     }
 
-    async fn commit(&mut self, mut batch: Batch) -> Flushed {
+    async fn commit(&mut self, mut batch: Batch, plain: Option<Vec<Vec<u8>>>) -> Flushed {
         let mut attempt = 0;
         loop {
             let Some(lease) = self.held_lease().await else {
@@ -211,7 +246,7 @@ impl Writer {
                         self.stuck.send_replace(None);
                         info!(attempt, "the store takes appends again");
                     }
-                    return Flushed::Done(committed);
+                    return Flushed::Done(committed, plain.unwrap_or(batch.events));
                 }
                 Err(refusal) => refusal,
             };
@@ -288,11 +323,7 @@ impl Writer {
         bound.mul_f64(rand::random_range(0.5..=1.0))
     }
 
-    fn complete(&mut self, mut group: Vec<Append>, committed: Committed) {
-        let appended = group.iter_mut();
-        let appended: Vec<_> = appended
-            .flat_map(|append| std::mem::take(&mut append.events))
-            .collect();
+    fn complete(&mut self, group: Vec<Append>, committed: Committed, appended: Vec<Vec<u8>>) {
         let events = u64::try_from(appended.len()).unwrap_or(u64::MAX);
         self.written.send_replace(self.batch);
         self.meter.appended(events);

@@ -3,7 +3,7 @@
 use tokio::sync::{mpsc, oneshot};
 
 use super::{Partition, TenantSessions, not_held};
-use crate::events::log::Append;
+use crate::events::log::{Append, Record};
 use crate::runtime::handle::CallError;
 use crate::runtime::record::{self, RecordError};
 use crate::runtime::session_actor::Command;
@@ -100,7 +100,7 @@ impl TenantSessions {
         let (done, outcome) = oneshot::channel();
         let append = Append {
             account: account.clone(),
-            record: Some(record.clone()),
+            record: Some(Record::Whole(record.clone())),
             sends: Vec::new(),
             events: Vec::new(),
             done,

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use tracing::warn;
 
 use super::Partition;
-use crate::events::log::Append;
+use crate::events::log::{Append, Record};
 use crate::types::AccountId;
 
 /// How long a record is kept: longer than a store takes to be replaced by one that lags behind it.
@@ -60,7 +60,7 @@ impl Retired {
 pub(super) fn again(partition: &Partition, account: &AccountId, record: &[u8]) -> bool {
     let append = Append {
         account: account.clone(),
-        record: Some(record.to_vec()),
+        record: Some(Record::Whole(record.to_vec())),
         sends: Vec::new(),
         events: Vec::new(),
         done: oneshot::channel().0,

@@ -14,11 +14,13 @@ use std::time::Duration;
 use metrics::counter;
 use prost::Message as _;
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 use tracing::error;
 
 use crate::connectors::tencent::protocol::Protocol;
 use crate::connectors::{Delivery, PushAck, RequestId};
-use crate::events::log::{Append, AppendError, LogWriter};
+use crate::events::encoded::Encoded;
+use crate::events::log::{Append, AppendError, LogWriter, Record};
 use crate::proto::v1;
 use crate::runtime::metrics as names;
 use crate::runtime::record;
@@ -34,6 +36,12 @@ use crate::types::{SessionKey, UnixMillis, WallClock};
 /// given up, counted, and told as a gap. What the connector brings is bounded by the connector, which is told to stop;
 /// what is remembered of sends is bounded by how many may be pending.
 const MAX_NOTICES: usize = 256;
+/// How many appends may be on their way before a session takes nothing more from its upstream. What comes meanwhile waits
+/// in the socket, and becomes one append.
+const IN_FLIGHT: usize = 2;
+/// How long the upstream waits for that at the most. A store that takes longer is away: the session hears its upstream out,
+/// and leaves out what it cannot store.
+const PATIENCE: Duration = Duration::from_secs(1);
 /// When a record that could not be sealed is tried again.
 const SEAL_AGAIN: Duration = Duration::from_secs(1);
 
@@ -49,6 +57,8 @@ pub(super) struct Outbox {
     unsaved: bool,
     /// The record could not be sealed.
     unsealed: bool,
+    /// How often the keys had been replaced when the last whole record was sealed.
+    keys: u64,
     /// Whether the session has ever had something to store.
     used: bool,
     /// Some of `sends` is waited for.
@@ -102,6 +112,7 @@ pub(super) enum HandedOver {
 }
 
 struct InFlight {
+    since: Instant,
     has_news: bool,
     /// How many events are in it, or are told by it as given up.
     events: u64,
@@ -119,6 +130,7 @@ impl Outbox {
             has_news: false,
             unsaved: false,
             unsealed: false,
+            keys: 0,
             used: false,
             prompt: false,
             events: Vec::new(),
@@ -186,12 +198,12 @@ impl Outbox {
     }
 
     /// Hands over what there is.
-    pub(super) fn hand_over(&mut self, session: &Session, protocol: &Protocol) -> HandedOver {
+    pub(super) fn hand_over(&mut self, session: &Session, protocol: &mut Protocol) -> HandedOver {
         if self.waiting.is_some() || !(self.save || self.prompt) {
             return HandedOver::All;
         }
         let record = if self.save {
-            match record::encode(&self.sealer, &self.key, session, protocol) {
+            match self.record(session, protocol) {
                 Ok(record) => Some(record),
                 Err(error) => return self.not_sealed(&error, *session.state() == State::Closed),
             }
@@ -217,6 +229,19 @@ impl Outbox {
                 HandedOver::Waits
             }
         }
+    }
+
+    /// The record; where only the connector has read on, what that adds to the last one.
+    fn record(&mut self, session: &Session, protocol: &mut Protocol) -> Result<Record, SealError> {
+        let keys = self.sealer.replaced();
+        let is_current = !self.has_news && !self.unsaved && !self.unsealed && keys == self.keys;
+        if is_current && let Some(sync) = protocol.addition() {
+            return Ok(Record::Addition(record::encode_addition(&sync)));
+        }
+        self.keys = keys;
+        let record = record::encode(&self.sealer, &self.key, session, protocol)?;
+        protocol.recorded();
+        Ok(Record::Whole(record))
     }
 
     /// The record cannot be sealed, and without it nothing is stored. A closed session lets go of what it has: as after a
@@ -300,6 +325,13 @@ impl Outbox {
         }
     }
 
+    /// Until when the upstream is to wait for what was handed over; `None` if it need not.
+    pub(super) fn upstream_waits_until(&self) -> Option<Instant> {
+        let oldest = self.in_flight.front()?;
+        let is_behind = self.in_flight.len() >= IN_FLIGHT || self.waiting.is_some();
+        is_behind.then(|| oldest.since + PATIENCE)
+    }
+
     /// Whether all that was handed over is stored or failed.
     pub(super) fn is_idle(&self) -> bool {
         self.in_flight.is_empty() && self.waiting.is_none() && !self.save && !self.prompt
@@ -322,7 +354,10 @@ impl Outbox {
             received_at: Some(record::timestamp(at)),
             kind: Some(kind),
         };
-        event.encode_to_vec()
+        let mut encoded = Vec::with_capacity(event.encoded_len() + Encoded::ROOM);
+        // There is enough room.
+        let _ = event.encode(&mut encoded);
+        encoded
     }
 
     /// Events that were before `place` of those that wait are not stored, and will not be.
@@ -340,7 +375,7 @@ impl Outbox {
     }
 
     /// All that there is, as one append.
-    fn append(&mut self, record: Option<Vec<u8>>) -> (InFlight, Append) {
+    fn append(&mut self, record: Option<Record>) -> (InFlight, Append) {
         let mut events: Vec<_> = self.events.drain(..).map(|event| event.encoded).collect();
         let mut count = u64::try_from(events.len()).unwrap_or(u64::MAX);
         if let Some(given_up) = self.given_up.take() {
@@ -366,6 +401,7 @@ impl Outbox {
             done,
         };
         let in_flight = InFlight {
+            since: Instant::now(),
             has_news: std::mem::take(&mut self.has_news),
             events: count,
             done: outcome,

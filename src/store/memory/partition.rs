@@ -17,6 +17,7 @@ pub(crate) struct Partition {
     /// The latest given out; `None` before the first.
     pub(super) epoch: Option<Epoch>,
     sessions: BTreeMap<AccountId, Vec<u8>>,
+    additions: BTreeMap<AccountId, Vec<u8>>,
     sends: BTreeMap<(AccountId, String), Vec<u8>>,
     last_batch: BatchId,
     end: Position,
@@ -79,6 +80,11 @@ impl Partition {
         for session in &batch.records {
             self.sessions
                 .insert(session.account.clone(), session.record.clone());
+            self.additions.remove(&session.account);
+        }
+        for added in &batch.additions {
+            self.additions
+                .insert(added.account.clone(), added.record.clone());
         }
         for send in &batch.sends {
             let key = (send.account.clone(), send.client_message_id.clone());
@@ -93,7 +99,8 @@ impl Partition {
     }
 
     pub(super) fn session(&self, account: &AccountId) -> Option<Vec<u8>> {
-        self.sessions.get(account).cloned()
+        let record = self.sessions.get(account)?;
+        Some(self.with_addition(account, record))
     }
 
     pub(super) fn sessions(&self) -> Vec<StoredSession> {
@@ -101,9 +108,14 @@ impl Partition {
         sessions
             .map(|(account, record)| StoredSession {
                 account: account.clone(),
-                record: record.clone(),
+                record: self.with_addition(account, record),
             })
             .collect()
+    }
+
+    fn with_addition(&self, account: &AccountId, record: &[u8]) -> Vec<u8> {
+        let addition = self.additions.get(account).map_or(&[][..], Vec::as_slice);
+        [record, addition].concat()
     }
 
     pub(super) fn sends(&self) -> Vec<StoredSend> {

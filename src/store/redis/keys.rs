@@ -21,6 +21,8 @@ pub(super) enum Part {
     Epoch,
     /// Hash of account to record.
     Sessions,
+    /// Hash of account to what was added to the record.
+    Additions,
     /// Stream of events, with the IDs `<sequence>-0` and the fields `t` (the owner's time) and `p` (payload).
     Log,
     /// Hash: `log`, the log's identity; `last`, its last sequence; `first`, where the last trim left it beginning, 1 if
@@ -41,10 +43,11 @@ pub(super) enum Part {
 
 impl Part {
     /// All of them.
-    pub(super) const ALL: [Self; 9] = [
+    pub(super) const ALL: [Self; 10] = [
         Self::Lease,
         Self::Epoch,
         Self::Sessions,
+        Self::Additions,
         Self::Log,
         Self::Meta,
         Self::Sends,
@@ -59,6 +62,7 @@ impl Part {
             Self::Lease => "lease",
             Self::Epoch => "epoch",
             Self::Sessions => "sessions",
+            Self::Additions => "additions",
             Self::Log => "log",
             Self::Meta => "meta",
             Self::Sends => "sends",
@@ -72,7 +76,12 @@ impl Part {
     pub(super) const fn type_name(self) -> &'static str {
         match self {
             Self::Lease | Self::Epoch => "string",
-            Self::Sessions | Self::Meta | Self::Sends | Self::Subs | Self::Shares => "hash",
+            Self::Sessions
+            | Self::Additions
+            | Self::Meta
+            | Self::Sends
+            | Self::Subs
+            | Self::Shares => "hash",
             Self::Log => "stream",
             Self::Members => "zset",
         }

@@ -27,6 +27,7 @@ pub(super) async fn commit(
         Part::Log,
         Part::Sessions,
         Part::Sends,
+        Part::Additions,
     ];
     let mut call = invocation(&SCRIPTS.commit, place, parts);
     call.arg(lease.epoch.0)
@@ -39,8 +40,9 @@ pub(super) async fn commit(
         .arg(keys::GROWN)
         .arg(format!("{} {}", place.number, place.tenant))
         .arg(batch.records.len())
+        .arg(batch.additions.len())
         .arg(batch.sends.len());
-    for session in &batch.records {
+    for session in batch.records.iter().chain(&batch.additions) {
         call.arg(session.account.as_str())
             .arg(session.record.as_slice());
     }
@@ -91,16 +93,39 @@ pub(super) async fn session(
     partition: &PartitionId,
     account: &AccountId,
 ) -> Result<Option<Vec<u8>>, StoreError> {
-    let mut command = redis::cmd("HGET");
-    command
-        .arg(Part::Sessions.of(partition))
-        .arg(account.as_str());
-    Ok(reply::bytes(redis.send(&command, partition).await?))
+    let get = |part: Part| {
+        let mut command = redis::cmd("HGET");
+        command.arg(part.of(partition)).arg(account.as_str());
+        command
+    };
+    let record = redis.send(&get(Part::Sessions), partition).await?;
+    let Some(mut record) = reply::bytes(record) else {
+        return Ok(None);
+    };
+    let addition = redis.send(&get(Part::Additions), partition).await?;
+    record.extend(reply::bytes(addition).unwrap_or_default());
+    Ok(Some(record))
 }
 
 /// [`crate::store::Store::sessions`].
 pub(super) async fn sessions(
     redis: &RedisStore,
+    partition: &PartitionId,
+) -> Result<Vec<StoredSession>, StoreError> {
+    let mut sessions = by_account(redis, Part::Sessions, partition).await?;
+    for added in by_account(redis, Part::Additions, partition).await? {
+        let found = sessions.binary_search_by(|session| session.account.cmp(&added.account));
+        if let Some(session) = found.ok().and_then(|index| sessions.get_mut(index)) {
+            session.record.extend(added.record);
+        }
+    }
+    Ok(sessions)
+}
+
+/// A hash of accounts, in their order.
+async fn by_account(
+    redis: &RedisStore,
+    part: Part,
     partition: &PartitionId,
 ) -> Result<Vec<StoredSession>, StoreError> {
     let session = |(account, record)| {
@@ -110,12 +135,12 @@ pub(super) async fn sessions(
         })
     };
     let mut sessions: Vec<_> = redis
-        .pairs(Part::Sessions, partition)
+        .pairs(part, partition)
         .await?
         .into_iter()
         .map(session)
         .collect::<Option<_>>()
-        .ok_or_else(|| Part::Sessions.corrupt(partition, "an account is not UTF-8"))?;
+        .ok_or_else(|| part.corrupt(partition, "an account is not UTF-8"))?;
     sessions.sort_unstable_by(|a, b| a.account.cmp(&b.account));
     Ok(sessions)
 }

@@ -9,10 +9,11 @@ use crate::store::{Lease, StoreError, TenantLayout};
 use crate::types::{PartitionId, TenantId};
 
 /// What of a partition goes in a purge: all but the epoch, and the lease, which its owner gives back.
-const PURGED: [Part; 8] = [
+const PURGED: [Part; 9] = [
     // The script looks at it.
     Part::Epoch,
     Part::Sessions,
+    Part::Additions,
     Part::Log,
     Part::Meta,
     Part::Sends,

@@ -177,7 +177,7 @@ impl CatchUp {
         let request = match self.steps.front()? {
             Step::C2c { sync_flag, online } => (
                 "openim.getmsg",
-                outgoing::getmsg(&position.cookie, *sync_flag, *online),
+                outgoing::getmsg(position.cookie(), *sync_flag, *online),
             ),
             Step::JoinedGroups { offset } => (
                 "group_open_http_svc.get_joined_group_list",

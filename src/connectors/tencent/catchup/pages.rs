@@ -119,10 +119,10 @@ impl CatchUp {
                 Parsed::Kick(_) => {}
             }
         }
-        let moved = position.cookie != page.cookie;
+        let moved = position.cookie() != page.cookie;
         let last = page.sync_flag == 2 || page.cookie.is_empty() || !moved;
-        if !page.cookie.is_empty() {
-            position.cookie = page.cookie;
+        if moved && !page.cookie.is_empty() {
+            position.set_cookie(page.cookie);
         }
         if last {
             position.caught_up();

@@ -17,7 +17,7 @@ use crate::connectors::tencent::requests::{Purpose, Requests};
 use crate::connectors::tencent::sync::Position;
 use crate::connectors::tencent::ticket::Ticket;
 use crate::connectors::{Output, Report, greatest_frame};
-use crate::proto::record::TencentTicket;
+use crate::proto::record::{TencentSync, TencentTicket};
 use crate::session::backoff::Jitter;
 use crate::session::input::Now;
 
@@ -156,6 +156,16 @@ impl Protocol {
     /// How far the session has read, for the record.
     pub const fn position(&self) -> &Position {
         &self.position
+    }
+
+    /// How far the session has read since its record was last taken as a whole, if that is little.
+    pub fn addition(&self) -> Option<TencentSync> {
+        self.position.addition()
+    }
+
+    /// The session's record was taken as a whole.
+    pub fn recorded(&mut self) {
+        self.position.recorded();
     }
 
     /// While stalled, pushes are left out unacknowledged; afterwards they are fetched.

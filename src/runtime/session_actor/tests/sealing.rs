@@ -10,16 +10,31 @@ impl World {
     fn break_sealer(&self, broken: bool) {
         self.sealer.broken.store(broken, Ordering::SeqCst);
     }
+
+    /// Pushes as much as can be added to a record. What comes next needs a record that is sealed anew.
+    async fn fill_the_record(&mut self) {
+        for random in 1..=32 {
+            self.push(random);
+            assert!(
+                self.acks
+                    .recv()
+                    .await
+                    .expect(ALL)
+                    .contains(&format!("\"{random}\""))
+            );
+        }
+    }
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_cannot_be_sealed_makes_the_upstream_wait() {
     let mut world = World::new().await;
     world.log_in().await;
+    world.fill_the_record().await;
     let before = world.events().await;
     let pages = world.upstream.pages.load(Ordering::SeqCst);
     world.break_sealer(true);
-    for random in 1..=60 {
+    for random in 33..=92 {
         world.push(random);
         tokio::time::sleep(SECOND).await;
     }
@@ -28,14 +43,14 @@ async fn what_cannot_be_sealed_makes_the_upstream_wait() {
     tokio::time::sleep(5 * SECOND).await;
     // The first push made the session stop taking in more; the next ones are the upstream's to repeat.
     assert_eq!(world.events().await, before + 1);
-    assert!(world.acks.recv().await.expect(ALL).contains("\"1\""));
+    assert!(world.acks.recv().await.expect(ALL).contains("\"33\""));
     assert!(world.acks.try_recv().is_err());
     assert!(
         world.upstream.pages.load(Ordering::SeqCst) > pages,
         "fetched"
     );
-    world.push(61);
-    assert!(world.acks.recv().await.expect(ALL).contains("\"61\""));
+    world.push(93);
+    assert!(world.acks.recv().await.expect(ALL).contains("\"93\""));
     assert_eq!(world.session().state(), v1::SessionState::Online);
 }
 
@@ -64,10 +79,11 @@ async fn who_waits_for_what_cannot_be_sealed_is_told_at_once() {
 #[tokio::test(start_paused = true)]
 async fn a_session_that_cannot_be_sealed_is_let_go_all_the_same() {
     for lost in [false, true] {
-        let world = World::new().await;
+        let mut world = World::new().await;
         world.log_in().await;
+        world.fill_the_record().await;
         world.break_sealer(true);
-        world.push(1);
+        world.push(33);
         tokio::time::sleep(SECOND / 2).await;
         let letting_go = async {
             if lost {

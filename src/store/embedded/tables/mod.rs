@@ -31,6 +31,8 @@ const EXTENTS: TableDefinition<'_, Place<'static>, (u64, u64, u64)> =
 const BATCHES: TableDefinition<'_, Place<'static>, (u64, u64)> = TableDefinition::new("batches");
 /// Partition and account to the record.
 const SESSIONS: TableDefinition<'_, Named<'static>, &[u8]> = TableDefinition::new("sessions");
+/// Partition and account to what was added to the record.
+const ADDITIONS: TableDefinition<'_, Named<'static>, &[u8]> = TableDefinition::new("additions");
 /// Partition, account and client's message ID to what is remembered of the send.
 const SENDS: TableDefinition<'_, Sent<'static>, &[u8]> = TableDefinition::new("sends");
 /// Partition and sequence to the owner's time and the payload.
@@ -62,6 +64,7 @@ pub(super) struct Tables<'txn> {
     extents: Table<'txn, Place<'static>, (u64, u64, u64)>,
     batches: Table<'txn, Place<'static>, (u64, u64)>,
     sessions: Table<'txn, Named<'static>, &'static [u8]>,
+    additions: Table<'txn, Named<'static>, &'static [u8]>,
     sends: Table<'txn, Sent<'static>, &'static [u8]>,
     log: Table<'txn, Sequence<'static>, (u64, &'static [u8])>,
     subscriptions: Table<'txn, Named<'static>, (u64, u64)>,
@@ -79,6 +82,7 @@ impl<'txn> Tables<'txn> {
             extents: transaction.open_table(EXTENTS)?,
             batches: transaction.open_table(BATCHES)?,
             sessions: transaction.open_table(SESSIONS)?,
+            additions: transaction.open_table(ADDITIONS)?,
             sends: transaction.open_table(SENDS)?,
             log: transaction.open_table(LOG)?,
             subscriptions: transaction.open_table(SUBSCRIPTIONS)?,

@@ -2,7 +2,7 @@
 
 use redb::{ReadTransaction, ReadableTable as _};
 
-use super::{BATCHES, SENDS, SESSIONS, Step, Tables, place, row, written};
+use super::{ADDITIONS, BATCHES, SENDS, SESSIONS, Step, Tables, place, row, written};
 use crate::store::{
     Arrival, Batch, BatchId, Committed, Lease, StoreError, StoredSend, StoredSession,
 };
@@ -44,6 +44,11 @@ impl Tables<'_> {
         for session in &batch.records {
             let key = (tenant, number, session.account.as_str());
             self.sessions.insert(key, session.record.as_slice())?;
+            self.additions.remove(key)?;
+        }
+        for added in &batch.additions {
+            let key = (tenant, number, added.account.as_str());
+            self.additions.insert(key, added.record.as_slice())?;
         }
         for send in &batch.sends {
             let (account, id) = (send.account.as_str(), send.client_message_id.as_str());
@@ -81,8 +86,17 @@ pub(in super::super) fn session(
         return Ok(None);
     };
     let (tenant, number) = place(partition);
-    let found = sessions.get((tenant, number, account.as_str()))?;
-    Ok(found.map(|record| record.value().to_vec()))
+    let key = (tenant, number, account.as_str());
+    let Some(record) = sessions.get(key)? else {
+        return Ok(None);
+    };
+    let mut record = record.value().to_vec();
+    if let Some(additions) = written(transaction.open_table(ADDITIONS))?
+        && let Some(addition) = additions.get(key)?
+    {
+        record.extend_from_slice(addition.value());
+    }
+    Ok(Some(record))
 }
 
 /// [`crate::store::Store::sessions`].
@@ -93,6 +107,7 @@ pub(in super::super) fn sessions(
     let Some(sessions) = written(transaction.open_table(SESSIONS))? else {
         return Ok(Vec::new());
     };
+    let additions = written(transaction.open_table(ADDITIONS))?;
     let (tenant, number) = place(partition);
     let mut found = Vec::new();
     for entry in sessions.range((tenant, number, "")..)? {
@@ -101,9 +116,15 @@ pub(in super::super) fn sessions(
         if (of_tenant, of_number) != (tenant, number) {
             break;
         }
+        let mut record = record.value().to_vec();
+        if let Some(additions) = &additions
+            && let Some(addition) = additions.get(key.value())?
+        {
+            record.extend_from_slice(addition.value());
+        }
         found.push(StoredSession {
             account: AccountId::new(account),
-            record: record.value().to_vec(),
+            record,
         });
     }
     Ok(found)

@@ -49,6 +49,7 @@ impl Tables<'_> {
         let (tenant, number) = place;
         let named = (tenant, number, "")..(tenant, number + 1, "");
         self.sessions.retain_in(named.clone(), |_, _| false)?;
+        self.additions.retain_in(named.clone(), |_, _| false)?;
         self.subscriptions.retain_in(named.clone(), |_, _| false)?;
         self.uses.retain_in(named, |_, _| false)?;
         let sent = (tenant, number, "", "")..(tenant, number + 1, "", "");

@@ -48,7 +48,7 @@ fn pages_follow_each_other_by_their_cookies() {
         talk.says(),
         ["accepted", "events [a* b*]", "events [c*]", "events []"]
     );
-    assert_eq!(talk.protocol.position().cookie, "c3");
+    assert_eq!(talk.protocol.position().cookie(), "c3");
 }
 
 #[test]
@@ -58,7 +58,7 @@ fn a_cookie_that_stays_or_is_missing_ends_the_pages() {
         talk.answer_page(&page(cookie, 1, &["a"]));
         assert_eq!(talk.says(), ["events [a*]"]);
         assert_eq!(talk.asks(), [GROUPS]);
-        assert_eq!(talk.protocol.position().cookie, kept);
+        assert_eq!(talk.protocol.position().cookie(), kept);
     }
 }
 
@@ -120,7 +120,7 @@ fn an_answer_with_an_error_is_a_gap_and_the_rest_goes_on() {
     assert_eq!(talk.asks(), [""; 0]);
     talk.push_c2c(&["live"]);
     assert_eq!(talk.says(), ["events [live]"]);
-    assert_eq!(talk.protocol.position().cookie, "c0");
+    assert_eq!(talk.protocol.position().cookie(), "c0");
 }
 
 #[test]
@@ -419,7 +419,7 @@ fn the_cookie_moves_on_while_pushes_come() {
     talk.answer(&sync, &page("c9", 2, &all));
     talk.store();
     assert_eq!(talk.says(), ["events []", "events [held]"]);
-    assert_eq!(talk.protocol.position().cookie, "c9");
+    assert_eq!(talk.protocol.position().cookie(), "c9");
     assert_eq!(talk.acked(), ["held"]);
     // Messages count, not the pushes that bring them.
     let many: Vec<String> = (64..128).map(|n| format!("m{n}")).collect();

@@ -90,7 +90,7 @@ fn a_captured_login_is_accepted() {
     let groups = talk.asked(GROUPS);
     talk.answer(&groups, &captured(GROUPS));
     assert_eq!(talk.says(), ["accepted", "events []", "events []"]);
-    assert_eq!(talk.protocol.position().cookie, "MA==");
+    assert_eq!(talk.protocol.position().cookie(), "MA==");
     assert_eq!(talk.protocol.position().group("G1"), Some(0));
     let record = talk.protocol.ticket_record();
     assert_eq!(record.tiny_id, captured(LOGIN)["TinyId"].as_str().unwrap());

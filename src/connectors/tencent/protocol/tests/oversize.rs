@@ -72,7 +72,7 @@ fn a_message_over_the_limit_is_one_gap_and_told_once() {
     talk.answer_page(&page("c1", &[&fat, "b", "c"]));
     talk.answer_groups(&[]);
     assert_eq!(talk.says(), ["accepted", "events [c*]", "events []"]);
-    assert_eq!(talk.protocol.position().cookie, "c1");
+    assert_eq!(talk.protocol.position().cookie(), "c1");
 }
 
 #[test]
@@ -151,7 +151,7 @@ fn a_groups_page_that_is_too_large_is_asked_for_in_ever_smaller_parts() {
 #[test]
 fn a_page_that_cannot_be_taken_is_told_and_live_messages_go_on() {
     let mut talk = stuck();
-    assert_eq!(talk.protocol.position().cookie, "c0");
+    assert_eq!(talk.protocol.position().cookie(), "c0");
     let texts: Vec<String> = (0..200).map(|n| format!("m{n}")).collect();
     for text in &texts {
         talk.push_c2c(&[text]);
@@ -197,7 +197,7 @@ fn it_is_tried_again_ever_more_rarely_and_told_once() {
     talk.store();
     talk.answer_groups(&[]);
     assert_eq!(talk.says(), ["events [missed*]", "events []"]);
-    assert_eq!(talk.protocol.position().cookie, "c9");
+    assert_eq!(talk.protocol.position().cookie(), "c9");
     assert_eq!(talk.protocol.retry_at(), None);
 }
 
