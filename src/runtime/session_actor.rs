@@ -2,7 +2,8 @@
 //!
 //! - [`Session`] decides, [`Protocol`] translates, [`Outbox`] stores; this file only carries between them.
 //! - One event at a time: a command, a frame, a timer, a stored append. Each is run to its end, frames are written
-//!   and what is to be stored is handed over, before the next is taken.
+//!   and what is to be stored is handed over, before the next is taken. Only events to store go together, with what else
+//!   is there already: one append for all of them, and one write for their acknowledgements.
 
 mod answers;
 pub(super) mod audit;
@@ -22,13 +23,13 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 use metrics::counter;
 use tokio::sync::mpsc;
-use tokio::time::Instant;
+use tokio::time::{Instant, Sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::connectors::RequestId;
 use crate::connectors::tencent::protocol::Protocol;
 use crate::connectors::websocket::{Connection, DialError, Ended};
+use crate::connectors::{Report, RequestId};
 use crate::events::log::{AppendError, LogWriter};
 use crate::proto::v1;
 use crate::runtime::metrics as names;
@@ -51,6 +52,10 @@ use crate::types::{SessionKey, UnixMillis, WallClock};
 
 /// How long a frame may take to leave. An upstream that reads nothing for so long is as good as gone.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How much that has happened is taken together at the most, and how many bytes of frames: it becomes one append.
+const TOGETHER: usize = 32;
+const BYTES_TOGETHER: usize = 64 * 1024;
 
 /// The session as others see it, kept up to date by its task.
 pub(super) type View = Arc<Mutex<v1::Session>>;
@@ -87,6 +92,14 @@ pub(super) struct SessionActor {
     retaking: bool,
     /// A frame has just been taken before a timer that was due.
     frame_went_first: bool,
+}
+
+/// What a session always waits for: its end, and its timer. It is kept from turn to turn, for each beginning and end of
+/// a wait takes locks that all sessions share.
+struct Waits<'a, L, S> {
+    lease_lost: Pin<&'a mut L>,
+    stopping: Pin<&'a mut S>,
+    timer: Pin<&'a mut Sleep>,
 }
 
 type Dialling = Pin<Box<dyn Future<Output = Result<Connection, DialError>> + Send>>;
@@ -200,9 +213,21 @@ impl SessionActor {
     /// end: it may not while commands are on their way to it. It is told what there is to remember.
     pub(super) async fn run(mut self, retire: impl Fn(&mpsc::Receiver<Command>, Left) -> bool) {
         self.publish();
+        let (lease_lost, stop) = (self.lease_lost.clone(), self.stop.clone());
+        let mut lease_lost = std::pin::pin!(lease_lost.cancelled().fuse());
+        let mut stopping = std::pin::pin!(stop.stopping().fuse());
+        let mut timer = std::pin::pin!(tokio::time::sleep_until(Instant::now()));
         loop {
-            let happened = self.next().await;
-            self.take(happened);
+            let waits = Waits {
+                lease_lost: lease_lost.as_mut(),
+                stopping: stopping.as_mut(),
+                timer: timer.as_mut(),
+            };
+            let happened = self.next(waits).await;
+            self.look_at_settings();
+            let now = now();
+            self.take(now, happened);
+            self.take_what_goes_with_it(now);
             self.work().await;
             let done = match self.session.state() {
                 State::Closed => self.outbox.is_idle(),
@@ -233,28 +258,23 @@ impl SessionActor {
         }
     }
 
-    async fn next(&mut self) -> Happened {
+    async fn next<L, S>(&mut self, waits: Waits<'_, L, S>) -> Happened
+    where
+        L: Future<Output = ()>,
+        S: Future<Output = ()>,
+    {
         let closed = *self.session.state() == State::Closed;
-        let session_due = self.session.poll_timeout().map(|(at, _)| at);
-        let due = [session_due, self.protocol.poll_timeout()]
-            .into_iter()
-            .flatten()
-            .min();
-        let timer = async {
-            match due {
-                Some(at) => tokio::time::sleep_until(Instant::from_std(at)).await,
-                None => std::future::pending().await,
-            }
-        };
+        let wait = self.upstream_waits_until();
+        let due = [self.due(), wait].into_iter().flatten().min();
         let happened = tokio::select! {
             biased;
-            () = self.lease_lost.cancelled(), if !closed => Happened::LeaseLost,
-            () = self.stop.stopping(), if !closed => Happened::Stop,
+            () = waits.lease_lost, if !closed => Happened::LeaseLost,
+            () = waits.stopping, if !closed => Happened::Stop,
             progress = self.outbox.progress() => Happened::Outbox(progress),
-            () = timer, if !closed => Happened::Timer,
+            () = until(waits.timer, due), if !closed => Happened::Timer,
             command = self.mailbox.recv(), if !closed => Happened::Command(command),
             answer = issued(&mut self.issuing), if !closed => Happened::Issued(answer),
-            happened = self.socket.next() => happened,
+            happened = self.socket.next(), if wait.is_none() => happened,
         };
         // A process that was held up finds its timers due, and unread the answers that they wait for. One frame is
         // a sign of life; were it more, a busy upstream could keep the timers from ever being seen to.
@@ -269,13 +289,59 @@ impl SessionActor {
         unread.unwrap_or(happened)
     }
 
-    fn take(&mut self, happened: Happened) {
-        let now = now();
+    /// When [`Happened::Timer`] is next due.
+    fn due(&self) -> Option<Instant> {
+        let session_due = self.session.poll_timeout().map(|(at, _)| at);
+        [session_due, self.protocol.poll_timeout()]
+            .into_iter()
+            .flatten()
+            .min()
+            .map(Instant::from_std)
+    }
+
+    /// Takes further appends that are stored and frames that are there already, as long as they bring nothing but events.
+    fn take_what_goes_with_it(&mut self, now: Now) {
+        let mut bytes = 0;
+        for _ in 1..TOGETHER {
+            let is_plain = |report: &Report| matches!(report, Report::Events(_));
+            let plain = self.inputs.iter().all(|input| *input == Input::Traffic)
+                && self.protocol.out.reports.iter().all(is_plain);
+            if !plain || bytes >= BYTES_TOGETHER {
+                return;
+            }
+            let happened = match self.outbox.progress().now_or_never() {
+                Some(progress) => Happened::Outbox(progress),
+                None if self.upstream_waits_until().is_some() => return,
+                None => match self.socket.next().now_or_never() {
+                    Some(happened) => happened,
+                    None => return,
+                },
+            };
+            if let Happened::Frame(Ok(frame)) = &happened {
+                bytes += frame.len();
+            }
+            self.take(now, happened);
+        }
+    }
+
+    /// Until when nothing is taken from the upstream, if so.
+    fn upstream_waits_until(&self) -> Option<Instant> {
+        if !matches!(self.socket, Socket::Open(_)) {
+            return None;
+        }
+        let until = self.outbox.upstream_waits_until()?;
+        (Instant::now() < until).then_some(until)
+    }
+
+    fn look_at_settings(&mut self) {
         let policy = &self.tenant.settings().policy;
         if !Arc::ptr_eq(policy, &self.policy) {
             self.policy = Arc::clone(policy);
             self.inputs.push_back(Input::Policy(Arc::clone(policy)));
         }
+    }
+
+    fn take(&mut self, now: Now, happened: Happened) {
         match happened {
             Happened::Command(Some(command)) => self.command(now, command),
             // Nobody can reach the session any more; it is let go as in a stop.
@@ -290,7 +356,9 @@ impl SessionActor {
                 self.lose(error.to_string());
             }
             Happened::Frame(Ok(frame)) => {
-                self.inputs.push_back(Input::Traffic);
+                if self.inputs.back() != Some(&Input::Traffic) {
+                    self.inputs.push_back(Input::Traffic);
+                }
                 self.protocol.receive(now, &frame);
             }
             Happened::Frame(Err(ended)) => {
@@ -328,7 +396,7 @@ impl SessionActor {
                 break;
             }
         }
-        match self.outbox.hand_over(&self.session, &self.protocol) {
+        match self.outbox.hand_over(&self.session, &mut self.protocol) {
             HandedOver::All => {}
             HandedOver::Waits => self.protocol.set_stalled(now(), true),
             HandedOver::Unsealed(sends) => {
@@ -416,7 +484,7 @@ impl SessionActor {
         for id in &stored.sends {
             self.sends.stored(now, *id);
         }
-        stored.answer(&record::view(&self.key, &self.session));
+        stored.answer(|| record::view(&self.key, &self.session));
     }
 
     fn not_stored(&mut self, error: AppendError, sends: Vec<RequestId>) {
@@ -428,6 +496,23 @@ impl SessionActor {
     fn publish(&self) {
         let view = record::view(&self.key, &self.session);
         *self.view.lock().unwrap_or_else(PoisonError::into_inner) = view;
+    }
+}
+
+/// Waits until something is due. A timer that is up before that is set anew: to move it whenever what is due is put off,
+/// as it is by every frame, would cost more.
+async fn until(mut timer: Pin<&mut Sleep>, due: Option<Instant>) {
+    let Some(due) = due else {
+        return std::future::pending().await;
+    };
+    loop {
+        if timer.is_elapsed() || due < timer.deadline() {
+            timer.as_mut().reset(due);
+        }
+        timer.as_mut().await;
+        if timer.deadline() >= due {
+            return;
+        }
     }
 }
 

@@ -24,10 +24,14 @@ pub(super) struct Stored {
 }
 
 impl Stored {
-    /// Gives the answers that waited.
-    pub(super) fn answer(self, view: &v1::Session) {
+    /// Gives the answers that waited, if there are any.
+    pub(super) fn answer(self, view: impl FnOnce() -> v1::Session) {
+        if self.deferred.is_empty() {
+            return;
+        }
+        let view = view();
         for deferred in self.deferred {
-            deferred.give(view);
+            deferred.give(&view);
         }
     }
 

@@ -14,6 +14,7 @@ use crate::types::WallClock;
 impl SessionActor {
     /// Turns what the connector reports into inputs, events and answers.
     pub(super) fn take_reports(&mut self) {
+        let mut events = 0;
         while let Some(report) = self.protocol.out.reports.pop_front() {
             match report {
                 Report::Accepted => {
@@ -34,8 +35,7 @@ impl SessionActor {
                 }
                 Report::Dead(reason) => self.lose(reason.to_owned()),
                 Report::Events(delivery) => {
-                    let count = u64::try_from(delivery.events.len()).unwrap_or(u64::MAX);
-                    counter!(names::EVENTS_IN).increment(count);
+                    events += delivery.events.len();
                     self.outbox.deliver(delivery, now());
                 }
                 Report::Answered(id, reply) => {
@@ -60,6 +60,10 @@ impl SessionActor {
                     warn!(%error, "an upstream frame was left out");
                 }
             }
+        }
+        if events > 0 {
+            let events = u64::try_from(events).unwrap_or(u64::MAX);
+            counter!(names::EVENTS_IN).increment(events);
         }
     }
 
