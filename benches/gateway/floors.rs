@@ -11,7 +11,7 @@ use crate::upstream::Upstream;
 /// How long a mass login may take.
 const PATIENCE: Duration = Duration::from_secs(300);
 
-/// FLOOR and LOGINFLOOR.
+/// FLOOR, TLSFLOOR and LOGINFLOOR.
 pub(crate) struct RawSessions {
     pub(crate) process: Process,
 }
@@ -19,19 +19,13 @@ pub(crate) struct RawSessions {
 impl RawSessions {
     /// Starts it without sessions; there can be `most`.
     pub(crate) fn start(bench: &Bench, upstream: &Upstream, most: usize) -> Self {
-        let mut process = Process::part(
-            bench,
-            Core::Measured,
-            &[
-                "raw-sessions",
-                "--upstream",
-                &upstream.address,
-                "--most",
-                &most.to_string(),
-                "--in-flight",
-                &LOGINS_IN_FLIGHT.to_string(),
-            ],
-        );
+        let (most, in_flight) = (most.to_string(), LOGINS_IN_FLIGHT.to_string());
+        let mut arguments = vec!["raw-sessions", "--upstream", &upstream.address];
+        arguments.extend(["--most", &most, "--in-flight", &in_flight]);
+        if let Some(certificate) = &upstream.certificate {
+            arguments.extend(["--certificate", certificate.to_str().unwrap()]);
+        }
+        let mut process = Process::part(bench, Core::Measured, &arguments);
         let _ready: Raised = process.report(PATIENCE);
         Self { process }
     }

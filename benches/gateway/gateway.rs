@@ -15,6 +15,11 @@ use crate::upstream::{APP, APP_KEY, Upstream};
 /// How many upstream connections per second stand for no pace at all: the greatest number that the configuration takes.
 pub(crate) const UNPACED: u32 = 100_000;
 
+/// How long many events may take.
+const EVENTS: Duration = Duration::from_secs(300);
+/// Between two looks at the metrics.
+const BEAT: Duration = Duration::from_millis(20);
+
 /// Where the gateway keeps its sessions and events.
 pub(crate) enum Store<'a> {
     Memory,
@@ -67,26 +72,15 @@ impl<'a> Gateway<'a> {
         gateway
     }
 
-    /// Stops it and starts it again on the same store. Answers how long it took from its start until it was ready.
-    pub(crate) fn restart(self) -> (Self, Duration) {
-        let Self {
-            bench,
-            process,
-            folder,
-            ..
-        } = self;
-        process.stop();
-        let started = Instant::now();
-        let (process, grpc, ops) = serve(bench, &folder);
-        let mut gateway = Self {
-            bench,
-            process,
-            folder,
-            grpc,
-            ops,
-        };
-        gateway.until_ready();
-        (gateway, started.elapsed())
+    /// Stops it. Its store stays.
+    pub(crate) fn stop(&mut self) {
+        self.process.stop();
+    }
+
+    /// Starts it after it was stopped, and waits until it is ready.
+    pub(crate) fn start_again(&mut self) {
+        (self.process, self.grpc, self.ops) = serve(self.bench, &self.folder);
+        self.until_ready();
     }
 
     /// How many sessions are in a state, such as `online`.
@@ -119,7 +113,23 @@ impl<'a> Gateway<'a> {
                 Instant::now() < deadline,
                 "{online} of {count} are online after {within:?}"
             );
-            std::thread::sleep(Duration::from_millis(20));
+            std::thread::sleep(BEAT);
+        }
+    }
+
+    /// Waits until upstreams have brought so many events since it was started.
+    pub(crate) fn until_events(&mut self, count: usize) {
+        let deadline = Instant::now() + EVENTS;
+        loop {
+            let came = self.metric("imgate_session_events_in_total", "") as usize;
+            if came >= count {
+                return;
+            }
+            assert!(
+                Instant::now() < deadline,
+                "{came} of {count} events have come after {EVENTS:?}"
+            );
+            std::thread::sleep(BEAT);
         }
     }
 
@@ -158,6 +168,10 @@ pacing = {{ connects_per_second = {pace}, start_jitter = "0ms" }}
 "#,
         pace = setup.pace
     );
+    let certificate = setup.upstream.certificate.as_ref();
+    let trust = certificate.map_or_else(String::new, |file| {
+        format!("upstream_ca_file = \"{}\"\n", file.display())
+    });
     for tenant in setup.tenants {
         let sha256 = hex_digest(&api_key(tenant));
         write!(
@@ -167,7 +181,7 @@ pacing = {{ connects_per_second = {pace}, start_jitter = "0ms" }}
 id = "{tenant}"
 sdk_app_id = {APP}
 upstream_url = "{url}"
-secret_key = {{ file = "app.key" }}
+{trust}secret_key = {{ file = "app.key" }}
 limits.logins_per_minute = 10000000
 limits.sends_per_second = 1000000
 [[tenants.api_keys]]

@@ -35,6 +35,8 @@ mod clients;
 mod floors;
 mod gateway;
 mod http;
+mod memory;
+mod messages;
 mod parts;
 mod plot;
 mod process;
@@ -43,6 +45,7 @@ mod report;
 mod results;
 mod row;
 mod scenarios;
+mod stage;
 mod stats;
 mod upstream;
 

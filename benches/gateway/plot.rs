@@ -159,7 +159,8 @@ fn mark_moonshot(area: &Area<'_>, x: i32, y: i32) {
 fn times_reach(goal: &Goal, value: f64) -> f64 {
     match goal.better {
         Better::More => value / goal.reach,
-        Better::Less => goal.reach / value,
+        // A slope may be below nothing.
+        Better::Less => goal.reach / value.max(goal.reach / MOST),
     }
 }
 

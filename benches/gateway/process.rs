@@ -125,16 +125,18 @@ impl Process {
         Duration::from_secs_f64(ticks as f64 / procfs::ticks_per_second() as f64)
     }
 
-    /// Its resident memory, in bytes.
-    pub(crate) fn resident(&self) -> u64 {
+    /// Its resident memory.
+    pub(crate) fn resident_kib(&self) -> f64 {
         let rollup = self.proc().smaps_rollup().unwrap();
         let maps = rollup.memory_map_rollup.into_iter();
-        maps.filter_map(|map| map.extension.map.get("Rss").copied())
-            .sum()
+        let bytes: u64 = maps
+            .filter_map(|map| map.extension.map.get("Rss").copied())
+            .sum();
+        bytes as f64 / 1024.0
     }
 
     /// Asks it to stop by SIGTERM, and waits until it has.
-    pub(crate) fn stop(mut self) {
+    pub(crate) fn stop(&mut self) {
         let id = self.id().to_string();
         let asked = Command::new("sh")
             .args(["-c", "kill -TERM \"$0\"", &id])

@@ -11,7 +11,7 @@ use crate::process::{PATIENCE, Process};
 
 pub(crate) struct RedisServer {
     // Dropped in this order: the process ends before its folder goes.
-    pub(crate) process: Process,
+    _process: Process,
     _folder: TempDir,
     port: u16,
 }
@@ -49,7 +49,7 @@ impl RedisServer {
             std::thread::sleep(Duration::from_millis(5));
         }
         Self {
-            process,
+            _process: process,
             _folder: folder,
             port,
         }

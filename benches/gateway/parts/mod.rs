@@ -2,7 +2,8 @@
 
 pub(crate) mod logins;
 pub(crate) mod raw_sessions;
-pub(crate) mod raw_wire;
+mod raw_tls;
+mod raw_wire;
 
 use std::io::Write as _;
 

@@ -1,13 +1,16 @@
-//! FLOOR and LOGINFLOOR: per session one task that makes a bare WebSocket handshake and one login, and then waits for a byte.
+//! FLOOR, TLSFLOOR and LOGINFLOOR: per session one task that makes a bare WebSocket handshake and one login, and then waits for a byte.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
+use tokio_rustls::rustls::ClientConfig;
 
+use super::raw_tls::{RawTls, client_config};
 use super::{orders, raw_wire, report};
 
 #[derive(Debug, clap::Args)]
@@ -15,6 +18,9 @@ pub(crate) struct Arguments {
     /// `HOST:PORT` of the upstream.
     #[arg(long)]
     upstream: String,
+    /// The upstream's certificate, if it speaks TLS.
+    #[arg(long)]
+    certificate: Option<PathBuf>,
     /// How many sessions there will be at the most.
     #[arg(long)]
     most: usize,
@@ -35,6 +41,7 @@ pub(crate) async fn run(arguments: Arguments) {
     // Made beforehand: signing is no part of the floor.
     let logins: Vec<_> = (0..arguments.most).map(raw_wire::login).collect();
     let logins: Arc<[Vec<u8>]> = logins.into();
+    let tls = arguments.certificate.as_deref().map(client_config);
     let upstream: Arc<str> = arguments.upstream.into();
     let turns = Arc::new(Semaphore::new(arguments.in_flight as usize));
     report(&Raised {
@@ -49,15 +56,15 @@ pub(crate) async fn run(arguments: Arguments) {
         for number in sessions..target {
             let turn = Arc::clone(&turns).acquire_owned().await.unwrap();
             let (upstream, logins) = (Arc::clone(&upstream), Arc::clone(&logins));
-            #[expect(clippy::disallowed_methods, reason = "the floor is a bare task")]
-            tokio::spawn(async move {
-                // Boxed, or the task would stay as large as a login is.
-                let logging_in = Box::pin(log_in(&upstream, number, &logins[number]));
-                let mut stream = logging_in.await;
-                drop(turn);
-                let mut byte = [0];
-                while stream.read(&mut byte).await.is_ok_and(|count| count > 0) {}
-            });
+            let logging_in = LogIn {
+                upstream,
+                number,
+                logins,
+            };
+            match &tls {
+                Some(config) => spawn(secure(logging_in, Arc::clone(config), turn)),
+                None => spawn(plain(logging_in, turn)),
+            }
         }
         // Every turn is back when every login is done.
         let all = turns.acquire_many(arguments.in_flight).await.unwrap();
@@ -70,32 +77,73 @@ pub(crate) async fn run(arguments: Arguments) {
     }
 }
 
-async fn log_in(upstream: &str, number: usize, login: &[u8]) -> TcpStream {
-    let mut stream = TcpStream::connect(upstream).await.unwrap();
-    stream.set_nodelay(true).unwrap();
-    let mut bytes = Vec::with_capacity(1024);
-    let handshake = raw_wire::handshake(upstream, number);
-    stream.write_all(&handshake).await.unwrap();
-    let used = until(&mut stream, &mut bytes, raw_wire::handshake_answer).await;
-    bytes.drain(..used);
-    stream.write_all(login).await.unwrap();
-    until(&mut stream, &mut bytes, raw_wire::login_answer).await;
-    stream
+/// What a login needs.
+struct LogIn {
+    upstream: Arc<str>,
+    number: usize,
+    logins: Arc<[Vec<u8>]>,
 }
 
-/// Reads until `complete` answers.
-async fn until(
-    stream: &mut TcpStream,
-    bytes: &mut Vec<u8>,
-    complete: fn(&[u8]) -> Option<usize>,
-) -> usize {
-    loop {
-        if let Some(length) = complete(bytes) {
-            return length;
-        }
-        assert!(
-            stream.read_buf(bytes).await.unwrap() > 0,
-            "the upstream has closed"
-        );
+impl LogIn {
+    async fn connect(&self) -> TcpStream {
+        let stream = TcpStream::connect(&*self.upstream).await.unwrap();
+        stream.set_nodelay(true).unwrap();
+        stream
+    }
+
+    fn handshake(&self) -> Vec<u8> {
+        raw_wire::handshake(&self.upstream, self.number)
+    }
+
+    fn login(&self) -> &[u8] {
+        &self.logins[self.number]
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the floor is a bare task")]
+fn spawn(session: impl Future<Output = ()> + Send + 'static) {
+    tokio::spawn(session);
+}
+
+// Logging in is boxed, or the task would stay as large as that is.
+
+async fn plain(logging_in: LogIn, turn: OwnedSemaphorePermit) {
+    let mut stream = Box::pin(async move {
+        let mut stream = logging_in.connect().await;
+        let handshake = logging_in.handshake();
+        exchange(&mut stream, &handshake, raw_wire::handshake_answer).await;
+        exchange(&mut stream, logging_in.login(), raw_wire::login_answer).await;
+        drop(turn);
+        stream
+    })
+    .await;
+    let mut byte = [0];
+    while stream.read(&mut byte).await.is_ok_and(|count| count > 0) {}
+}
+
+async fn secure(logging_in: LogIn, config: Arc<ClientConfig>, turn: OwnedSemaphorePermit) {
+    let stream = Box::pin(async move {
+        let mut stream = RawTls::new(logging_in.connect().await, config);
+        let handshake = logging_in.handshake();
+        stream
+            .exchange(&handshake, raw_wire::handshake_answer)
+            .await;
+        stream
+            .exchange(logging_in.login(), raw_wire::login_answer)
+            .await;
+        drop(turn);
+        stream
+    })
+    .await;
+    stream.idle().await;
+}
+
+/// Writes a text and reads until `complete`. Nothing comes behind an answer: each text has one.
+async fn exchange(stream: &mut TcpStream, text: &[u8], complete: fn(&[u8]) -> Option<usize>) {
+    stream.write_all(text).await.unwrap();
+    let mut answer = Vec::with_capacity(1024);
+    while complete(&answer).is_none() {
+        let count = stream.read_buf(&mut answer).await.unwrap();
+        assert!(count > 0, "the upstream has closed");
     }
 }

@@ -3,12 +3,11 @@
 use std::time::Duration;
 
 use crate::bench::Bench;
-use crate::clients;
 use crate::floors::RawSessions;
-use crate::gateway::{Gateway, Setup, Store, UNPACED};
-use crate::redis_server::RedisServer;
+use crate::gateway::UNPACED;
 use crate::row::Row;
-use crate::upstream::Upstream;
+use crate::stage::Stage;
+use crate::upstream::{Upstream, Wire};
 
 /// What one round has shown.
 struct Round {
@@ -28,45 +27,51 @@ impl Round {
 
 pub(crate) fn run(bench: &Bench) -> Vec<Row> {
     let count = bench.size(6000, 50);
-    let (floors, gateways) = bench.alternate(|| floor(bench, count), || gateway(bench, count));
+    let of_wire = |wire| {
+        let (floors, gateways) =
+            bench.alternate(|| floor(bench, wire, count), || gateway(bench, wire, count));
+        rows(wire, &floors, &gateways)
+    };
+    Wire::BOTH.into_iter().flat_map(of_wire).collect()
+}
+
+fn rows(wire: Wire, floors: &[Round], gateways: &[Round]) -> [Row; 2] {
     let of = |rounds: &[Round], figure: fn(&Round) -> f64| rounds.iter().map(figure).collect();
-    let per_second = |round: &Round| round.per_second;
-    let cpu = |round: &Round| round.cpu_per_login;
-    vec![
+    let (rate, cpu) = (
+        |round: &Round| round.per_second,
+        |round: &Round| round.cpu_per_login,
+    );
+    let wire = wire.label();
+    [
         Row::new(
             "logins",
-            "login rate, plain",
+            format!("login rate, {wire}"),
             "logins/s",
-            of(&gateways, per_second),
+            of(gateways, rate),
         )
-        .floor("LOGINFLOOR", of(&floors, per_second))
+        .floor("LOGINFLOOR", of(floors, rate))
         .ratio_at_least(0.6, 0.9),
-        Row::new("logins", "CPU per login, plain", "us", of(&gateways, cpu))
-            .floor("LOGINFLOOR", of(&floors, cpu)),
+        Row::new(
+            "logins",
+            format!("CPU per login, {wire}"),
+            "us",
+            of(gateways, cpu),
+        )
+        .floor("LOGINFLOOR", of(floors, cpu)),
     ]
 }
 
-fn floor(bench: &Bench, count: usize) -> Round {
-    let upstream = Upstream::start(bench);
+fn floor(bench: &Bench, wire: Wire, count: usize) -> Round {
+    let upstream = Upstream::start(bench, wire);
     let mut floor = RawSessions::start(bench, &upstream, count);
     let before = floor.process.cpu();
     let seconds = floor.raise(count);
     Round::of(count, seconds, floor.process.cpu() - before)
 }
 
-fn gateway(bench: &Bench, count: usize) -> Round {
-    let upstream = Upstream::start(bench);
-    let redis = RedisServer::start(bench);
-    let gateway = Gateway::start(
-        bench,
-        &Setup {
-            store: Store::Redis(&redis),
-            upstream: &upstream,
-            pace: UNPACED,
-            tenants: &["acme"],
-        },
-    );
-    let before = gateway.process.cpu();
-    let seconds = clients::log_in(bench, &gateway, "acme", 0..count);
-    Round::of(count, seconds, gateway.process.cpu() - before)
+fn gateway(bench: &Bench, wire: Wire, count: usize) -> Round {
+    let mut stage = Stage::start(bench, wire, UNPACED);
+    let before = stage.gateway.process.cpu();
+    let seconds = stage.raise(count);
+    Round::of(count, seconds, stage.gateway.process.cpu() - before)
 }
