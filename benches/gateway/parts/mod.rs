@@ -3,7 +3,7 @@
 pub(crate) mod logins;
 pub(crate) mod raw_sessions;
 mod raw_tls;
-mod raw_wire;
+pub(crate) mod raw_wire;
 
 use std::io::Write as _;
 

@@ -25,7 +25,7 @@ pub(crate) fn handshake_answer(bytes: &[u8]) -> Option<usize> {
     Some(end + 4)
 }
 
-/// A login by signature, as the WebSocket frame that goes out.
+/// A login by signature, one line of JSON.
 pub(crate) fn login(number: usize) -> Vec<u8> {
     let name = account(number);
     let key = Secret::new(APP_KEY.to_owned());
@@ -42,7 +42,7 @@ pub(crate) fn login(number: usize) -> Vec<u8> {
         servcmd: "im_open_status.wslogin",
         seq: 1,
     };
-    masked(&frame::encode_request(&head, r#"{"State":"Online"}"#, true))
+    frame::encode_request(&head, r#"{"State":"Online"}"#, true)
 }
 
 /// How long the upstream's first frame is, once all of it is there. It must say that the login is accepted.
@@ -65,7 +65,7 @@ pub(crate) fn login_answer(bytes: &[u8]) -> Option<usize> {
 }
 
 /// A final binary frame under the mask 0, which changes nothing: a floor pays for no masking.
-fn masked(payload: &[u8]) -> Vec<u8> {
+pub(crate) fn masked(payload: &[u8]) -> Vec<u8> {
     let length = u16::try_from(payload.len())
         .expect("a request is short")
         .to_be_bytes();
