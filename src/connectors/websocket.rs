@@ -1,22 +1,22 @@
-//! Dialling an upstream: TCP, TLS, WebSocket handshake, and the bounds of what is read.
+//! Dialling an upstream: TCP, TLS, WebSocket handshake.
+
+mod connection;
+mod handshake;
+mod tls;
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use futures_util::{SinkExt as _, StreamExt as _};
 use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::pki_types::ServerName;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
-use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
-use tokio_tungstenite::tungstenite::error::CapacityError;
+use tokio_tungstenite::tungstenite::Error;
 use tokio_tungstenite::tungstenite::http::Uri;
-use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
-use tokio_tungstenite::tungstenite::{Error, Message};
 
+pub use crate::connectors::websocket::connection::{Connection, Ended};
+use crate::connectors::websocket::tls::TlsStream;
 use crate::error::{Classified, ErrorKind};
 
 /// What a session's socket must be able to do; TCP and TLS alike, and memory in tests.
@@ -36,8 +36,8 @@ pub trait Dial: fmt::Debug + Send + Sync {
 pub struct Dialer {
     host: String,
     port: u16,
-    tls: Option<TlsConnector>,
-    config: WebSocketConfig,
+    tls: Option<Arc<ClientConfig>>,
+    max_frame_bytes: usize,
     timeout: Duration,
 }
 
@@ -95,33 +95,6 @@ impl Classified for DialError {
     }
 }
 
-/// An open connection.
-pub struct Connection(WebSocketStream<Box<dyn Transport>>);
-
-impl fmt::Debug for Connection {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Connection")
-    }
-}
-
-/// Why a connection gives no frame any more.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ended {
-    /// In words.
-    pub reason: String,
-    /// It was cut because a frame is over the bound: what follows the frame's head cannot be told from its content.
-    pub too_large: bool,
-}
-
-impl Ended {
-    fn because(reason: impl Into<String>) -> Self {
-        Self {
-            reason: reason.into(),
-            too_large: false,
-        }
-    }
-}
-
 impl Dialer {
     /// Checks a `ws://` or `wss://` URL with a host, an optional port and nothing else. `extra_roots` is PEM that is
     /// trusted besides the system's roots.
@@ -163,7 +136,7 @@ impl Dialer {
             None => return Err(refuse("must have nothing before the host")),
         };
         let tls = if secure {
-            Some(TlsConnector::from(tls_config(extra_roots)?))
+            Some(tls_config(extra_roots)?)
         } else {
             None
         };
@@ -174,7 +147,7 @@ impl Dialer {
                 .to_owned(),
             port,
             tls,
-            config: socket_config(max_frame_bytes),
+            max_frame_bytes,
             timeout,
         })
     }
@@ -186,7 +159,7 @@ impl Dialer {
             Some(tls) => {
                 let name = ServerName::try_from(self.host.clone())
                     .map_err(|error| std::io::Error::other(error.to_string()))?;
-                Box::new(tls.connect(name, tcp).await?)
+                Box::new(TlsStream::connect(tcp, Arc::clone(tls), name).await?)
             }
             None => Box::new(tcp),
         };
@@ -196,7 +169,7 @@ impl Dialer {
     /// The WebSocket handshake over a stream that is open.
     pub async fn handshake(
         &self,
-        stream: Box<dyn Transport>,
+        mut stream: Box<dyn Transport>,
         path: &str,
     ) -> Result<Connection, DialError> {
         let scheme = if self.tls.is_some() { "wss" } else { "ws" };
@@ -205,14 +178,11 @@ impl Dialer {
         } else {
             self.host.clone()
         };
-        let request = format!("{scheme}://{host}:{}{path}", self.port)
-            .into_client_request()
+        let url = format!("{scheme}://{host}:{}{path}", self.port);
+        let unread = handshake::handshake(&mut *stream, &url)
+            .await
             .map_err(|error| DialError::Handshake(Box::new(error)))?;
-        let (socket, _response) =
-            tokio_tungstenite::client_async_with_config(request, stream, Some(self.config))
-                .await
-                .map_err(|error| DialError::Handshake(Box::new(error)))?;
-        Ok(Connection(socket))
+        Ok(Connection::new(stream, unread, self.max_frame_bytes))
     }
 }
 
@@ -224,61 +194,6 @@ impl Dial for Dialer {
             Err(_) => Err(DialError::TimedOut(self.timeout)),
         }
     }
-}
-
-impl Connection {
-    /// The next frame's bytes; the reason when there will be none any more.
-    pub async fn receive(&mut self) -> Result<Vec<u8>, Ended> {
-        loop {
-            match self.0.next().await {
-                Some(Ok(Message::Binary(bytes))) => return Ok(bytes.into()),
-                // The upstream speaks binary; a text frame is read all the same.
-                Some(Ok(Message::Text(text))) => return Ok(text.as_bytes().to_vec()),
-                Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => {}
-                Some(Ok(Message::Close(Some(close)))) => {
-                    let reason = format!("closed by the upstream: {}", close.code);
-                    return Err(Ended::because(reason));
-                }
-                Some(Ok(Message::Close(None))) | None => {
-                    return Err(Ended::because("closed by the upstream"));
-                }
-                Some(Err(error)) => {
-                    let too_large = matches!(
-                        &error,
-                        Error::Capacity(CapacityError::MessageTooLong { .. })
-                    );
-                    return Err(Ended {
-                        reason: error.to_string(),
-                        too_large,
-                    });
-                }
-            }
-        }
-    }
-
-    /// Writes one frame.
-    pub async fn send(&mut self, frame: Vec<u8>) -> Result<(), String> {
-        self.0
-            .send(Message::Binary(frame.into()))
-            .await
-            .map_err(|error| error.to_string())
-    }
-
-    /// Says goodbye, without waiting for an answer.
-    pub async fn close(&mut self) {
-        // The peer may be gone, and then there is nobody to say it to.
-        let _ = self.0.close(None).await;
-    }
-}
-
-/// Small buffers: the defaults hold more than 130 KiB for each connection.
-fn socket_config(max_frame_bytes: usize) -> WebSocketConfig {
-    WebSocketConfig::default()
-        .read_buffer_size(4096)
-        .write_buffer_size(0)
-        .max_write_buffer_size(1 << 20)
-        .max_message_size(Some(max_frame_bytes))
-        .max_frame_size(Some(max_frame_bytes))
 }
 
 fn tls_config(extra_roots: Option<&[u8]>) -> Result<Arc<ClientConfig>, DialError> {

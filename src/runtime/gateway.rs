@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tracing::warn;
 
@@ -18,7 +18,7 @@ use crate::runtime::purge::{self, PurgeError};
 use crate::runtime::record;
 use crate::runtime::registry::{Registry, TenantSessions};
 use crate::runtime::reseal::{Resealing, RotationWatch};
-use crate::runtime::session_actor::Command;
+use crate::runtime::session_actor::{Command, Mailbox};
 use crate::runtime::supervisor::Tasks;
 use crate::runtime::tenant::{Settings, Tenant};
 use crate::store::{Store, StoreError, StoredSend, StoredSession};
@@ -110,10 +110,8 @@ impl Gateway {
             }
             let mailbox = self.for_login(&sessions, key, signature.is_some()).await?;
             let (reply, answer) = oneshot::channel();
-            if mailbox
-                .send(Command::Login(signature.clone(), reply))
-                .await
-                .is_ok()
+            let login = Box::new(Command::Login(signature.clone(), reply));
+            if mailbox.send(login).await.is_ok()
                 && let Ok(answer) = answer.await
             {
                 return answer;
@@ -310,7 +308,7 @@ impl Gateway {
         sessions: &Arc<TenantSessions>,
         key: &SessionKey,
         brings_signature: bool,
-    ) -> Result<mpsc::Sender<Command>, CallError> {
+    ) -> Result<Mailbox, CallError> {
         if self.sessions.is_stopping() {
             return Err(CallError::Stopping);
         }
@@ -368,7 +366,7 @@ impl Gateway {
                 return at_rest(view).ok_or(refused);
             };
             let (reply, answer) = oneshot::channel();
-            if mailbox.send(command(reply)).await.is_ok()
+            if mailbox.send(Box::new(command(reply))).await.is_ok()
                 && let Ok(answer) = answer.await
             {
                 return answer;

@@ -12,14 +12,14 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
-use tracing::{Instrument as _, error, info_span};
+use tracing::{error, info_span};
 
 use crate::events::log::{LogOptions, LogWriter};
 use crate::proto::v1;
 use crate::runtime::handle::CallError;
 use crate::runtime::record::{self, Restored};
 use crate::runtime::registry::retired::{Retired, again};
-use crate::runtime::session_actor::{Command, Left, Origin, SessionActor, View};
+use crate::runtime::session_actor::{Command, Commands, Left, Mailbox, Origin, SessionActor, View};
 use crate::runtime::supervisor::{TaskKind, Tasks};
 use crate::runtime::tenant::{Settings, Tenant};
 use crate::store::{StoreError, StoredSend};
@@ -72,7 +72,7 @@ struct Term {
 #[derive(Debug)]
 struct Slot {
     view: View,
-    mailbox: Option<mpsc::Sender<Command>>,
+    mailbox: Option<Mailbox>,
     /// The mailbox is no task's: it keeps logins away while the record is being sealed anew.
     resealing: bool,
     /// Until when the store remembers sends of an account without a task; 0 for none.
@@ -96,7 +96,7 @@ impl TenantSessions {
     }
 
     /// The mailbox of a session that is running.
-    pub(super) fn running(&self, account: &AccountId) -> Option<mpsc::Sender<Command>> {
+    pub(super) fn running(&self, account: &AccountId) -> Option<Mailbox> {
         self.slots().mailbox(account)
     }
 
@@ -163,7 +163,7 @@ impl TenantSessions {
         account: &AccountId,
         stored: Option<&[u8]>,
         sends: Vec<StoredSend>,
-    ) -> Result<mpsc::Sender<Command>, CallError> {
+    ) -> Result<Mailbox, CallError> {
         let key = self.tenant.key(account);
         let (partition, term) = self.term(account)?;
         let mut restored =
@@ -224,7 +224,7 @@ impl TenantSessions {
         let slots = self.slots();
         for (account, slot) in &slots.by_account {
             if let (true, Some(mailbox)) = (self.number(account) == number, &slot.mailbox) {
-                match mailbox.try_send(Command::Save) {
+                match mailbox.try_send(Box::new(Command::Save)) {
                     // A task that has ended has stored what it had; its account is saved by the next login.
                     Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => {}
                     // What waits there need not store anything.
@@ -254,7 +254,7 @@ impl TenantSessions {
         }
         // One whose mailbox is full looks at the settings with its next command.
         for mailbox in self.mailboxes() {
-            let _full = mailbox.try_send(Command::Settings);
+            let _full = mailbox.try_send(Box::new(Command::Settings));
         }
     }
 
@@ -262,7 +262,8 @@ impl TenantSessions {
     pub(super) async fn log_out_all(&self) {
         let logouts = self.mailboxes().into_iter().map(|mailbox| async move {
             let (reply, answer) = oneshot::channel();
-            if mailbox.send(Command::Logout(reply)).await.is_ok() {
+            let logout = Box::new(Command::Logout(reply));
+            if mailbox.send(logout).await.is_ok() {
                 // A session that ends without a word has nothing to be logged out.
                 let _ended = answer.await;
             }
@@ -280,7 +281,7 @@ impl TenantSessions {
         }
     }
 
-    fn mailboxes(&self) -> Vec<mpsc::Sender<Command>> {
+    fn mailboxes(&self) -> Vec<Mailbox> {
         let slots = self.slots();
         let mailboxes = slots.by_account.values();
         mailboxes.filter_map(|slot| slot.mailbox.clone()).collect()
@@ -317,7 +318,7 @@ impl TenantSessions {
         partition: &Partition,
         term: &Term,
         limit: usize,
-    ) -> Result<mpsc::Sender<Command>, CallError> {
+    ) -> Result<Mailbox, CallError> {
         let mut slots = self.slots();
         if let Some(mailbox) = slots.mailbox(account) {
             return Ok(mailbox);
@@ -354,22 +355,18 @@ impl TenantSessions {
             slots.running += 1;
         }
         drop(slots);
-        let span = info_span!("session", tenant = %self.tenant.id, %account);
         let sessions = Arc::clone(self);
         let name = account.clone();
-        let task = async move {
-            actor
-                .run(|mailbox, left| sessions.retire(&name, mailbox, left))
-                .await;
-        };
-        term.tasks
-            .spawn("session", TaskKind::Work, task.instrument(span));
+        let task = actor.run(move |mailbox, left| sessions.retire(&name, mailbox, left));
+        // Of its own: the call that brings a session to life has long ended while it lives.
+        let span = info_span!(parent: None, "session", tenant = %self.tenant.id, %account);
+        span.in_scope(|| term.tasks.spawn("session", TaskKind::Work, task));
         Ok(mailbox)
     }
 
     /// Lets a session's task end, unless a command is waiting for it. An account of which nothing is known is
     /// forgotten, or calls for made-up ones would fill the memory.
-    fn retire(&self, account: &AccountId, mailbox: &mpsc::Receiver<Command>, left: Left) -> bool {
+    fn retire(&self, account: &AccountId, mailbox: &Commands, left: Left) -> bool {
         let mut slots = self.slots();
         if !mailbox.is_empty() {
             return false;
@@ -408,7 +405,7 @@ impl TenantSessions {
 }
 
 impl Slots {
-    fn mailbox(&self, account: &AccountId) -> Option<mpsc::Sender<Command>> {
+    fn mailbox(&self, account: &AccountId) -> Option<Mailbox> {
         let mailbox = self.by_account.get(account)?.mailbox.as_ref()?;
         // A task that ended without a word is not to keep its account out for ever.
         (!mailbox.is_closed()).then(|| mailbox.clone())

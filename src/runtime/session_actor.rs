@@ -20,9 +20,9 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::FutureExt as _;
 use metrics::counter;
-use tokio::sync::mpsc;
 use tokio::time::{Instant, Sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -37,7 +37,7 @@ use crate::runtime::metrics::SessionGauge;
 use crate::runtime::record::{self, Restored};
 use crate::runtime::sends::Sends;
 use crate::runtime::session_actor::answers::{Stored, call_error};
-pub(super) use crate::runtime::session_actor::commands::Command;
+pub(super) use crate::runtime::session_actor::commands::{Command, Commands, Mailbox};
 use crate::runtime::session_actor::commands::{LoginReply, ViewReply};
 use crate::runtime::session_actor::outbox::{HandedOver, Outbox, Progress};
 use crate::runtime::supervisor::Tasks;
@@ -71,7 +71,7 @@ pub(super) struct SessionActor {
     socket: Socket,
     /// The question put to the tenant's issuers.
     issuing: Option<Issuing>,
-    mailbox: mpsc::Receiver<Command>,
+    mailbox: Commands,
     lease_lost: CancellationToken,
     stop: Tasks,
     view: View,
@@ -121,9 +121,9 @@ enum Socket {
 }
 
 enum Happened {
-    Command(Option<Command>),
+    Command(Option<Box<Command>>),
     Dialled(Result<Connection, DialError>),
-    Frame(Result<Vec<u8>, Ended>),
+    Frame(Result<Bytes, Ended>),
     Issued(Answer),
     Timer,
     Outbox(Progress),
@@ -149,14 +149,15 @@ pub(super) struct Origin {
     /// How long a session that is to be online waits before it comes back.
     pub(super) delay: Duration,
     pub(super) writer: LogWriter,
-    pub(super) mailbox: mpsc::Receiver<Command>,
+    pub(super) mailbox: Commands,
     pub(super) lease_lost: CancellationToken,
     pub(super) stop: Tasks,
     pub(super) view: View,
 }
 
 impl SessionActor {
-    pub(super) fn new(origin: Origin) -> Self {
+    /// In a box: a task's future holds what it is given more than once.
+    pub(super) fn new(origin: Origin) -> Box<Self> {
         let Origin {
             key,
             tenant,
@@ -182,7 +183,7 @@ impl SessionActor {
             restored.sends,
             begins.wall,
         );
-        Self {
+        Box::new(Self {
             gauge: SessionGauge::new(session.state().phase()),
             sends,
             outbox: Outbox::new(key.clone(), Arc::clone(&tenant.sealer), writer),
@@ -206,12 +207,12 @@ impl SessionActor {
             lease_lost,
             stop,
             view,
-        }
+        })
     }
 
     /// Runs until the session is closed, or logged out with nothing left to do. `retire` says whether the task may
     /// end: it may not while commands are on their way to it. It is told what there is to remember.
-    pub(super) async fn run(mut self, retire: impl Fn(&mpsc::Receiver<Command>, Left) -> bool) {
+    pub(super) async fn run(mut self: Box<Self>, retire: impl Fn(&Commands, Left) -> bool) {
         self.publish();
         let (lease_lost, stop) = (self.lease_lost.clone(), self.stop.clone());
         let mut lease_lost = std::pin::pin!(lease_lost.cancelled().fuse());
@@ -343,7 +344,7 @@ impl SessionActor {
 
     fn take(&mut self, now: Now, happened: Happened) {
         match happened {
-            Happened::Command(Some(command)) => self.command(now, command),
+            Happened::Command(Some(command)) => self.command(now, *command),
             // Nobody can reach the session any more; it is let go as in a stop.
             Happened::Command(None) | Happened::Stop => self.inputs.push_back(Input::Stop),
             Happened::LeaseLost => self.inputs.push_back(Input::LeaseLost),
@@ -460,23 +461,21 @@ impl SessionActor {
 
     /// Writes what is to be sent. False if that failed and there is more to do.
     async fn write_frames(&mut self) -> bool {
-        while let Some(frame) = self.protocol.out.frames.pop_front() {
-            let Socket::Open(connection) = &mut self.socket else {
-                self.protocol.out.frames.clear();
-                return true;
-            };
-            let failed = match tokio::time::timeout(WRITE_TIMEOUT, connection.send(frame)).await {
-                Ok(Ok(())) => None,
-                Ok(Err(error)) => Some(error),
-                Err(_) => Some("the upstream does not read".to_owned()),
-            };
-            if let Some(reason) = failed {
-                self.socket = Socket::None;
-                self.lose(reason);
-                return false;
-            }
+        let frames = std::mem::take(&mut self.protocol.out.frames);
+        let Socket::Open(connection) = &mut self.socket else {
+            return true;
+        };
+        if frames.is_empty() {
+            return true;
         }
-        true
+        let reason = match tokio::time::timeout(WRITE_TIMEOUT, connection.send(frames)).await {
+            Ok(Ok(())) => return true,
+            Ok(Err(ended)) => ended.reason,
+            Err(_) => "the upstream does not read".to_owned(),
+        };
+        self.socket = Socket::None;
+        self.lose(reason);
+        false
     }
 
     fn stored(&mut self, now: Now, stored: Stored) {

@@ -48,8 +48,9 @@ impl Tasks {
         F: Future<Output = ()> + Send + 'static,
     {
         let stop = self.stop.clone();
-        let guarded = async move {
-            let ended = std::panic::AssertUnwindSafe(task).catch_unwind().await;
+        let unwinding = std::panic::AssertUnwindSafe(task).catch_unwind();
+        // No async block: that would hold the task's future twice.
+        let guarded = unwinding.map(move |ended| {
             if ended.is_err() {
                 metrics::counter!("imgate_runtime_task_panics_total", "task" => name).increment(1);
                 error!(task = name, "a task panicked");
@@ -63,7 +64,7 @@ impl Tasks {
                 error!(task = name, "a task that must not end has ended; stopping");
                 stop.cancel();
             }
-        };
+        });
         tokio::spawn(self.tracker.track_future(guarded.in_current_span()))
     }
 

@@ -12,6 +12,8 @@ use serde_json::json;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, Sleep};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::handshake::server::{ErrorResponse, Request, Response};
@@ -27,9 +29,10 @@ use super::login::ClientName;
 use super::mailbox::Delivery;
 use super::world::World;
 use crate::connectors::tencent::frame;
+use crate::connectors::websocket::Transport;
 use crate::types::WallClock;
 
-/// How long a client may take for the WebSocket handshake.
+/// How long a client may take for the handshakes.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The largest request.
@@ -105,13 +108,14 @@ impl Drop for Gauge<'_> {
 /// Serves a TCP connection until it is closed, cut or silent for too long.
 pub(super) async fn serve(world: Arc<World>, stream: TcpStream, cut: CancellationToken) {
     let mut query = Query::default();
-    let handshake = tokio::time::timeout(HANDSHAKE_TIMEOUT, open(stream, &mut query));
+    let opening = open(stream, world.tls.as_ref(), &mut query);
+    let handshake = tokio::time::timeout(HANDSHAKE_TIMEOUT, opening);
     let socket = tokio::select! {
         () = cut.cancelled() => return,
         opened = handshake => match opened {
             Ok(Ok(socket)) => socket,
-            Ok(Err(error)) => return debug!(%error, "no WebSocket handshake"),
-            Err(_) => return debug!("no WebSocket handshake in time"),
+            Ok(Err(error)) => return debug!(%error, "no handshake"),
+            Err(_) => return debug!("no handshake in time"),
         },
     };
     let _open = Gauge::up(&world.open_connections);
@@ -151,12 +155,17 @@ pub(super) async fn serve(world: Arc<World>, stream: TcpStream, cut: Cancellatio
     }
 }
 
-/// The handshake, on the one path that the clients use.
+/// The handshakes: TLS if that is spoken here, and WebSocket, on the one path that the clients use.
 async fn open(
     stream: TcpStream,
+    tls: Option<&Arc<ServerConfig>>,
     query: &mut Query,
-) -> Result<WebSocketStream<TcpStream>, tokio_tungstenite::tungstenite::Error> {
+) -> Result<WebSocketStream<Box<dyn Transport>>, tokio_tungstenite::tungstenite::Error> {
     stream.set_nodelay(true)?;
+    let stream: Box<dyn Transport> = match tls {
+        Some(tls) => Box::new(TlsAcceptor::from(Arc::clone(tls)).accept(stream).await?),
+        None => Box::new(stream),
+    };
     // Small buffers: there may be tens of thousands of connections.
     let config = WebSocketConfig::default()
         .read_buffer_size(4096)
@@ -205,7 +214,7 @@ struct InFlight {
 }
 
 struct Connection {
-    socket: WebSocketStream<TcpStream>,
+    socket: WebSocketStream<Box<dyn Transport>>,
     compression: CompressionMode,
     queued: mpsc::Receiver<Outgoing>,
     /// In the order in which they fall due.

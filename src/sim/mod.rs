@@ -10,6 +10,7 @@ mod login;
 mod mailbox;
 mod operate;
 mod stats;
+mod tls;
 mod world;
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -20,6 +21,7 @@ use tokio::net::TcpListener;
 
 pub use self::operate::ControlError;
 pub use self::stats::{SimStats, UserStats};
+pub use self::tls::SimTls;
 use self::world::World;
 use crate::error::{Classified, ErrorKind};
 use crate::runtime::supervisor::{TaskKind, Tasks};
@@ -67,6 +69,8 @@ pub struct SimOptions {
     pub compression: CompressionMode,
     /// The most messages in an answer to `openim.getmsg`, at least 1. Default: 20.
     pub page_size: usize,
+    /// With it clients connect by `wss://`. Default: none, `ws://`.
+    pub tls: Option<SimTls>,
 }
 
 impl SimOptions {
@@ -84,6 +88,7 @@ impl SimOptions {
             ack_timeout: Duration::from_secs(5),
             compression: CompressionMode::default(),
             page_size: 20,
+            tls: None,
         }
     }
 }
@@ -100,6 +105,9 @@ pub enum SimError {
         #[source]
         source: std::io::Error,
     },
+    /// Its certificate and key cannot be used.
+    #[error("the certificate and its key are not usable ({0}): give both in PEM")]
+    Tls(String),
     /// It has stopped by itself.
     #[error("the simulator has stopped by itself; its log says why")]
     Stopped,
@@ -108,7 +116,7 @@ pub enum SimError {
 impl Classified for SimError {
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::Listen { .. } => ErrorKind::InvalidInput,
+            Self::Listen { .. } | Self::Tls(_) => ErrorKind::InvalidInput,
             Self::Stopped => ErrorKind::Internal,
         }
     }
@@ -131,12 +139,13 @@ impl Sim {
     ///
     /// # Errors
     ///
-    /// [`SimError::Listen`] when an address cannot be bound.
+    /// [`SimError::Listen`] when an address cannot be bound, [`SimError::Tls`] when the certificate cannot be used.
     pub async fn start(options: SimOptions, tasks: &Tasks) -> Result<SimHandle, SimError> {
+        let tls = options.tls.as_ref().map(tls::server_config).transpose()?;
         let (listener, listen_addr) = bind(options.listen).await?;
         let (control, control_addr) = bind(options.control).await?;
         let tasks = tasks.child();
-        let world = Arc::new(World::new(options));
+        let world = Arc::new(World::new(options, tls));
         tasks.spawn(
             "sim_listener",
             TaskKind::Critical,
@@ -207,7 +216,7 @@ impl std::fmt::Debug for SimHandle {
 }
 
 impl SimHandle {
-    /// Where clients connect, by `ws://`.
+    /// Where clients connect, by `ws://` or, with [`SimOptions::tls`], by `wss://`.
     pub fn listen_addr(&self) -> SocketAddr {
         self.listen_addr
     }

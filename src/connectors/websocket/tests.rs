@@ -2,6 +2,8 @@
 
 use std::future::Future;
 
+use bytes::Bytes;
+use futures_util::{SinkExt as _, StreamExt as _};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
@@ -9,6 +11,8 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
@@ -204,9 +208,9 @@ async fn frames_go_both_ways_until_the_upstream_closes() {
     let dialer = dialer(&url, None).unwrap();
     let client = async {
         let mut connection = dialer.dial("/binfo").await.unwrap();
-        connection.send(b"{}".to_vec()).await.unwrap();
-        assert_eq!(connection.receive().await.unwrap(), b"one");
-        assert_eq!(connection.receive().await.unwrap(), b"two");
+        connection.send([b"{}".to_vec()]).await.unwrap();
+        assert_eq!(connection.receive().await.unwrap(), "one");
+        assert_eq!(connection.receive().await.unwrap(), "two");
         let end = connection.receive().await.unwrap_err();
         connection.close().await;
         end
@@ -313,7 +317,7 @@ async fn dial_tls(
     name: &str,
     host: &str,
     roots: Option<&str>,
-) -> Result<Vec<u8>, DialError> {
+) -> Result<Bytes, DialError> {
     let (listener, url) = listen().await;
     let port = url.rsplit(':').next().unwrap().to_owned();
     let acceptor = authority.server(name);
@@ -344,7 +348,7 @@ async fn a_private_authority_is_trusted_when_it_is_named_and_only_then() {
     let roots = authority.0.pem();
     for name in ["127.0.0.1", "localhost"] {
         let said = dial_tls(&authority, name, name, Some(&roots)).await;
-        assert_eq!(said.unwrap(), b"hi", "{name}");
+        assert_eq!(said.unwrap(), "hi", "{name}");
     }
     let another = Authority::new().0.pem();
     for (name, roots) in [

@@ -6,7 +6,7 @@ use super::{Partition, TenantSessions, not_held};
 use crate::events::log::{Append, Record};
 use crate::runtime::handle::CallError;
 use crate::runtime::record::{self, RecordError};
-use crate::runtime::session_actor::Command;
+use crate::runtime::session_actor::{Command, Commands};
 use crate::store::{Lease, Store, StoreError};
 use crate::types::AccountId;
 
@@ -32,7 +32,7 @@ impl From<StoreError> for ResealError {
 struct AtRest<'a> {
     sessions: &'a TenantSessions,
     account: &'a AccountId,
-    _commands: mpsc::Receiver<Command>,
+    _commands: Commands,
 }
 
 impl TenantSessions {
@@ -74,7 +74,7 @@ impl TenantSessions {
     async fn reseal_running(&self, account: &AccountId) -> Result<(), ResealError> {
         let mailbox = self.running(account).ok_or_else(not_held)?;
         let (reply, answer) = oneshot::channel();
-        let asked = mailbox.send(Command::Reseal(reply)).await;
+        let asked = mailbox.send(Box::new(Command::Reseal(reply))).await;
         // It ended just then: what it left is looked at in the next round.
         asked.map_err(|_| CallError::Stopping)?;
         answer.await.map_err(|_| CallError::Stopping)??;

@@ -1,7 +1,7 @@
 //! What can be asked of a running session, and what it does about it.
 
 use metrics::counter;
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use crate::connectors::OutgoingMessage;
@@ -20,6 +20,12 @@ use crate::types::UnixMillis;
 pub(in crate::runtime) type LoginReply = oneshot::Sender<Result<(Outcome, v1::Session), CallError>>;
 /// Who waits for a session's new state.
 pub(in crate::runtime) type ViewReply = oneshot::Sender<Result<v1::Session, CallError>>;
+
+/// The way to a session's task. A channel sets aside 32 places at a time, which for commands as they are would be more than
+/// all the rest of an idle session.
+pub(in crate::runtime) type Mailbox = mpsc::Sender<Box<Command>>;
+/// The end of a [`Mailbox`] that the task holds.
+pub(in crate::runtime) type Commands = mpsc::Receiver<Box<Command>>;
 
 /// What can be asked of a running session.
 #[derive(Debug)]
