@@ -9,6 +9,8 @@
 mod client;
 #[path = "sim/control.rs"]
 mod control;
+#[path = "sim/load.rs"]
+mod load;
 
 use std::net::SocketAddr;
 use std::time::Duration;
