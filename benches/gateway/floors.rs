@@ -1,10 +1,12 @@
 //! Floors, as processes in the gateway's place.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::bench::{Bench, Core};
 use crate::clients::LOGINS_IN_FLIGHT;
 use crate::parts::raw_sessions::Raised;
+use crate::parts::raw_wire;
 use crate::process::Process;
 use crate::upstream::Upstream;
 
@@ -19,9 +21,14 @@ pub(crate) struct RawSessions {
 impl RawSessions {
     /// Starts it without sessions; there can be `most`.
     pub(crate) fn start(bench: &Bench, upstream: &Upstream, most: usize) -> Self {
-        let (most, in_flight) = (most.to_string(), LOGINS_IN_FLIGHT.to_string());
+        let (logins, in_flight) = (logins(bench, most), LOGINS_IN_FLIGHT.to_string());
         let mut arguments = vec!["raw-sessions", "--upstream", &upstream.address];
-        arguments.extend(["--most", &most, "--in-flight", &in_flight]);
+        arguments.extend([
+            "--logins",
+            logins.to_str().unwrap(),
+            "--in-flight",
+            &in_flight,
+        ]);
         if let Some(certificate) = &upstream.certificate {
             arguments.extend(["--certificate", certificate.to_str().unwrap()]);
         }
@@ -37,4 +44,14 @@ impl RawSessions {
         assert_eq!(raised.sessions, count);
         raised.seconds
     }
+}
+
+/// The file with so many logins, made once.
+fn logins(bench: &Bench, count: usize) -> PathBuf {
+    let file = bench.file(&format!("logins-{count}"));
+    if !file.exists() {
+        let lines = (0..count).flat_map(|number| [raw_wire::login(number), vec![b'\n']]);
+        std::fs::write(&file, lines.flatten().collect::<Vec<_>>()).unwrap();
+    }
+    file
 }

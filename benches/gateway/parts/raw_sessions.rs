@@ -1,6 +1,7 @@
 //! FLOOR, TLSFLOOR and LOGINFLOOR: per session one task that makes a bare WebSocket handshake and one login, and then waits for a byte.
 
-use std::path::PathBuf;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -21,9 +22,9 @@ pub(crate) struct Arguments {
     /// The upstream's certificate, if it speaks TLS.
     #[arg(long)]
     certificate: Option<PathBuf>,
-    /// How many sessions there will be at the most.
+    /// The file with the logins, one a line.
     #[arg(long)]
-    most: usize,
+    logins: PathBuf,
     /// How many logins are on their way at a time.
     #[arg(long)]
     in_flight: u32,
@@ -38,9 +39,7 @@ pub(crate) struct Raised {
 
 /// Reads from its standard input how many sessions are to be there, and tells when they are, until the input ends.
 pub(crate) async fn run(arguments: Arguments) {
-    // Made beforehand: signing is no part of the floor.
-    let logins: Vec<_> = (0..arguments.most).map(raw_wire::login).collect();
-    let logins: Arc<[Vec<u8>]> = logins.into();
+    let logins = Arc::new(Logins::read(&arguments.logins));
     let tls = arguments.certificate.as_deref().map(client_config);
     let upstream: Arc<str> = arguments.upstream.into();
     let turns = Arc::new(Semaphore::new(arguments.in_flight as usize));
@@ -77,11 +76,33 @@ pub(crate) async fn run(arguments: Arguments) {
     }
 }
 
+/// Logins that were made elsewhere: signing is no part of the floor, and what it leaves in memory neither.
+struct Logins {
+    text: Vec<u8>,
+    lines: Vec<Range<usize>>,
+}
+
+impl Logins {
+    fn read(file: &Path) -> Self {
+        let text = std::fs::read(file).unwrap();
+        let mut begin = 0;
+        let ends = text.iter().enumerate().filter(|(_, byte)| **byte == b'\n');
+        let lines = ends
+            .map(|(end, _)| std::mem::replace(&mut begin, end + 1)..end)
+            .collect();
+        Self { text, lines }
+    }
+
+    fn frame(&self, number: usize) -> Vec<u8> {
+        raw_wire::masked(&self.text[self.lines[number].clone()])
+    }
+}
+
 /// What a login needs.
 struct LogIn {
     upstream: Arc<str>,
     number: usize,
-    logins: Arc<[Vec<u8>]>,
+    logins: Arc<Logins>,
 }
 
 impl LogIn {
@@ -95,8 +116,8 @@ impl LogIn {
         raw_wire::handshake(&self.upstream, self.number)
     }
 
-    fn login(&self) -> &[u8] {
-        &self.logins[self.number]
+    fn login(&self) -> Vec<u8> {
+        self.logins.frame(self.number)
     }
 }
 
@@ -112,7 +133,7 @@ async fn plain(logging_in: LogIn, turn: OwnedSemaphorePermit) {
         let mut stream = logging_in.connect().await;
         let handshake = logging_in.handshake();
         exchange(&mut stream, &handshake, raw_wire::handshake_answer).await;
-        exchange(&mut stream, logging_in.login(), raw_wire::login_answer).await;
+        exchange(&mut stream, &logging_in.login(), raw_wire::login_answer).await;
         drop(turn);
         stream
     })
@@ -129,7 +150,7 @@ async fn secure(logging_in: LogIn, config: Arc<ClientConfig>, turn: OwnedSemapho
             .exchange(&handshake, raw_wire::handshake_answer)
             .await;
         stream
-            .exchange(logging_in.login(), raw_wire::login_answer)
+            .exchange(&logging_in.login(), raw_wire::login_answer)
             .await;
         drop(turn);
         stream
@@ -139,7 +160,11 @@ async fn secure(logging_in: LogIn, config: Arc<ClientConfig>, turn: OwnedSemapho
 }
 
 /// Writes a text and reads until `complete`. Nothing comes behind an answer: each text has one.
-pub(super) async fn exchange(stream: &mut TcpStream, text: &[u8], complete: fn(&[u8]) -> Option<usize>) {
+pub(super) async fn exchange(
+    stream: &mut TcpStream,
+    text: &[u8],
+    complete: fn(&[u8]) -> Option<usize>,
+) {
     stream.write_all(text).await.unwrap();
     let mut answer = Vec::with_capacity(1024);
     while complete(&answer).is_none() {

@@ -25,7 +25,7 @@ pub(crate) fn handshake_answer(bytes: &[u8]) -> Option<usize> {
     Some(end + 4)
 }
 
-/// A login by signature, as the WebSocket frame that goes out.
+/// A login by signature, one line of JSON.
 pub(crate) fn login(number: usize) -> Vec<u8> {
     let name = account(number);
     let key = Secret::new(APP_KEY.to_owned());
@@ -42,7 +42,7 @@ pub(crate) fn login(number: usize) -> Vec<u8> {
         servcmd: "im_open_status.wslogin",
         seq: 1,
     };
-    masked(&frame::encode_request(&head, r#"{"State":"Online"}"#, true))
+    frame::encode_request(&head, r#"{"State":"Online"}"#, true)
 }
 
 /// How long the upstream's first frame is, once all of it is there. It must say that the login is accepted.
@@ -60,15 +60,21 @@ pub(crate) fn login_answer(bytes: &[u8]) -> Option<usize> {
 /// The payload of the upstream's first frame, and how long the frame is, once all of it is there.
 pub(crate) fn frame(bytes: &[u8]) -> Option<(&[u8], usize)> {
     let (head, length) = match *bytes.get(1)? {
-        126 => (4, usize::from(u16::from_be_bytes(*bytes.get(2..)?.first_chunk()?))),
-        127 => (10, u64::from_be_bytes(*bytes.get(2..)?.first_chunk()?) as usize),
+        126 => (
+            4,
+            usize::from(u16::from_be_bytes(*bytes.get(2..)?.first_chunk()?)),
+        ),
+        127 => (
+            10,
+            u64::from_be_bytes(*bytes.get(2..)?.first_chunk()?) as usize,
+        ),
         short => (2, usize::from(short)),
     };
     Some((bytes.get(head..head + length)?, head + length))
 }
 
 /// A final binary frame under the mask 0, which changes nothing: a floor pays for no masking.
-fn masked(payload: &[u8]) -> Vec<u8> {
+pub(crate) fn masked(payload: &[u8]) -> Vec<u8> {
     let length = u16::try_from(payload.len())
         .expect("a request is short")
         .to_be_bytes();

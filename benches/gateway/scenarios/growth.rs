@@ -85,8 +85,16 @@ fn slope(points: &[Point], figure: fn(&Point) -> f64) -> f64 {
         .collect();
     let (offset, slope) = fit(&added);
     let ends = points.first().zip(points.last());
-    ends.map_or(f64::NAN, |(first, last)| {
-        let at_first = offset + slope * first.sessions;
-        100.0 * slope * (last.sessions - first.sessions) / at_first
+    ends.map_or(0.0, |(first, last)| {
+        let (at_first, more) = (
+            offset + slope * first.sessions,
+            last.sessions - first.sessions,
+        );
+        // A short look may see no CPU at all.
+        if at_first == 0.0 {
+            0.0
+        } else {
+            100.0 * slope * more / at_first
+        }
     })
 }
