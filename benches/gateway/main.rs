@@ -5,8 +5,8 @@
 //! cargo bench --bench gateway                       all of it
 //! cargo bench --bench gateway -- logins idle        some of it
 //! cargo bench --bench gateway -- --quick            one small round of each: it shows that the bench works
-//! cargo bench --bench gateway -- --json benches/results/gateway.json --plot benches/results/gateway.svg \
-//!     --table benches/results/gateway.md            also keeps the results
+//! cargo bench --bench gateway -- --json benches/results/gateway.json --plot benches/results/gateway.svg --table README.md
+//!                                                   also keeps the results; with --redraw, nothing is measured
 //! ```
 //!
 //! How to read it:
@@ -36,6 +36,7 @@
 
 mod bench;
 mod clients;
+mod figures;
 mod floors;
 mod flow;
 mod gateway;
@@ -88,7 +89,7 @@ struct Arguments {
     /// Draws the results as SVG.
     #[arg(long, value_name = "FILE")]
     plot: Option<PathBuf>,
-    /// Writes the results as a Markdown table.
+    /// Puts the results as a table into this Markdown document, between its marks.
     #[arg(long, value_name = "FILE")]
     table: Option<PathBuf>,
     /// Measures nothing: plots and tabulates what is in --json.
@@ -163,6 +164,7 @@ fn keep(arguments: &Arguments, results: &Results) {
         plot::draw(results, file);
     }
     if let Some(file) = &arguments.table {
-        results::write(file, &report::markdown(results));
+        let document = std::fs::read_to_string(file).unwrap();
+        std::fs::write(file, report::with_table(&document, results)).unwrap();
     }
 }
