@@ -30,20 +30,19 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     )?;
     std::fs::write(out.join("imgate_descriptor.bin"), api.encode_to_vec())?;
     tonic_prost_build::configure()
-        .build_server(false)
         .skip_debug(WITH_SECRETS)
         .compile_fds(api.clone())?;
-    // The services alone, with what they share with `src/proto.rs`: an answer of events that are encoded already.
-    let services = out.join("services");
-    std::fs::create_dir_all(&services)?;
+    // The services once more, for a server whose answer has events that are encoded already.
+    let encoded = out.join("encoded");
+    std::fs::create_dir_all(&encoded)?;
     tonic_prost_build::configure()
         .build_client(false)
         .extern_path(".imgate.v1", "crate::proto::v1")
         .extern_path(
             ".imgate.v1.SubscribeResponse",
-            "crate::proto::EncodedSubscribeResponse",
+            "crate::proto::encoded::SubscribeResponse",
         )
-        .out_dir(services)
+        .out_dir(encoded)
         .compile_fds(api)?;
 
     let stored = protox::compile(["imgate/store/v1/record.proto"], ["proto"])?;

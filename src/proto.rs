@@ -14,27 +14,32 @@ pub mod time;
 
 use std::fmt;
 
-use prost::bytes::Bytes;
 use zeroize::Zeroize as _;
 
 /// The bot-facing API.
 pub mod v1 {
     tonic::include_proto!("imgate.v1");
-    include!(concat!(env!("OUT_DIR"), "/services/imgate.v1.rs"));
 }
 
-/// What [`v1::SubscribeResponse`] is to who sends it: the events come encoded. On the wire both are the same.
-#[derive(Clone, PartialEq, prost::Message)]
-pub struct EncodedSubscribeResponse {
-    /// Encoded [`v1::Event`]s.
-    #[prost(bytes = "bytes", repeated, tag = "1")]
-    pub events: Vec<Bytes>,
-    /// The place after them.
-    #[prost(string, tag = "2")]
-    pub cursor: String,
-    /// The named subscription was made.
-    #[prost(bool, tag = "3")]
-    pub subscription_made: bool,
+/// The services of a server that has its events encoded already. On the wire it is the same API.
+pub mod encoded {
+    use prost::bytes::Bytes;
+
+    include!(concat!(env!("OUT_DIR"), "/encoded/imgate.v1.rs"));
+
+    /// A [`v1::SubscribeResponse`](super::v1::SubscribeResponse).
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub struct SubscribeResponse {
+        /// Encoded [`v1::Event`](super::v1::Event)s.
+        #[prost(bytes = "bytes", repeated, tag = "1")]
+        pub events: Vec<Bytes>,
+        /// The place after them.
+        #[prost(string, tag = "2")]
+        pub cursor: String,
+        /// The named subscription was made.
+        #[prost(bool, tag = "3")]
+        pub subscription_made: bool,
+    }
 }
 
 /// What is stored.
@@ -110,7 +115,7 @@ mod tests {
             ..v1::Event::default()
         };
         let events = vec![event(7), event(8)];
-        let encoded = EncodedSubscribeResponse {
+        let encoded = encoded::SubscribeResponse {
             events: events
                 .iter()
                 .map(|event| event.encode_to_vec().into())

@@ -16,8 +16,8 @@ use super::{audit, caller, convert, peer};
 use crate::events::encoded::Encoded;
 use crate::events::service::{Events, TenantLogs};
 use crate::events::subscription::Subscription;
-use crate::proto::v1::event_service_server::EventService;
-use crate::proto::{EncodedSubscribeResponse, v1};
+use crate::proto::encoded::event_service_server::EventService;
+use crate::proto::{encoded, v1};
 use crate::runtime::handle::Gateway;
 use crate::tenants::audit::{Action, By, Event, Outcome};
 use crate::tenants::auth::{AuthError, Principal};
@@ -30,7 +30,7 @@ pub(super) struct EventsApi {
     pub(super) gateway: Gateway,
 }
 
-type Answer = Result<EncodedSubscribeResponse, Status>;
+type Answer = Result<encoded::SubscribeResponse, Status>;
 
 /// A subscription on its way to its subscriber. Each batch is made when the one before has gone out.
 struct Delivering {
@@ -197,7 +197,7 @@ impl Delivering {
             maker.made();
         }
         Some(answer.map(|delivery| {
-            EncodedSubscribeResponse {
+            encoded::SubscribeResponse {
                 events: delivery
                     .events
                     .into_iter()
