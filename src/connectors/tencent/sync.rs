@@ -40,6 +40,8 @@ pub struct Position {
     recent: VecDeque<u64>,
     /// How many are the latter.
     pushed: usize,
+    /// How many of these came after the last page of catch-up was asked for, which may not hold them.
+    meanwhile: usize,
     news: News,
 }
 
@@ -173,6 +175,7 @@ impl Position {
         }
         self.recent.push_back(hash);
         self.news.pushed += 1;
+        self.meanwhile += 1;
         // The oldest of too many counts as one that does not come again.
         self.pushed = PUSHED.min(self.pushed + 1);
         self.trim();
@@ -202,9 +205,14 @@ impl Position {
         self.news.all = false;
     }
 
-    /// Catch-up has come to its end: the cookie is behind all that was pushed before.
+    /// A page of catch-up is asked for: it holds what was pushed before.
+    pub const fn asked(&mut self) {
+        self.meanwhile = 0;
+    }
+
+    /// Catch-up has come to its end: the cookie is behind all that was pushed before its last page was asked for.
     pub fn caught_up(&mut self) {
-        self.pushed = 0;
+        self.pushed = self.pushed.min(self.meanwhile);
         self.trim();
     }
 
@@ -406,9 +414,24 @@ mod tests {
             assert!(!position.fetched(&format!("id-{n}")), "{n}");
             assert!(position.fetched(&format!("new-{n}")), "{n}");
         }
+        position.asked();
         position.caught_up();
         assert_eq!(position.to_record().recent.len(), REMEMBERED);
         assert!(!position.fetched("id-1999"));
+    }
+
+    #[test]
+    fn what_was_pushed_while_a_page_was_on_its_way_comes_again() {
+        let mut position = Position::default();
+        position.pushed("before");
+        position.asked();
+        position.pushed("meanwhile");
+        position.caught_up();
+        for n in 0..1000 {
+            position.fetched(&format!("page-{n}"));
+        }
+        assert!(!position.fetched("meanwhile"));
+        assert!(position.fetched("before"), "forgotten long ago");
     }
 
     #[test]

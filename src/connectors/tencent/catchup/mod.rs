@@ -46,6 +46,8 @@ pub(super) struct CatchUp {
     retry: bool,
     /// That something may be missing is the last that was told.
     told: bool,
+    /// Nothing is known to be missing: only the cookie is moved on. Pushes do not wait for that.
+    routine: bool,
 }
 
 /// One thing to fetch.
@@ -90,6 +92,13 @@ impl CatchUp {
         round
     }
 
+    /// What moves the cookie on.
+    pub(super) fn routine() -> Self {
+        let mut round = Self::of([Step::FIRST]);
+        round.routine = true;
+        round
+    }
+
     /// Only what `steps` say.
     pub(super) fn of(steps: impl IntoIterator<Item = Step>) -> Self {
         Self {
@@ -110,6 +119,19 @@ impl CatchUp {
         let mut round = Self::whole();
         round.told = told;
         round
+    }
+
+    /// Whether pushes are passed on meanwhile.
+    pub(super) const fn is_routine(&self) -> bool {
+        self.routine
+    }
+
+    /// What another round fetches, with what waits for it, comes behind this one, for which nothing waits.
+    pub(super) fn join(&mut self, other: Self) {
+        self.routine = false;
+        self.steps.extend(other.steps);
+        self.held_bytes += other.held_bytes;
+        self.held.extend(other.held);
     }
 
     fn plan_whole(&mut self) {
@@ -141,16 +163,17 @@ impl CatchUp {
         self.held.push_front(push);
     }
 
-    /// Another round is to follow this one.
+    /// Another round is to follow this one, and what comes from now on waits for it.
     pub(super) const fn once_more(&mut self) {
         self.again = true;
+        self.routine = false;
     }
 
     /// The next request, as command and body, if none is in flight. `None` with nothing in flight: all is fetched.
     pub(super) fn next_request(
         &mut self,
         account: &str,
-        position: &Position,
+        position: &mut Position,
         trouble: &Trouble,
         now: Instant,
     ) -> Option<(&'static str, String)> {
@@ -175,10 +198,13 @@ impl CatchUp {
             }
         }
         let request = match self.steps.front()? {
-            Step::C2c { sync_flag, online } => (
-                "openim.getmsg",
-                outgoing::getmsg(position.cookie(), *sync_flag, *online),
-            ),
+            Step::C2c { sync_flag, online } => {
+                position.asked();
+                (
+                    "openim.getmsg",
+                    outgoing::getmsg(position.cookie(), *sync_flag, *online),
+                )
+            }
             Step::JoinedGroups { offset } => (
                 "group_open_http_svc.get_joined_group_list",
                 outgoing::joined_groups(account, *offset),

@@ -34,7 +34,7 @@ impl Protocol {
             return;
         };
         let account = &self.who.account;
-        let request = round.next_request(account, &self.position, &self.trouble, now.at);
+        let request = round.next_request(account, &mut self.position, &self.trouble, now.at);
         // What rests may be missing.
         self.owes_gap |= round.has_skipped();
         if let Some((command, body)) = request {

@@ -146,6 +146,9 @@ impl Protocol {
                 round.once_more();
                 self.leave_out(&push);
             }
+            Phase::CatchingUp(round) if round.is_routine() => {
+                self.deliver(now, VecDeque::from([push]));
+            }
             Phase::CatchingUp(round) if round.holds(&push) => {}
             Phase::CatchingUp(round) => {
                 self.left_out.take_up(&mut push);
@@ -165,7 +168,7 @@ impl Protocol {
                 self.deliver(now, VecDeque::from([push]));
                 let due = self.messages_since_sync >= MESSAGES_PER_SYNC;
                 if due && !self.trouble.c2c_is_paused(now.at) {
-                    self.catch_up(now, CatchUp::of([Step::FIRST]));
+                    self.catch_up(now, CatchUp::routine());
                 }
             }
             // What follows the login fetches what can be.
@@ -202,7 +205,10 @@ impl Protocol {
                 self.left_out.keep_track(&push, &self.position);
                 round.hold_first(push);
             }
-            self.catch_up(now, round);
+            match &mut self.phase {
+                Phase::CatchingUp(running) => running.join(round),
+                Phase::Offline | Phase::LoggingIn | Phase::Live => self.catch_up(now, round),
+            }
         }
     }
 
