@@ -1,10 +1,9 @@
 //! From the upstream's JSON of pushes and pages to events. Whatever has no type here is carried through as it came.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 use std::fmt;
 
-use serde::de::{IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
@@ -21,7 +20,7 @@ pub(super) const MAX_ENTRIES: usize = 16_384;
 pub struct PushBody<'a> {
     /// One entry per kind of event.
     #[serde(borrow)]
-    pub event_array: Option<Vec<&'a RawValue>>,
+    pub event_array: Option<Vec<Entry<'a>>>,
     /// 1 if the push is to be acknowledged.
     #[serde(default)]
     pub need_ack: u8,
@@ -154,77 +153,122 @@ pub fn text_or_number<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::E
     from.deserialize_any(Either)
 }
 
-/// The name of a field of an entry.
-#[derive(Deserialize, PartialEq, Eq, PartialOrd, Ord)]
-struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
+/// What an entry of a push is, read no further than it has to be to find its messages: to skip over them once more for the
+/// entry, and for each of its fields, would take as long as reading them.
+#[derive(Debug)]
+pub enum Entry<'a> {
+    /// Of an entry, this is a field that holds messages or the like.
+    Array(Vec<&'a RawValue>),
+    /// An entry, with its fields.
+    Object(Vec<(Cow<'a, str>, Entry<'a>)>),
+    /// Anything else.
+    Other,
+}
 
-/// What a field of an entry holds, if that is an array.
-struct Items<'a>(Option<Vec<&'a RawValue>>);
-
-impl<'de: 'a, 'a> Deserialize<'de> for Items<'a> {
+impl<'de: 'a, 'a> Deserialize<'de> for Entry<'a> {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         struct Any;
         impl<'de> Visitor<'de> for Any {
-            type Value = Items<'de>;
+            type Value = Entry<'de>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("anything")
             }
 
-            fn visit_seq<A: SeqAccess<'de>>(self, mut array: A) -> Result<Items<'de>, A::Error> {
+            fn visit_seq<A: SeqAccess<'de>>(self, mut array: A) -> Result<Entry<'de>, A::Error> {
                 let mut items = Vec::new();
                 while let Some(item) = array.next_element()? {
                     items.push(item);
                 }
-                Ok(Items(Some(items)))
+                Ok(Entry::Array(items))
             }
 
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Items<'de>, A::Error> {
-                IgnoredAny.visit_map(map).map(|_| Items(None))
+            fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<Entry<'de>, A::Error> {
+                #[derive(Deserialize)]
+                struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
+                let mut fields = Vec::new();
+                while let Some((Name(name), value)) = object.next_entry()? {
+                    fields.push((name, value));
+                }
+                Ok(Entry::Object(fields))
             }
 
-            fn visit_str<E>(self, _: &str) -> Result<Items<'de>, E> {
-                Ok(Items(None))
+            fn visit_str<E>(self, _: &str) -> Result<Entry<'de>, E> {
+                Ok(Entry::Other)
             }
 
-            fn visit_u64<E>(self, _: u64) -> Result<Items<'de>, E> {
-                Ok(Items(None))
+            fn visit_u64<E>(self, _: u64) -> Result<Entry<'de>, E> {
+                Ok(Entry::Other)
             }
 
-            fn visit_i64<E>(self, _: i64) -> Result<Items<'de>, E> {
-                Ok(Items(None))
+            fn visit_i64<E>(self, _: i64) -> Result<Entry<'de>, E> {
+                Ok(Entry::Other)
             }
 
-            fn visit_f64<E>(self, _: f64) -> Result<Items<'de>, E> {
-                Ok(Items(None))
+            fn visit_f64<E>(self, _: f64) -> Result<Entry<'de>, E> {
+                Ok(Entry::Other)
             }
 
-            fn visit_bool<E>(self, _: bool) -> Result<Items<'de>, E> {
-                Ok(Items(None))
+            fn visit_bool<E>(self, _: bool) -> Result<Entry<'de>, E> {
+                Ok(Entry::Other)
             }
 
-            fn visit_unit<E>(self) -> Result<Items<'de>, E> {
-                Ok(Items(None))
+            fn visit_unit<E>(self) -> Result<Entry<'de>, E> {
+                Ok(Entry::Other)
             }
         }
         from.deserialize_any(Any)
     }
 }
 
-/// Reads one entry of a push's `EventArray` into `out`: the array's name says what it holds. What else there is in the
-/// entry makes a notice of the whole.
+/// Reads the entries of a push with this body.
+pub fn parse_push(
+    account: &str,
+    servcmd: &str,
+    body: &RawValue,
+    entries: Vec<Entry<'_>>,
+) -> Vec<Parsed> {
+    #[derive(Deserialize)]
+    struct Whole<'a> {
+        #[serde(rename = "EventArray", borrow, default)]
+        entries: Vec<&'a RawValue>,
+    }
+    let mut out = Vec::new();
+    let mut whole = None;
+    for (index, entry) in entries.into_iter().enumerate() {
+        if !parse_entry(account, servcmd, entry, &mut out) {
+            let whole = whole.get_or_insert_with(|| {
+                serde_json::from_str(body.get()).unwrap_or(Whole {
+                    entries: Vec::new(),
+                })
+            });
+            out.push(notice(servcmd, whole.entries.get(index).unwrap_or(&body)));
+        }
+    }
+    out
+}
+
+/// Reads one entry of an `EventArray` into `out`.
 pub fn parse_event(account: &str, servcmd: &str, entry: &RawValue, out: &mut Vec<Parsed>) {
-    let Ok(fields) = serde_json::from_str::<BTreeMap<Name<'_>, Items<'_>>>(entry.get()) else {
+    let read = serde_json::from_str(entry.get()).unwrap_or(Entry::Other);
+    if !parse_entry(account, servcmd, read, out) {
         out.push(notice(servcmd, entry));
-        return;
+    }
+}
+
+/// Reads an entry into `out`: an array's name says what it holds. False if there is nothing in it, or something else, which
+/// makes a notice of the whole.
+fn parse_entry(account: &str, servcmd: &str, entry: Entry<'_>, out: &mut Vec<Parsed>) -> bool {
+    let Entry::Object(fields) = entry else {
+        return false;
     };
     let before = out.len();
     let mut all_known = true;
-    for (Name(name), Items(items)) in fields {
-        let items = match items {
+    for (name, value) in fields {
+        let items = match value {
             _ if name == "Event" => continue,
-            Some(items) if out.len() + items.len() <= MAX_ENTRIES => items,
-            Some(_) | None => {
+            Entry::Array(items) if out.len() + items.len() <= MAX_ENTRIES => items,
+            Entry::Array(_) | Entry::Object(_) | Entry::Other => {
                 all_known = false;
                 continue;
             }
@@ -238,9 +282,7 @@ pub fn parse_event(account: &str, servcmd: &str, entry: &RawValue, out: &mut Vec
             _ => all_known &= items.is_empty(),
         }
     }
-    if !all_known || out.len() == before {
-        out.push(notice(servcmd, entry));
-    }
+    all_known && out.len() > before
 }
 
 fn parse_notify(servcmd: &str, item: &RawValue) -> Parsed {

@@ -117,7 +117,9 @@ pub fn group_messages(group: &str, upto: u64, count: u64) -> String {
 
 /// The body of a push's acknowledgement.
 pub fn push_ack(session_data: &str) -> String {
-    json!({ "SessionData": session_data }).to_string()
+    // Text into memory: there is nothing that cannot be written.
+    let text = serde_json::to_string(session_data).unwrap_or_default();
+    format!(r#"{{"SessionData":{text}}}"#)
 }
 
 fn element(element: &v1::Element) -> Value {

@@ -51,9 +51,8 @@ impl Protocol {
             Some(push) => {
                 match push.event_array {
                     Some(array) if array.len() <= MAX_ENTRIES => {
-                        for entry in array {
-                            message::parse_event(&self.who.account, servcmd, entry, &mut entries);
-                        }
+                        let account = &self.who.account;
+                        entries = message::parse_push(account, servcmd, frame.body, array);
                     }
                     Some(_) | None => entries.push(message::notice(servcmd, frame.body)),
                 }
