@@ -5,9 +5,10 @@ use std::time::Duration;
 use imgate::sim::LoadOptions;
 
 use crate::bench::Bench;
+use crate::figures::short;
 use crate::flow::Subscribers;
 use crate::parts::subscriber::Came;
-use crate::row::{Row, short};
+use crate::row::Row;
 use crate::stage::{Kind, Stage, TENANT};
 
 /// Subscribers who read; each gets all events.
