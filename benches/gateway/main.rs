@@ -19,6 +19,10 @@
 //! - CPU is the process's own time, user and system; memory is its resident set.
 //! - FLOOR: a task and a socket per session, WebSocket handshake and login done, waiting for one byte.
 //! - LOGINFLOOR: the same program's logins: a handshake and one request, as many in flight as at the gateway.
+//! - PIPE: a program that reads the upstream's frames, parses them, and streams each event by gRPC: no state, no store, no
+//!   acknowledgement.
+//! - REDISFLOOR: pipelined appends of events of the same size to streams in Redis.
+//! - Delays are from the upstream's write until a subscriber's client has decoded the event.
 //! - With `--json` the results join those in the file, scenario by scenario; the plot and the table show all in it.
 
 #![expect(
@@ -34,6 +38,7 @@ mod bench;
 mod clients;
 mod figures;
 mod floors;
+mod flow;
 mod gateway;
 mod http;
 mod memory;

@@ -6,11 +6,13 @@ mod commands;
 mod connection;
 mod control;
 mod groups;
+mod load;
 mod login;
 mod mailbox;
 mod operate;
 mod stats;
 mod tls;
+mod wire;
 mod world;
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -19,6 +21,7 @@ use std::time::Duration;
 
 use tokio::net::TcpListener;
 
+pub use self::load::{LoadOptions, LoadOutcome};
 pub use self::operate::ControlError;
 pub use self::stats::{SimStats, UserStats};
 pub use self::tls::SimTls;
@@ -344,6 +347,15 @@ impl SimHandle {
     /// [`ControlError`] when the account is unknown or not connected.
     pub fn raw(&self, user_id: &str, frame: &[u8]) -> Result<(), ControlError> {
         self.world.raw(user_id, frame)
+    }
+
+    /// Sends one-to-one texts to whoever is online, at a pace or as fast as they are taken, until the time is over.
+    ///
+    /// # Errors
+    ///
+    /// [`ControlError::Invalid`] when an option is out of its range, or nobody is online.
+    pub async fn load(&self, options: LoadOptions) -> Result<LoadOutcome, ControlError> {
+        self.world.load(options).await
     }
 
     /// What has happened so far.
