@@ -13,6 +13,9 @@ use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+use tokio_tungstenite::tungstenite::handshake::server::{Request, Response};
+use tokio_tungstenite::tungstenite::http::HeaderValue;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
@@ -309,6 +312,98 @@ impl Authority {
             .unwrap();
         TlsAcceptor::from(Arc::new(config))
     }
+}
+
+#[tokio::test]
+async fn what_comes_right_behind_the_handshake_is_not_lost() {
+    let (listener, url) = listen().await;
+    let server = async {
+        let (mut tcp, _) = listener.accept().await.unwrap();
+        let mut request = vec![0; 4096];
+        let length = tcp.read(&mut request).await.unwrap();
+        let request = String::from_utf8_lossy(&request[..length]).into_owned();
+        let key = request
+            .lines()
+            .find_map(|line| line.strip_prefix("Sec-WebSocket-Key: "));
+        let accept = derive_accept_key(key.unwrap().as_bytes());
+        let response = format!(
+            "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+             Sec-WebSocket-Accept: {accept}\r\n\r\n\u{2}\u{1}"
+        );
+        // A frame of one byte, not the last of its message, and then the rest.
+        tcp.write_all(response.as_bytes()).await.unwrap();
+        tcp.write_all(b"a\x80\x01b").await.unwrap();
+        tcp.read_to_end(&mut Vec::new()).await.unwrap();
+    };
+    let dialer = dialer(&url, None).unwrap();
+    let client = async {
+        let mut connection = dialer.dial("/binfo").await.unwrap();
+        connection.receive().await.unwrap()
+    };
+    assert_eq!(beside(server, client).await, "ab");
+}
+
+#[tokio::test]
+async fn an_extension_that_was_not_asked_for_is_refused() {
+    let (listener, url) = listen().await;
+    let server = async {
+        let (tcp, _) = listener.accept().await.unwrap();
+        let extended = |_: &Request, mut response: Response| {
+            let value = HeaderValue::from_static("permessage-deflate");
+            response
+                .headers_mut()
+                .insert("sec-websocket-extensions", value);
+            Ok(response)
+        };
+        let _refused = tokio_tungstenite::accept_hdr_async(tcp, extended).await;
+    };
+    let dialer = dialer(&url, None).unwrap();
+    let error = beside(server, dialer.dial("/binfo")).await.unwrap_err();
+    assert!(
+        error.to_string().contains("sec-websocket-extensions"),
+        "{error}"
+    );
+}
+
+/// Over TLS, in sizes below and above what a record and a read hold.
+#[tokio::test]
+async fn long_messages_go_both_ways_over_tls() {
+    let authority = Authority::new();
+    let (listener, url) = listen().await;
+    let port = url.rsplit(':').next().unwrap().to_owned();
+    let acceptor = authority.server("127.0.0.1");
+    let server = async {
+        let (tcp, _) = listener.accept().await.unwrap();
+        let tls = acceptor.accept(tcp).await.unwrap();
+        let mut socket = tokio_tungstenite::accept_async(tls).await.unwrap();
+        while let Some(Ok(Message::Binary(message))) = socket.next().await {
+            socket.send(Message::Binary(message)).await.unwrap();
+        }
+    };
+    let roots = authority.0.pem();
+    let url = format!("wss://127.0.0.1:{port}");
+    let dialer = Dialer::new(&url, Some(roots.as_bytes()), 1 << 20, PATIENCE).unwrap();
+    let client = async {
+        let mut connection = dialer.dial("/binfo").await.unwrap();
+        for size in [
+            0,
+            1,
+            125,
+            126,
+            16_384,
+            16_385,
+            65_535,
+            65_536,
+            200_000,
+            1 << 20,
+        ] {
+            let message: Vec<u8> = (0..size).map(|index| (index % 251) as u8).collect();
+            connection.send([message.clone()]).await.unwrap();
+            assert_eq!(connection.receive().await.unwrap(), message, "{size}");
+        }
+        connection.close().await;
+    };
+    Box::pin(beside(server, client)).await;
 }
 
 /// Dials a server that shows a certificate of `authority` for `name`, trusting `roots`; answers what it says.
