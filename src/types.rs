@@ -225,15 +225,23 @@ pub struct WallClock;
 
 impl WallClock {
     /// The present moment.
+    pub fn now(self) -> UnixMillis {
+        UnixMillis(u64::try_from(Self::since_1970().as_millis()).unwrap_or(u64::MAX))
+    }
+
+    /// The present moment in nanoseconds since 1970, to measure by.
+    pub fn nanos(self) -> u64 {
+        u64::try_from(Self::since_1970().as_nanos()).unwrap_or(u64::MAX)
+    }
+
     #[expect(
         clippy::disallowed_methods,
         reason = "the one reader of the wall clock"
     )]
-    pub fn now(self) -> UnixMillis {
-        let since = SystemTime::now()
+    fn since_1970() -> Duration {
+        SystemTime::now()
             .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
-        UnixMillis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+            .unwrap_or_default()
     }
 }
 

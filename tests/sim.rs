@@ -9,6 +9,8 @@
 mod client;
 #[path = "sim/control.rs"]
 mod control;
+#[path = "sim/load.rs"]
+mod load;
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -519,4 +521,29 @@ async fn hundreds_of_accounts_live_in_one_process() {
     for client in &mut back {
         client.closed().await;
     }
+}
+
+#[tokio::test]
+async fn with_a_certificate_it_speaks_tls() {
+    let pair = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+    let mut options = SimOptions::new(APP, key());
+    options.tls = Some(SimTls {
+        certificate: pair.cert.pem().into_bytes(),
+        key: Secret::new(pair.signing_key.serialize_pem().into_bytes()),
+    });
+    let sim = Sim::start(options.clone(), &Tasks::new()).await.unwrap();
+    let url = format!("wss://localhost:{}", sim.listen_addr().port());
+    let roots = pair.cert.pem();
+    let dialer = Dialer::new(&url, Some(roots.as_bytes()), 1 << 20, PATIENCE).unwrap();
+    let connection = dialer.dial("/binfo").await.unwrap();
+    assert_eq!(sim.stats().connections, 1);
+    drop(connection);
+    sim.stop().await;
+
+    options.tls = options.tls.map(|tls| SimTls {
+        key: Secret::new(b"no key".to_vec()),
+        ..tls
+    });
+    let refused = Sim::start(options, &Tasks::new()).await.unwrap_err();
+    assert!(matches!(refused, SimError::Tls(_)), "{refused}");
 }

@@ -2,14 +2,15 @@
 
 use std::io::Write as _;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
 
 use super::{CliError, read_secret, runtime, stop_signal};
 use crate::runtime::supervisor::Tasks;
-use crate::sim::{CompressionMode, Sim, SimError, SimOptions};
+use crate::sim::{CompressionMode, Sim, SimError, SimOptions, SimTls};
+use crate::types::Secret;
 
 #[derive(Debug, Args)]
 pub(super) struct SimArgs {
@@ -43,6 +44,31 @@ pub(super) struct SimArgs {
     /// The most messages in one answer of catch-up.
     #[arg(long, value_name = "N", default_value = "20", value_parser = clap::value_parser!(u16).range(1..))]
     page_size: u16,
+    /// The file that holds a certificate and its chain, PEM: clients then connect by wss.
+    #[arg(long, value_name = "FILE", requires = "tls_key_file")]
+    tls_cert_file: Option<PathBuf>,
+    /// The file that holds the certificate's private key, PEM.
+    #[arg(long, value_name = "FILE", requires = "tls_cert_file")]
+    tls_key_file: Option<PathBuf>,
+}
+
+impl SimArgs {
+    fn tls(&self) -> Result<Option<SimTls>, CliError> {
+        let (Some(certificate), Some(key)) = (&self.tls_cert_file, &self.tls_key_file) else {
+            return Ok(None);
+        };
+        Ok(Some(SimTls {
+            certificate: read(certificate)?,
+            key: Secret::new(read(key)?),
+        }))
+    }
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, CliError> {
+    std::fs::read(path).map_err(|source| CliError::ReadFile {
+        path: path.to_owned(),
+        source,
+    })
 }
 
 /// Seconds, with decimals if need be.
@@ -62,6 +88,7 @@ fn some_seconds(text: &str) -> Result<Duration, String> {
 
 /// Runs the simulator until SIGINT or SIGTERM.
 pub(super) fn run(args: SimArgs) -> Result<(), CliError> {
+    let tls = args.tls()?;
     let options = SimOptions {
         listen: args.listen,
         control: args.control,
@@ -73,6 +100,7 @@ pub(super) fn run(args: SimArgs) -> Result<(), CliError> {
         ack_timeout: args.ack_timeout,
         compression: args.compress,
         page_size: usize::from(args.page_size),
+        tls,
     };
     runtime()?.block_on(serve(options))
 }

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use rand::Rng as _;
@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::connection::Outgoing;
 use super::mailbox::{Delivery, Mailbox, SentBefore};
+use super::wire::Wire;
 use crate::types::{AccountId, UnixMillis};
 
 /// How many tickets that clients have ended an account remembers.
@@ -78,6 +79,8 @@ pub(super) struct Seat {
     pub(super) queue: mpsc::Sender<Outgoing>,
     /// Cuts the connection.
     pub(super) cut: CancellationToken,
+    /// Where a load writes to; nowhere if it is secured by TLS.
+    pub(super) wire: Weak<Wire>,
 }
 
 /// What a login or resume gives to the client.
@@ -378,6 +381,7 @@ mod tests {
                 connection,
                 queue,
                 cut,
+                wire: Weak::new(),
             },
             received,
         )

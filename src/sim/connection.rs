@@ -2,8 +2,8 @@
 
 use std::collections::VecDeque;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use futures_util::{SinkExt as _, StreamExt as _};
@@ -12,6 +12,8 @@ use serde_json::json;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, Sleep};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::handshake::server::{ErrorResponse, Request, Response};
@@ -20,16 +22,18 @@ use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-use super::CompressionMode;
 use super::accounts::{Seat, count};
 use super::commands::{Client, Reply, purchase_bits, to_json};
 use super::login::ClientName;
 use super::mailbox::Delivery;
+use super::wire::{Duplex, Wire};
 use super::world::World;
+use super::{CompressionMode, load};
 use crate::connectors::tencent::frame;
+use crate::connectors::websocket::Transport;
 use crate::types::WallClock;
 
-/// How long a client may take for the WebSocket handshake.
+/// How long a client may take for the handshakes.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The largest request.
@@ -105,13 +109,14 @@ impl Drop for Gauge<'_> {
 /// Serves a TCP connection until it is closed, cut or silent for too long.
 pub(super) async fn serve(world: Arc<World>, stream: TcpStream, cut: CancellationToken) {
     let mut query = Query::default();
-    let handshake = tokio::time::timeout(HANDSHAKE_TIMEOUT, open(stream, &mut query));
-    let socket = tokio::select! {
+    let opening = open(stream, world.tls.as_ref(), &mut query);
+    let handshake = tokio::time::timeout(HANDSHAKE_TIMEOUT, opening);
+    let (socket, wire) = tokio::select! {
         () = cut.cancelled() => return,
         opened = handshake => match opened {
-            Ok(Ok(socket)) => socket,
-            Ok(Err(error)) => return debug!(%error, "no WebSocket handshake"),
-            Err(_) => return debug!("no WebSocket handshake in time"),
+            Ok(Ok(opened)) => opened,
+            Ok(Err(error)) => return debug!(%error, "no handshake"),
+            Err(_) => return debug!("no handshake in time"),
         },
     };
     let _open = Gauge::up(&world.open_connections);
@@ -142,6 +147,7 @@ pub(super) async fn serve(world: Arc<World>, stream: TcpStream, cut: Cancellatio
                 connection,
                 queue,
                 cut,
+                wire,
             },
             account: None,
         },
@@ -151,13 +157,27 @@ pub(super) async fn serve(world: Arc<World>, stream: TcpStream, cut: Cancellatio
     }
 }
 
-/// The handshake, on the one path that the clients use.
+/// The handshakes: TLS if that is spoken here, and WebSocket, on the one path that the clients use.
 async fn open(
     stream: TcpStream,
+    tls: Option<&Arc<ServerConfig>>,
     query: &mut Query,
-) -> Result<WebSocketStream<TcpStream>, tokio_tungstenite::tungstenite::Error> {
+) -> Result<(WebSocketStream<Box<dyn Transport>>, Weak<Wire>), tokio_tungstenite::tungstenite::Error>
+{
     stream.set_nodelay(true)?;
-    // Small buffers: there may be tens of thousands of connections.
+    let (stream, wire): (Box<dyn Transport>, _) = match tls {
+        Some(tls) => {
+            let secured = TlsAcceptor::from(Arc::clone(tls)).accept(stream).await?;
+            (Box::new(secured), Weak::new())
+        }
+        None => {
+            let duplex = Duplex::new(stream);
+            let wire = Arc::downgrade(duplex.wire());
+            (Box::new(duplex), wire)
+        }
+    };
+    // Small buffers: there may be tens of thousands of connections. Nothing waits in the library's own, or a frame of the load could come
+    // into the middle of one.
     let config = WebSocketConfig::default()
         .read_buffer_size(4096)
         .write_buffer_size(0)
@@ -173,7 +193,9 @@ async fn open(
         *query = Query::parse(request.uri().query().unwrap_or_default());
         Ok(response)
     };
-    tokio_tungstenite::accept_hdr_async_with_config(stream, check, Some(config)).await
+    tokio_tungstenite::accept_hdr_async_with_config(stream, check, Some(config))
+        .await
+        .map(|socket| (socket, wire))
 }
 
 /// How this connection's frames are compressed.
@@ -205,7 +227,7 @@ struct InFlight {
 }
 
 struct Connection {
-    socket: WebSocketStream<TcpStream>,
+    socket: WebSocketStream<Box<dyn Transport>>,
     compression: CompressionMode,
     queued: mpsc::Receiver<Outgoing>,
     /// In the order in which they fall due.
@@ -277,6 +299,12 @@ impl Connection {
     }
 
     fn acknowledge(&mut self, session_data: &str) {
+        if session_data.starts_with(load::SESSION_DATA) {
+            if let Some(account) = &self.client.account {
+                count(&account.counters.acked);
+            }
+            return;
+        }
         let found = self
             .in_flight
             .iter()
@@ -397,7 +425,7 @@ impl Connection {
 }
 
 /// The body of a message's push.
-fn push_body(delivery: &Delivery, session_data: &str) -> String {
+pub(super) fn push_body(delivery: &Delivery, session_data: &str) -> String {
     #[derive(Serialize)]
     #[serde(rename_all = "PascalCase")]
     struct Push<'a, E> {

@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tracing::error;
 
+use super::load::LoadOutcome;
 use super::operate::ControlError;
 use super::world::World;
 use crate::runtime::supervisor::Tasks;
@@ -44,6 +45,7 @@ fn router(world: Arc<World>) -> Router {
         .route("/overload", post(overload))
         .route("/push", post(push))
         .route("/raw", post(raw))
+        .route("/load", post(load))
         .fallback(unknown)
         .method_not_allowed_fallback(unknown)
         .with_state(world)
@@ -67,20 +69,23 @@ fn reply(status: StatusCode, body: &Value) -> Response {
     (status, [json], body.to_string()).into_response()
 }
 
-/// Runs a request: reads its body (none is the same as `{}`), does it, and answers.
+/// Runs a request: reads its body, does it, and answers.
 fn run<T: DeserializeOwned>(body: &[u8], act: impl FnOnce(T) -> Answer) -> Response {
+    match parse(body).and_then(act) {
+        Ok(answer) => reply(StatusCode::OK, &answer),
+        Err(error) => error.into_response(),
+    }
+}
+
+/// Reads a request's body; none is the same as `{}`.
+fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ControlError> {
     let body = if body.trim_ascii().is_empty() {
         b"{}"
     } else {
         body
     };
-    let asked = serde_json::from_slice(body).map_err(|error| {
-        ControlError::Invalid(format!("the body is not as it should be: {error}"))
-    });
-    match asked.and_then(act) {
-        Ok(answer) => reply(StatusCode::OK, &answer),
-        Err(error) => error.into_response(),
-    }
+    serde_json::from_slice(body)
+        .map_err(|error| ControlError::Invalid(format!("the body is not as it should be: {error}")))
 }
 
 fn done() -> Value {
@@ -283,6 +288,20 @@ async fn raw(State(world): State<Arc<World>>, body: Bytes) -> Response {
         })?;
         world.raw(&asked.user_id, &bytes).map(|()| done())
     })
+}
+
+async fn load(State(world): State<Arc<World>>, body: Bytes) -> Response {
+    let outcome = match parse(&body) {
+        Ok(options) => world.load(options).await,
+        Err(error) => Err(error),
+    };
+    match outcome {
+        Ok(LoadOutcome { pushed, seconds }) => reply(
+            StatusCode::OK,
+            &json!({ "pushed": pushed, "seconds": seconds }),
+        ),
+        Err(error) => error.into_response(),
+    }
 }
 
 fn from_hex(hex: &str) -> Option<Vec<u8>> {

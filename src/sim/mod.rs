@@ -6,10 +6,13 @@ mod commands;
 mod connection;
 mod control;
 mod groups;
+mod load;
 mod login;
 mod mailbox;
 mod operate;
 mod stats;
+mod tls;
+mod wire;
 mod world;
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -18,8 +21,10 @@ use std::time::Duration;
 
 use tokio::net::TcpListener;
 
+pub use self::load::{LoadOptions, LoadOutcome};
 pub use self::operate::ControlError;
 pub use self::stats::{SimStats, UserStats};
+pub use self::tls::SimTls;
 use self::world::World;
 use crate::error::{Classified, ErrorKind};
 use crate::runtime::supervisor::{TaskKind, Tasks};
@@ -67,6 +72,8 @@ pub struct SimOptions {
     pub compression: CompressionMode,
     /// The most messages in an answer to `openim.getmsg`, at least 1. Default: 20.
     pub page_size: usize,
+    /// With it clients connect by `wss://`. Default: none, `ws://`.
+    pub tls: Option<SimTls>,
 }
 
 impl SimOptions {
@@ -84,6 +91,7 @@ impl SimOptions {
             ack_timeout: Duration::from_secs(5),
             compression: CompressionMode::default(),
             page_size: 20,
+            tls: None,
         }
     }
 }
@@ -100,6 +108,9 @@ pub enum SimError {
         #[source]
         source: std::io::Error,
     },
+    /// Its certificate and key cannot be used.
+    #[error("the certificate and its key are not usable ({0}): give both in PEM")]
+    Tls(String),
     /// It has stopped by itself.
     #[error("the simulator has stopped by itself; its log says why")]
     Stopped,
@@ -108,7 +119,7 @@ pub enum SimError {
 impl Classified for SimError {
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::Listen { .. } => ErrorKind::InvalidInput,
+            Self::Listen { .. } | Self::Tls(_) => ErrorKind::InvalidInput,
             Self::Stopped => ErrorKind::Internal,
         }
     }
@@ -131,12 +142,13 @@ impl Sim {
     ///
     /// # Errors
     ///
-    /// [`SimError::Listen`] when an address cannot be bound.
+    /// [`SimError::Listen`] when an address cannot be bound, [`SimError::Tls`] when the certificate cannot be used.
     pub async fn start(options: SimOptions, tasks: &Tasks) -> Result<SimHandle, SimError> {
+        let tls = options.tls.as_ref().map(tls::server_config).transpose()?;
         let (listener, listen_addr) = bind(options.listen).await?;
         let (control, control_addr) = bind(options.control).await?;
         let tasks = tasks.child();
-        let world = Arc::new(World::new(options));
+        let world = Arc::new(World::new(options, tls));
         tasks.spawn(
             "sim_listener",
             TaskKind::Critical,
@@ -207,7 +219,7 @@ impl std::fmt::Debug for SimHandle {
 }
 
 impl SimHandle {
-    /// Where clients connect, by `ws://`.
+    /// Where clients connect, by `ws://` or, with [`SimOptions::tls`], by `wss://`.
     pub fn listen_addr(&self) -> SocketAddr {
         self.listen_addr
     }
@@ -335,6 +347,15 @@ impl SimHandle {
     /// [`ControlError`] when the account is unknown or not connected.
     pub fn raw(&self, user_id: &str, frame: &[u8]) -> Result<(), ControlError> {
         self.world.raw(user_id, frame)
+    }
+
+    /// Sends one-to-one texts to whoever is online, at a pace or as fast as they are taken, until the time is over.
+    ///
+    /// # Errors
+    ///
+    /// [`ControlError::Invalid`] when an option is out of its range, or nobody is online.
+    pub async fn load(&self, options: LoadOptions) -> Result<LoadOutcome, ControlError> {
+        self.world.load(options).await
     }
 
     /// What has happened so far.

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
+use tokio_rustls::rustls::ServerConfig;
 use tokio_util::sync::CancellationToken;
 
 use super::SimOptions;
@@ -34,6 +35,8 @@ struct Directory {
 #[derive(Debug)]
 pub(super) struct World {
     pub(super) options: SimOptions,
+    /// If connections speak TLS.
+    pub(super) tls: Option<Arc<ServerConfig>>,
     pub(super) open_connections: AtomicU64,
     pub(super) refused: AtomicU64,
     directory: RwLock<Directory>,
@@ -45,9 +48,10 @@ pub(super) struct World {
 }
 
 impl World {
-    pub(super) fn new(options: SimOptions) -> Self {
+    pub(super) fn new(options: SimOptions, tls: Option<Arc<ServerConfig>>) -> Self {
         Self {
             options,
+            tls,
             open_connections: AtomicU64::new(0),
             refused: AtomicU64::new(0),
             directory: RwLock::default(),

@@ -49,6 +49,8 @@ pub(crate) struct Client {
     pushes: VecDeque<Incoming>,
     /// How the last frame began.
     pub(crate) packed: Vec<u8>,
+    /// How large it was.
+    pub(crate) size: usize,
 }
 
 impl Client {
@@ -72,6 +74,7 @@ impl Client {
             ticket: None,
             pushes: VecDeque::new(),
             packed: Vec::new(),
+            size: 0,
         })
     }
 
@@ -131,6 +134,7 @@ impl Client {
                 .expect("a frame in time");
             match message {
                 Some(Ok(Message::Binary(bytes))) => {
+                    self.size = bytes.len();
                     self.packed = bytes.iter().copied().take(6).collect();
                     return Some(frame::decode(&bytes, 1 << 20).unwrap());
                 }

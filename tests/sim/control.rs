@@ -98,6 +98,11 @@ const WRONG: &str = r#"
     POST /group {"group":"","members":[]} -> 400 must not be empty
     POST /account {"user_id":""} -> 400 must not be empty
     POST /raw {"user_id":"a","hex":"zz"} -> 400 hex
+    POST /load {"seconds":0} -> 400 seconds
+    POST /load {"text_bytes":1} -> 400 text_bytes
+    POST /load {"per_write":0} -> 400 per_write
+    POST /load {"events_per_second":-1} -> 400 events_per_second
+    POST /load {"prefix":"nobody"} -> 400 nobody is online
     POST /stats  -> 404 GET /stats
     GET /nothing  -> 404 GET /stats
 "#;
@@ -119,7 +124,7 @@ async fn wrong_control_requests_are_refused_with_a_reason() {
         assert!(text.contains(reason), "{line} {text}");
         seen += 1;
     }
-    assert_eq!(seen, 19);
+    assert_eq!(seen, 24);
     let users = sim.stats().users;
     assert_eq!(users.len(), 1, "no refused request has made an account");
 }

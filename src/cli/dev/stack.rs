@@ -224,6 +224,6 @@ fn name_argument(error: SimError, args: &DevArgs) -> CliError {
                 "{address}: {source}; give an address that is free, or 127.0.0.1:0 for any"
             ),
         },
-        SimError::Stopped => error.into(),
+        SimError::Tls(_) | SimError::Stopped => error.into(),
     }
 }

@@ -14,7 +14,7 @@ use crate::types::UnixMillis;
 mod lists;
 mod sends;
 
-pub(super) use self::sends::{C2cSend, GroupSend};
+pub(super) use self::sends::{C2cSend, GroupSend, c2c_message};
 
 /// What a connection does about a request.
 #[derive(Debug)]

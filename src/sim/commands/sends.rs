@@ -11,7 +11,7 @@ use super::super::groups::{Group, GroupInfo, GroupMessage};
 use super::super::mailbox::{C2cMessage, Delivery, SendKey, Sent};
 use super::super::world::World;
 use super::ok;
-use crate::types::UnixMillis;
+use crate::types::{AccountId, UnixMillis};
 
 /// The body of `openim.sendmsg`, as far as it is looked at.
 #[derive(Debug, Deserialize)]
@@ -73,6 +73,11 @@ impl C2cSend {
             is_need_read_receipt: 0,
             support_message_extension: 0,
         }
+    }
+
+    /// With this random number instead of one that follows from the sequence.
+    pub(in crate::sim) fn with_random(self, msg_random: u64) -> Self {
+        Self { msg_random, ..self }
     }
 }
 
@@ -171,26 +176,8 @@ impl World {
         };
         let key = SendKey::C2c(to.id.clone(), send.msg_seq, send.msg_random);
         let is_kept = send.msg_life_time != Some(0);
-        let message = Arc::new(C2cMessage {
-            from: from.id.clone(),
-            order: self.next_number(),
-            from_account: from.id.to_string(),
-            to_account: to.id.to_string(),
-            from_nick: nick_of(from, send.from_nick),
-            from_headurl: send.from_headurl,
-            tiny_id: from.tiny_id.to_string(),
-            msg_seq: send.msg_seq,
-            msg_random: send.msg_random,
-            time: sent.time,
-            client_time: send.client_time.unwrap_or(sent.time),
-            msg_key: format!("{}_{}_{}", send.msg_seq, send.msg_random, sent.time),
-            msg_body: send.msg_body,
-            cloud_custom_data: send.cloud_custom_data,
-            is_sync_msg: 0,
-            support_message_extension: send.support_message_extension,
-            is_need_read_receipt: send.is_need_read_receipt,
-            msg_life_time: send.msg_life_time,
-        });
+        let message = c2c_message(from, &to.id, send, self.next_number(), sent.time);
+        let message = Arc::new(message);
         {
             let mut sender = from.state();
             if let Some(before) = sender.sent.outcome(&key) {
@@ -253,6 +240,36 @@ impl World {
     }
 }
 
+/// A message as its receiver gets it.
+pub(in crate::sim) fn c2c_message(
+    from: &Account,
+    to: &AccountId,
+    send: C2cSend,
+    order: u64,
+    time: u64,
+) -> C2cMessage {
+    C2cMessage {
+        from: from.id.clone(),
+        order,
+        from_account: from.id.to_string(),
+        to_account: to.to_string(),
+        from_nick: nick_of(from, send.from_nick),
+        from_headurl: send.from_headurl,
+        tiny_id: from.tiny_id.to_string(),
+        msg_seq: send.msg_seq,
+        msg_random: send.msg_random,
+        time,
+        client_time: send.client_time.unwrap_or(time),
+        msg_key: format!("{}_{}_{time}", send.msg_seq, send.msg_random),
+        msg_body: send.msg_body,
+        cloud_custom_data: send.cloud_custom_data,
+        is_sync_msg: 0,
+        support_message_extension: send.support_message_extension,
+        is_need_read_receipt: send.is_need_read_receipt,
+        msg_life_time: send.msg_life_time,
+    }
+}
+
 fn group_message(
     from: &Account,
     group: &Group,
@@ -294,7 +311,7 @@ mod tests {
 
     use super::*;
     use crate::sim::SimOptions;
-    use crate::types::{AccountId, Secret};
+    use crate::types::Secret;
 
     const NOW: UnixMillis = UnixMillis::from_secs(1_000);
 

@@ -1,0 +1,85 @@
+//! Results as text: a table for the terminal and one in Markdown.
+
+use std::fmt::Write as _;
+
+use crate::results::Results;
+use crate::row::{Better, Goal, Of, Row, Verdict, short, told};
+
+/// One line for the terminal.
+pub(crate) fn line(row: &Row) -> String {
+    let mut line = format!("  {:<52} {:>26} {}", row.what, told(&row.gateway), row.unit);
+    if let Some(floor) = &row.floor {
+        let of_floor = told(&floor.values);
+        write!(
+            line,
+            " | {} {of_floor} | {} x",
+            floor.name,
+            told(&row.ratios())
+        )
+        .unwrap();
+    }
+    if let (Some(goal), Some(verdict)) = (&row.goal, row.verdict()) {
+        let (reach, word) = (bound(row, goal, goal.reach), word(verdict));
+        write!(line, " | reach {reach}: {word}").unwrap();
+    }
+    line
+}
+
+/// A table of all rows.
+pub(crate) fn markdown(results: &Results) -> String {
+    let mut text = format!(
+        "Medians and, in brackets, the least and the greatest of all rounds, on {}.\n\n\
+         | What | Floor | Gateway | Ratio | Reach | Moonshot | Met |\n|---|---|---|---|---|---|---|\n",
+        results.machine
+    );
+    for row in &results.rows {
+        let floor = row.floor.as_ref();
+        let floor = floor.map_or_else(String::new, |floor| {
+            format!("{}: {}", floor.name, told(&floor.values))
+        });
+        let ratios = row.ratios();
+        let ratio = if ratios.is_empty() {
+            String::new()
+        } else {
+            told(&ratios)
+        };
+        let goal = row.goal.as_ref();
+        let cell = |value: fn(&Goal) -> Option<f64>| {
+            let goal = goal.and_then(|goal| Some((goal, value(goal)?)));
+            goal.map_or_else(String::new, |(goal, value)| bound(row, goal, value))
+        };
+        writeln!(
+            text,
+            "| {} | {floor} | {} {} | {ratio} | {} | {} | {} |",
+            row.what,
+            told(&row.gateway),
+            row.unit,
+            cell(|goal| Some(goal.reach)),
+            cell(|goal| goal.moonshot),
+            row.verdict().map_or("", word),
+        )
+        .unwrap();
+    }
+    text
+}
+
+/// A bound with its sign, and what it is of.
+pub(crate) fn bound(row: &Row, goal: &Goal, value: f64) -> String {
+    let sign = match goal.better {
+        Better::Less => "≤",
+        Better::More => "≥",
+    };
+    let value = short(value);
+    match goal.of {
+        Of::Ratio => format!("{sign} {value} x"),
+        Of::Value => format!("{sign} {value} {}", row.unit),
+    }
+}
+
+fn word(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Moonshot => "moonshot",
+        Verdict::Reach => "yes",
+        Verdict::Short => "no",
+    }
+}
