@@ -166,8 +166,10 @@ pub(crate) fn short(value: f64) -> String {
         format!("{sign}{}", with_commas.join(","))
     } else if size >= 10.0 {
         format!("{value:.1}")
-    } else {
+    } else if size >= 0.1 {
         format!("{value:.2}")
+    } else {
+        format!("{value:.4}")
     }
 }
 

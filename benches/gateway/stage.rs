@@ -11,7 +11,7 @@ use crate::redis_server::RedisServer;
 use crate::upstream::{Upstream, Wire};
 
 /// The one tenant.
-const TENANT: &str = "acme";
+pub(crate) const TENANT: &str = "acme";
 /// How long a storm may take.
 const STORM: Duration = Duration::from_secs(120);
 /// Between two looks at what has come of it.

@@ -5,6 +5,7 @@ mod full;
 mod growth;
 mod idle;
 mod logins;
+mod peers;
 mod restart;
 mod resume;
 
@@ -53,5 +54,10 @@ pub(crate) const ALL: &[Scenario] = &[
         name: "restart",
         about: "stop, messages, start: until ready, until all sessions are online, and nothing lost",
         run: restart::run,
+    },
+    Scenario {
+        name: "peers",
+        about: "memory per account and CPU per event, against instances of the vendor's SDK in one Node process",
+        run: peers::run,
     },
 ];
