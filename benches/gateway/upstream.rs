@@ -15,6 +15,12 @@ pub(crate) fn account(number: usize) -> String {
     format!("bot{number:06}")
 }
 
+/// The number of the account with this name.
+pub(crate) fn number_of(account: &str) -> usize {
+    let number = account.strip_prefix("bot").and_then(|text| text.parse().ok());
+    number.unwrap_or_else(|| panic!("{account} is no account of the bench"))
+}
+
 /// How connections to the upstream are made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Wire {

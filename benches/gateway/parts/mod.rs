@@ -1,9 +1,14 @@
 //! Parts: what the bench runs as processes of their own, by starting itself with `part NAME ...`. Each prints lines of JSON.
 
 pub(crate) mod logins;
+pub(crate) mod pipe;
+mod push;
 pub(crate) mod raw_sessions;
 mod raw_tls;
 pub(crate) mod raw_wire;
+pub(crate) mod redis_floor;
+pub(crate) mod sends;
+pub(crate) mod subscriber;
 
 use std::io::Write as _;
 
@@ -18,6 +23,16 @@ pub(crate) enum Part {
     RawSessions(raw_sessions::Arguments),
     /// Logs accounts in at the gateway.
     Logins(logins::Arguments),
+    /// The floor of events.
+    Pipe(pipe::Arguments),
+    /// Takes events from the gateway or from the pipe.
+    Subscriber(subscriber::Arguments),
+    /// The floor of events in Redis.
+    RedisFloor(redis_floor::Arguments),
+    /// How long one append to Redis takes.
+    RedisRoundTrips(redis_floor::RoundTripArguments),
+    /// Sends messages by the gateway.
+    Sends(sends::Arguments),
 }
 
 /// Runs a part to its end.
@@ -30,6 +45,13 @@ pub(crate) fn run(part: Part) {
     match part {
         Part::RawSessions(arguments) => runtime.block_on(raw_sessions::run(arguments)),
         Part::Logins(arguments) => runtime.block_on(logins::run(&arguments)),
+        Part::Pipe(arguments) => runtime.block_on(pipe::run(arguments)),
+        Part::Subscriber(arguments) => runtime.block_on(subscriber::run(arguments)),
+        Part::RedisFloor(arguments) => runtime.block_on(redis_floor::run(arguments)),
+        Part::RedisRoundTrips(arguments) => {
+            runtime.block_on(redis_floor::run_round_trips(arguments));
+        }
+        Part::Sends(arguments) => runtime.block_on(sends::run(arguments)),
     }
 }
 

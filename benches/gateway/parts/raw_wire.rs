@@ -47,21 +47,24 @@ pub(crate) fn login(number: usize) -> Vec<u8> {
 
 /// How long the upstream's first frame is, once all of it is there. It must say that the login is accepted.
 pub(crate) fn login_answer(bytes: &[u8]) -> Option<usize> {
-    let (head, length) = match *bytes.get(1)? {
-        126 => {
-            let (high, low) = (*bytes.get(2)?, *bytes.get(3)?);
-            (4, usize::from(u16::from_be_bytes([high, low])))
-        }
-        short => (2, usize::from(short)),
-    };
-    let text = bytes.get(head..head + length)?;
+    let (text, length) = frame(bytes)?;
     let needle = br#""ErrorCode":0"#;
     assert!(
         text.windows(needle.len()).any(|part| part == needle),
         "refused: {}",
         String::from_utf8_lossy(text)
     );
-    Some(head + length)
+    Some(length)
+}
+
+/// The payload of the upstream's first frame, and how long the frame is, once all of it is there.
+pub(crate) fn frame(bytes: &[u8]) -> Option<(&[u8], usize)> {
+    let (head, length) = match *bytes.get(1)? {
+        126 => (4, usize::from(u16::from_be_bytes(*bytes.get(2..)?.first_chunk()?))),
+        127 => (10, u64::from_be_bytes(*bytes.get(2..)?.first_chunk()?) as usize),
+        short => (2, usize::from(short)),
+    };
+    Some((bytes.get(head..head + length)?, head + length))
 }
 
 /// A final binary frame under the mask 0, which changes nothing: a floor pays for no masking.

@@ -7,6 +7,7 @@
 
 use std::time::Duration;
 
+use imgate::sim::LoadOutcome;
 use serde::Deserialize;
 use serde_json::json;
 use tokio::time::Instant;
@@ -184,17 +185,13 @@ fn cpu(
     process: &mut Process,
     mut count: impl FnMut(&mut Process) -> u64,
 ) -> (Duration, Busy) {
-    #[derive(Deserialize)]
-    struct Outcome {
-        pushed: u64,
-    }
     let before = process.cpu();
     std::thread::sleep(Duration::from_secs(plan.seconds.into()));
     let idle = process.cpu() - before;
     let load = json!({ "events_per_second": plan.events_per_second, "seconds": plan.seconds });
     let before = process.cpu();
     let done = upstream.control.post("/load", &load.to_string());
-    let Outcome { pushed } = serde_json::from_str(&done).unwrap();
+    let LoadOutcome { pushed, .. } = serde_json::from_str(&done).unwrap();
     let deadline = Instant::now() + PATIENCE;
     loop {
         let events = count(process);

@@ -1,0 +1,202 @@
+//! Subscribers of the gateway, or of PIPE: each over its own connection. They count events, and how old each is, by the time that stands at
+//! the front of its text.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+use imgate::proto::v1;
+use imgate::proto::v1::subscribe_request::Start;
+use imgate::types::WallClock;
+use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tonic::client::Grpc;
+use tonic::service::Interceptor as _;
+use tonic::transport::Channel;
+use tonic::{Request, Streaming};
+use tonic_prost::ProstCodec;
+
+use super::logins::{connect, with_key};
+use super::{orders, report};
+use crate::upstream::account;
+
+/// The longest delay that is told apart, in nanoseconds.
+const LONGEST: u64 = 600_000_000_000;
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    /// `HOST:PORT` of the gateway's API, or PIPE's.
+    #[arg(long)]
+    gateway: String,
+    /// The tenants; each has its own subscribers.
+    #[arg(long, required = true)]
+    tenant: Vec<String>,
+    /// How many subscribers a tenant has.
+    #[arg(long, default_value_t = 1)]
+    clients: usize,
+    /// How many accounts the tenant has, if each subscriber takes only its share of them.
+    #[arg(long)]
+    share_accounts: Option<usize>,
+    /// They subscribe, and never read.
+    #[arg(long)]
+    stalled: bool,
+}
+
+/// All have subscribed.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Subscribed {
+    pub(crate) clients: usize,
+}
+
+/// What has come since the last `begin`. Delays are in milliseconds.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Came {
+    pub(crate) events: u64,
+    pub(crate) seconds: f64,
+    pub(crate) p50: f64,
+    pub(crate) p99: f64,
+    pub(crate) p999: f64,
+    pub(crate) longest: f64,
+}
+
+/// Counts anew with each line `begin` on its standard input, and tells with each line `tell`, until the input ends.
+pub(crate) async fn run(arguments: Arguments) {
+    let window = Arc::new(Mutex::new(Window::new()));
+    let mut stalled = Vec::new();
+    for tenant in &arguments.tenant {
+        for client in 0..arguments.clients {
+            let accounts = share(&arguments, client);
+            let stream = subscribe(&arguments.gateway, tenant, accounts).await;
+            if arguments.stalled {
+                stalled.push(stream);
+            } else {
+                spawn(read(stream, Arc::clone(&window)));
+            }
+        }
+    }
+    report(&Subscribed {
+        clients: arguments.tenant.len() * arguments.clients,
+    });
+    let mut orders = orders();
+    while let Some(order) = orders.recv().await {
+        let mut window = window.lock().unwrap();
+        match order.as_str() {
+            "begin" => *window = Window::new(),
+            _ => report(&window.told()),
+        }
+    }
+}
+
+/// Of all accounts, those of the client with this number.
+fn share(arguments: &Arguments, client: usize) -> Vec<String> {
+    let all = arguments.share_accounts.unwrap_or_default();
+    (client..all).step_by(arguments.clients).map(account).collect()
+}
+
+#[expect(clippy::disallowed_methods, reason = "a client of the bench, and no part of the gateway")]
+fn spawn(reading: impl Future<Output = ()> + Send + 'static) {
+    tokio::spawn(reading);
+}
+
+/// Subscribes to what happens from now on, and waits until the place is taken.
+async fn subscribe(gateway: &str, tenant: &str, accounts: Vec<String>) -> Streaming<Batch> {
+    let mut grpc = Grpc::new(connect(gateway).await).max_decoding_message_size(64 << 20);
+    grpc.ready().await.unwrap();
+    let request = Request::new(v1::SubscribeRequest {
+        start: Some(Start::At(v1::StartAt::Latest.into())),
+        accounts,
+        ..v1::SubscribeRequest::default()
+    });
+    let mut request = with_key(tenant)(Request::new(())).map(|keyed| {
+        let (metadata, extensions, ()) = keyed.into_parts();
+        Request::from_parts(metadata, extensions, request.into_inner())
+    });
+    let path = "/imgate.v1.EventService/Subscribe".parse().unwrap();
+    let answer = grpc.server_streaming(request.unwrap(), path, ProstCodec::default());
+    let mut stream = answer.await.unwrap().into_inner();
+    let first: Option<Batch> = stream.message().await.unwrap();
+    assert!(first.is_some_and(|batch| batch.events.is_empty()));
+    stream
+}
+
+async fn read(mut stream: Streaming<Batch>, window: Arc<Mutex<Window>>) {
+    // The stream breaks when the gateway is stopped.
+    while let Ok(Some(batch)) = stream.message().await {
+        let now = WallClock.nanos();
+        let mut window = window.lock().unwrap();
+        for sent in batch.events.iter().filter_map(Event::sent) {
+            window.enter(now.saturating_sub(sent));
+        }
+    }
+}
+
+struct Window {
+    began: Instant,
+    delays: Histogram<u64>,
+}
+
+impl Window {
+    fn new() -> Self {
+        Self {
+            began: Instant::now(),
+            delays: Histogram::new_with_bounds(1000, LONGEST, 3).unwrap(),
+        }
+    }
+
+    fn enter(&mut self, delay: u64) {
+        self.delays.saturating_record(delay);
+    }
+
+    fn told(&self) -> Came {
+        let at = |quantile| self.delays.value_at_quantile(quantile) as f64 / 1e6;
+        Came {
+            events: self.delays.len(),
+            seconds: self.began.elapsed().as_secs_f64(),
+            p50: at(0.5),
+            p99: at(0.99),
+            p999: at(0.999),
+            longest: at(1.0),
+        }
+    }
+}
+
+// As much of the API's messages as is looked at.
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct Batch {
+    #[prost(message, repeated, tag = "1")]
+    events: Vec<Event>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct Event {
+    #[prost(message, optional, tag = "4")]
+    message: Option<Message>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct Message {
+    #[prost(message, repeated, tag = "5")]
+    elements: Vec<Element>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct Element {
+    #[prost(message, optional, tag = "1")]
+    text: Option<Text>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct Text {
+    #[prost(bytes = "bytes", tag = "1")]
+    text: prost::bytes::Bytes,
+}
+
+impl Event {
+    /// The time at the front of a message of the load.
+    fn sent(&self) -> Option<u64> {
+        let text = &self.message.as_ref()?.elements.first()?.text.as_ref()?.text;
+        std::str::from_utf8(text.get(..19)?).ok()?.parse().ok()
+    }
+}
