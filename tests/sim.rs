@@ -15,8 +15,10 @@ mod load;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use imgate::connectors::websocket::{Dial as _, Dialer};
 use imgate::runtime::supervisor::Tasks;
-use imgate::sim::{CompressionMode, Sim, SimHandle, SimOptions};
+use imgate::sim::{CompressionMode, Sim, SimError, SimHandle, SimOptions, SimTls};
+use imgate::types::Secret;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;

@@ -33,8 +33,40 @@ pub(crate) struct Setup<'a> {
     pub(crate) upstream: &'a Upstream,
     /// Upstream connections per second.
     pub(crate) pace: u32,
-    /// The names of the tenants.
-    pub(crate) tenants: &'a [&'a str],
+    pub(crate) tenants: &'a [Tenant<'a>],
+}
+
+/// A tenant, and how often it may call.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Tenant<'a> {
+    pub(crate) id: &'a str,
+    pub(crate) logins_per_minute: u32,
+    pub(crate) sends_per_second: u32,
+    pub(crate) subscribers: u32,
+    /// Events that a partition of its log keeps, and so far behind a subscriber may be.
+    pub(crate) kept: u32,
+}
+
+impl<'a> Tenant<'a> {
+    /// One that may call as often as it likes.
+    pub(crate) fn free(id: &'a str) -> Self {
+        Self {
+            id,
+            logins_per_minute: 10_000_000,
+            sends_per_second: 1_000_000,
+            subscribers: 1000,
+            kept: 100_000,
+        }
+    }
+
+    /// One whose log keeps all of a flood.
+    pub(crate) fn keeping_all(id: &'a str) -> Self {
+        let kept = 2_000_000;
+        Self {
+            kept,
+            ..Self::free(id)
+        }
+    }
 }
 
 /// The API key of a tenant.
@@ -173,23 +205,32 @@ pacing = {{ connects_per_second = {pace}, start_jitter = "0ms" }}
         format!("upstream_ca_file = \"{}\"\n", file.display())
     });
     for tenant in setup.tenants {
-        let sha256 = hex_digest(&api_key(tenant));
+        let sha256 = hex_digest(&api_key(tenant.id));
         write!(
             text,
             r#"
 [[tenants]]
-id = "{tenant}"
+id = "{id}"
 sdk_app_id = {APP}
 upstream_url = "{url}"
 {trust}secret_key = {{ file = "app.key" }}
-limits.logins_per_minute = 10000000
-limits.sends_per_second = 1000000
+limits.logins_per_minute = {logins}
+limits.sends_per_second = {sends}
+limits.subscribers = {subscribers}
+log = {{ retain_events = {kept}, retain_bytes = {bytes} }}
 [[tenants.api_keys]]
 id = "all"
 sha256 = "{sha256}"
 scopes = ["sessions", "events", "messages"]
 "#,
+            id = tenant.id,
             url = setup.upstream.url(),
+            logins = tenant.logins_per_minute,
+            sends = tenant.sends_per_second,
+            subscribers = tenant.subscribers,
+            kept = tenant.kept,
+            // Enough for as many events of the bench.
+            bytes = u64::from(tenant.kept) * 670,
         )
         .unwrap();
     }

@@ -5,8 +5,8 @@
 //! cargo bench --bench gateway                       all of it
 //! cargo bench --bench gateway -- logins idle        some of it
 //! cargo bench --bench gateway -- --quick            one small round of each: it shows that the bench works
-//! cargo bench --bench gateway -- --json benches/results/gateway.json --plot benches/results/gateway.svg \
-//!     --table benches/results/gateway.md            also keeps the results
+//! cargo bench --bench gateway -- --json benches/results/gateway.json --plot benches/results/gateway.svg --table README.md
+//!                                                   also keeps the results; with --redraw, nothing is measured
 //! ```
 //!
 //! How to read it:
@@ -19,6 +19,10 @@
 //! - CPU is the process's own time, user and system; memory is its resident set.
 //! - FLOOR: a task and a socket per session, WebSocket handshake and login done, waiting for one byte.
 //! - LOGINFLOOR: the same program's logins: a handshake and one request, as many in flight as at the gateway.
+//! - PIPE: a program that reads the upstream's frames, parses them, and streams each event by gRPC: no state, no store, no
+//!   acknowledgement.
+//! - REDISFLOOR: pipelined appends of events of the same size to streams in Redis.
+//! - Delays are from the upstream's write until a subscriber's client has decoded the event.
 //! - With `--json` the results join those in the file, scenario by scenario; the plot and the table show all in it.
 
 #![expect(
@@ -32,7 +36,9 @@
 
 mod bench;
 mod clients;
+mod figures;
 mod floors;
+mod flow;
 mod gateway;
 mod http;
 mod memory;
@@ -83,7 +89,7 @@ struct Arguments {
     /// Draws the results as SVG.
     #[arg(long, value_name = "FILE")]
     plot: Option<PathBuf>,
-    /// Writes the results as a Markdown table.
+    /// Puts the results as a table into this Markdown document, between its marks.
     #[arg(long, value_name = "FILE")]
     table: Option<PathBuf>,
     /// Measures nothing: plots and tabulates what is in --json.
@@ -158,6 +164,7 @@ fn keep(arguments: &Arguments, results: &Results) {
         plot::draw(results, file);
     }
     if let Some(file) = &arguments.table {
-        results::write(file, &report::markdown(results));
+        let document = std::fs::read_to_string(file).unwrap();
+        std::fs::write(file, report::with_table(&document, results)).unwrap();
     }
 }

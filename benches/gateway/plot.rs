@@ -6,9 +6,10 @@ use plotters::coord::Shift;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
+use crate::figures::told;
 use crate::report::bound;
 use crate::results::Results;
-use crate::row::{Better, Goal, Of, Row, Verdict, told};
+use crate::row::{Better, Goal, Of, Row, Verdict};
 use crate::stats::{median, spread};
 
 /// Widths of the picture, and where its parts begin.

@@ -1,9 +1,10 @@
-//! Results as text: a table for the terminal and one in Markdown.
+//! Results as text: lines for the terminal, and a table for a document.
 
 use std::fmt::Write as _;
 
+use crate::figures::{short, told};
 use crate::results::Results;
-use crate::row::{Better, Goal, Of, Row, Verdict, short, told};
+use crate::row::{Better, Goal, Of, Row, Verdict};
 
 /// One line for the terminal.
 pub(crate) fn line(row: &Row) -> String {
@@ -25,11 +26,23 @@ pub(crate) fn line(row: &Row) -> String {
     line
 }
 
-/// A table of all rows.
-pub(crate) fn markdown(results: &Results) -> String {
+/// Where a document keeps the table.
+const BEGIN: &str = "<!-- measured: begin -->\n";
+const END: &str = "<!-- measured: end -->";
+
+/// The document with the table of all rows between its marks.
+pub(crate) fn with_table(document: &str, results: &Results) -> String {
+    let marks = document.split_once(BEGIN).and_then(|(before, rest)| {
+        let (_, after) = rest.split_once(END)?;
+        Some((before, after))
+    });
+    let (before, after) = marks.unwrap_or_else(|| panic!("it has no lines {BEGIN:?} and {END:?}"));
+    format!("{before}{BEGIN}{}{END}{after}", table(results))
+}
+
+fn table(results: &Results) -> String {
     let mut text = format!(
-        "Medians and, in brackets, the least and the greatest of all rounds, on {}.\n\n\
-         | What | Floor | Gateway | Ratio | Reach | Moonshot | Met |\n|---|---|---|---|---|---|---|\n",
+        "On {}:\n\n| What | Floor | Gateway | Ratio | Reach | Moonshot | Met |\n|---|---|---|---|---|---|---|\n",
         results.machine
     );
     for row in &results.rows {

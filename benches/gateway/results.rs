@@ -27,7 +27,8 @@ impl Results {
     }
 
     pub(crate) fn write(&self, file: &Path) {
-        write(file, &serde_json::to_string_pretty(self).unwrap());
+        make_folder(file);
+        std::fs::write(file, serde_json::to_string_pretty(self).unwrap()).unwrap();
     }
 
     /// Takes a scenario's rows in place of those of an earlier run.
@@ -41,12 +42,6 @@ impl Results {
         };
         self.rows.sort_by_key(place);
     }
-}
-
-/// Writes a file, in a folder that need not be there.
-pub(crate) fn write(file: &Path, text: &str) {
-    make_folder(file);
-    std::fs::write(file, text).unwrap();
 }
 
 /// Makes the folder of a file.

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::stats::{median, ratios, spread};
+use crate::stats::{median, ratios};
 
 /// One thing that was measured, in several rounds.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -148,38 +148,5 @@ impl Better {
             Self::Less => value <= bound,
             Self::More => value >= bound,
         }
-    }
-}
-
-/// A figure with three digits that count.
-pub(crate) fn short(value: f64) -> String {
-    let size = value.abs();
-    if size >= 100.0 || size == 0.0 {
-        let digits = format!("{:.0}", size);
-        let with_commas: Vec<_> = digits
-            .as_bytes()
-            .rchunks(3)
-            .rev()
-            .map(|three| String::from_utf8_lossy(three))
-            .collect();
-        let sign = if value < 0.0 { "-" } else { "" };
-        format!("{sign}{}", with_commas.join(","))
-    } else if size >= 10.0 {
-        format!("{value:.1}")
-    } else if size >= 0.1 {
-        format!("{value:.2}")
-    } else {
-        format!("{value:.4}")
-    }
-}
-
-/// The median and, if they differ, the least and the greatest.
-pub(crate) fn told(values: &[f64]) -> String {
-    let (least, greatest) = spread(values);
-    let (middle, least, greatest) = (short(median(values)), short(least), short(greatest));
-    if least == greatest {
-        middle
-    } else {
-        format!("{middle} [{least}..{greatest}]")
     }
 }

@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use crate::bench::Bench;
 use crate::clients;
-use crate::gateway::{Gateway, Setup, Store};
+use crate::gateway::{Gateway, Setup, Store, Tenant, UNPACED};
 use crate::redis_server::RedisServer;
 use crate::upstream::{Upstream, Wire};
 
@@ -17,31 +17,77 @@ const STORM: Duration = Duration::from_secs(120);
 /// Between two looks at what has come of it.
 const BEAT: Duration = Duration::from_millis(20);
 
+/// Which store the gateway has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Memory,
+    Embedded,
+    Redis,
+}
+
+impl Kind {
+    /// In a row's text.
+    pub(crate) fn label(self) -> &'static str {
+        match self {
+            Self::Memory => "memory store",
+            Self::Embedded => "embedded store",
+            Self::Redis => "Redis",
+        }
+    }
+}
+
 pub(crate) struct Stage<'a> {
     bench: &'a Bench,
     // Dropped in this order.
     pub(crate) gateway: Gateway<'a>,
-    _redis: RedisServer,
+    pub(crate) redis: Option<RedisServer>,
     pub(crate) upstream: Upstream,
     sessions: usize,
 }
 
 impl<'a> Stage<'a> {
-    /// Starts all, with no session.
+    /// Starts all, with no session. What is stored is stored in Redis.
     pub(crate) fn start(bench: &'a Bench, wire: Wire, pace: u32) -> Self {
+        Self::with(bench, wire, pace, Kind::Redis, &[Tenant::free(TENANT)])
+    }
+
+    /// Starts all with this store and a log that keeps all, over plain connections and without a pace.
+    pub(crate) fn stored(bench: &'a Bench, kind: Kind) -> Self {
+        Self::with(
+            bench,
+            Wire::Plain,
+            UNPACED,
+            kind,
+            &[Tenant::keeping_all(TENANT)],
+        )
+    }
+
+    /// Starts all, with no session.
+    pub(crate) fn with(
+        bench: &'a Bench,
+        wire: Wire,
+        pace: u32,
+        kind: Kind,
+        tenants: &[Tenant<'_>],
+    ) -> Self {
         let upstream = Upstream::start(bench, wire);
-        let redis = RedisServer::start(bench);
+        let redis = (kind == Kind::Redis).then(|| RedisServer::start(bench));
+        let store = match (&redis, kind) {
+            (Some(server), _) => Store::Redis(server),
+            (None, Kind::Embedded) => Store::Embedded,
+            (None, Kind::Memory | Kind::Redis) => Store::Memory,
+        };
         let setup = Setup {
-            store: Store::Redis(&redis),
+            store,
             upstream: &upstream,
             pace,
-            tenants: &[TENANT],
+            tenants,
         };
         let gateway = Gateway::start(bench, &setup);
         Self {
             bench,
             gateway,
-            _redis: redis,
+            redis,
             upstream,
             sessions: 0,
         }

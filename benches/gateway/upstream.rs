@@ -1,6 +1,9 @@
 //! The simulated upstream, `imgate sim`, and its control port.
 
 use std::path::PathBuf;
+use std::thread::JoinHandle;
+
+use imgate::sim::{LoadOptions, LoadOutcome};
 
 use crate::bench::{Bench, Core};
 use crate::http::Http;
@@ -17,7 +20,9 @@ pub(crate) fn account(number: usize) -> String {
 
 /// The number of the account with this name.
 pub(crate) fn number_of(account: &str) -> usize {
-    let number = account.strip_prefix("bot").and_then(|text| text.parse().ok());
+    let number = account
+        .strip_prefix("bot")
+        .and_then(|text| text.parse().ok());
     number.unwrap_or_else(|| panic!("{account} is no account of the bench"))
 }
 
@@ -45,6 +50,7 @@ pub(crate) struct Upstream {
     /// `HOST:PORT`, where clients connect.
     pub(crate) address: String,
     pub(crate) control: Http,
+    control_address: String,
     /// The certificate to trust, if it speaks TLS.
     pub(crate) certificate: Option<PathBuf>,
 }
@@ -86,6 +92,7 @@ impl Upstream {
             _process: process,
             address,
             control: Http::connect(&control),
+            control_address: control,
             certificate: files.map(|files| files.0),
         }
     }
@@ -98,6 +105,13 @@ impl Upstream {
             "ws"
         };
         format!("{scheme}://{}", self.address)
+    }
+
+    /// Begins a load, and waits for its end in another thread.
+    pub(crate) fn load(&self, load: &LoadOptions) -> JoinHandle<LoadOutcome> {
+        let body = serde_json::to_string(load).unwrap();
+        let mut control = Http::connect(&self.control_address);
+        std::thread::spawn(move || serde_json::from_str(&control.post("/load", &body)).unwrap())
     }
 
     /// Cuts all connections at once.

@@ -55,7 +55,7 @@ pub struct LoadOptions {
     pub events_per_second: f64,
     /// How long. Default: 10.
     pub seconds: f64,
-    /// The size of the text, at least 20: it begins with the time of sending, in nanoseconds since 1970, and a space. Default: 100,
+    /// The size of the text, at least 20: it begins with the time of sending, in nanoseconds since 1970, and a space. Default: 64,
     /// which makes frames of about 634 bytes.
     pub text_bytes: usize,
     /// Messages to one account in one write. Default: 1.
@@ -71,7 +71,7 @@ impl Default for LoadOptions {
         Self {
             events_per_second: 0.0,
             seconds: 10.0,
-            text_bytes: 100,
+            text_bytes: 64,
             per_write: 1,
             prefix: String::new(),
             count: None,

@@ -1,6 +1,7 @@
 //! Parts: what the bench runs as processes of their own, by starting itself with `part NAME ...`. Each prints lines of JSON.
 
 pub(crate) mod logins;
+pub(crate) mod noise;
 pub(crate) mod pipe;
 mod push;
 pub(crate) mod raw_sessions;
@@ -33,6 +34,8 @@ pub(crate) enum Part {
     RedisRoundTrips(redis_floor::RoundTripArguments),
     /// Sends messages by the gateway.
     Sends(sends::Arguments),
+    /// Calls the gateway more often than it may.
+    Noise(noise::Arguments),
 }
 
 /// Runs a part to its end.
@@ -52,6 +55,7 @@ pub(crate) fn run(part: Part) {
             runtime.block_on(redis_floor::run_round_trips(arguments));
         }
         Part::Sends(arguments) => runtime.block_on(sends::run(arguments)),
+        Part::Noise(arguments) => runtime.block_on(noise::run(arguments)),
     }
 }
 

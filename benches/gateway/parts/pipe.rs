@@ -6,10 +6,9 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 
-use imgate::proto::time::timestamp;
 use imgate::proto::v1;
 use imgate::proto::v1::event_service_server::{EventService, EventServiceServer};
-use imgate::types::{UnixMillis, WallClock};
+use imgate::types::WallClock;
 use serde::{Deserialize, Serialize};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::{TcpListener, TcpStream};
@@ -53,7 +52,7 @@ pub(crate) async fn run(arguments: Arguments) {
         stream.set_nodelay(true).unwrap();
         let handshake = raw_wire::handshake(&arguments.upstream, number);
         exchange(&mut stream, &handshake, raw_wire::handshake_answer).await;
-        let login = raw_wire::login(number);
+        let login = raw_wire::masked(&raw_wire::login(number));
         exchange(&mut stream, &login, raw_wire::login_answer).await;
         let (subscribe, subscribed) = oneshot::channel();
         waiting.push(Some(subscribe));

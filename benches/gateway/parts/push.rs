@@ -72,13 +72,13 @@ impl C2c<'_> {
         v1::Event {
             account: to.clone(),
             sequence: 0,
-            received_at: Some(timestamp(now)),
+            received_at: Some(timestamp(now.0)),
             kind: Some(v1::event::Kind::Message(v1::Message {
                 id: format!("{tiny_id}-{time}-{random}"),
                 from: self.from.into_owned(),
                 conversation: Some(v1::message::Conversation::To(to)),
                 elements: self.msg_body.into_iter().map(text).collect(),
-                sent_at: Some(timestamp(UnixMillis::from_secs(self.msg_time_stamp))),
+                sent_at: Some(timestamp(self.msg_time_stamp * 1000)),
                 upstream_sequence: self.msg_seq,
                 cloud_custom_data: self.cloud_custom_data.into_owned(),
                 ..v1::Message::default()

@@ -160,7 +160,11 @@ async fn secure(logging_in: LogIn, config: Arc<ClientConfig>, turn: OwnedSemapho
 }
 
 /// Writes a text and reads until `complete`. Nothing comes behind an answer: each text has one.
-pub(super) async fn exchange(stream: &mut TcpStream, text: &[u8], complete: fn(&[u8]) -> Option<usize>) {
+pub(super) async fn exchange(
+    stream: &mut TcpStream,
+    text: &[u8],
+    complete: fn(&[u8]) -> Option<usize>,
+) {
     stream.write_all(text).await.unwrap();
     let mut answer = Vec::with_capacity(1024);
     while complete(&answer).is_none() {

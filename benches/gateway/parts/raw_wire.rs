@@ -60,8 +60,14 @@ pub(crate) fn login_answer(bytes: &[u8]) -> Option<usize> {
 /// The payload of the upstream's first frame, and how long the frame is, once all of it is there.
 pub(crate) fn frame(bytes: &[u8]) -> Option<(&[u8], usize)> {
     let (head, length) = match *bytes.get(1)? {
-        126 => (4, usize::from(u16::from_be_bytes(*bytes.get(2..)?.first_chunk()?))),
-        127 => (10, u64::from_be_bytes(*bytes.get(2..)?.first_chunk()?) as usize),
+        126 => (
+            4,
+            usize::from(u16::from_be_bytes(*bytes.get(2..)?.first_chunk()?)),
+        ),
+        127 => (
+            10,
+            u64::from_be_bytes(*bytes.get(2..)?.first_chunk()?) as usize,
+        ),
         short => (2, usize::from(short)),
     };
     Some((bytes.get(head..head + length)?, head + length))

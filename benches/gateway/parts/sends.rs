@@ -41,7 +41,10 @@ pub(crate) struct Sent {
 }
 
 /// Counts anew with each line `begin` on its standard input, and tells with each line `tell`, until the input ends.
-#[expect(clippy::disallowed_methods, reason = "a client of the bench, and no part of the gateway")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a client of the bench, and no part of the gateway"
+)]
 pub(crate) async fn run(arguments: Arguments) {
     let channel = connect(&arguments.gateway).await;
     let delays = Histogram::<u64>::new_with_bounds(1000, 600_000_000_000, 3).unwrap();
@@ -83,7 +86,8 @@ pub(crate) async fn run(arguments: Arguments) {
     }
 }
 
-fn message(account: &str) -> v1::SendRequest {
+/// An ordinary message from this account.
+pub(super) fn message(account: &str) -> v1::SendRequest {
     let text = v1::TextElement {
         text: "an ordinary message of a chat, not long and not short".repeat(2),
     };

@@ -2,24 +2,24 @@
 //! the front of its text.
 
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use hdrhistogram::Histogram;
 use imgate::proto::v1;
 use imgate::proto::v1::subscribe_request::Start;
 use imgate::types::WallClock;
 use serde::{Deserialize, Serialize};
-use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tonic::client::Grpc;
-use tonic::service::Interceptor as _;
-use tonic::transport::Channel;
+use tonic::transport::Endpoint;
 use tonic::{Request, Streaming};
 use tonic_prost::ProstCodec;
 
-use super::logins::{connect, with_key};
+use super::logins::with_key;
 use super::{orders, report};
 use crate::upstream::account;
+
+/// The flow-control window that HTTP/2 begins with.
+const WINDOW: u32 = 65_535;
 
 /// The longest delay that is told apart, in nanoseconds.
 const LONGEST: u64 = 600_000_000_000;
@@ -67,7 +67,7 @@ pub(crate) async fn run(arguments: Arguments) {
     for tenant in &arguments.tenant {
         for client in 0..arguments.clients {
             let accounts = share(&arguments, client);
-            let stream = subscribe(&arguments.gateway, tenant, accounts).await;
+            let stream = subscribe(&arguments, tenant, accounts).await;
             if arguments.stalled {
                 stalled.push(stream);
             } else {
@@ -91,29 +91,44 @@ pub(crate) async fn run(arguments: Arguments) {
 /// Of all accounts, those of the client with this number.
 fn share(arguments: &Arguments, client: usize) -> Vec<String> {
     let all = arguments.share_accounts.unwrap_or_default();
-    (client..all).step_by(arguments.clients).map(account).collect()
+    (client..all)
+        .step_by(arguments.clients)
+        .map(account)
+        .collect()
 }
 
-#[expect(clippy::disallowed_methods, reason = "a client of the bench, and no part of the gateway")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a client of the bench, and no part of the gateway"
+)]
 fn spawn(reading: impl Future<Output = ()> + Send + 'static) {
     tokio::spawn(reading);
 }
 
 /// Subscribes to what happens from now on, and waits until the place is taken.
-async fn subscribe(gateway: &str, tenant: &str, accounts: Vec<String>) -> Streaming<Batch> {
-    let mut grpc = Grpc::new(connect(gateway).await).max_decoding_message_size(64 << 20);
+async fn subscribe(arguments: &Arguments, tenant: &str, accounts: Vec<String>) -> Streaming<Batch> {
+    let endpoint = Endpoint::from_shared(format!("http://{}", arguments.gateway)).unwrap();
+    let endpoint = if arguments.stalled {
+        // Whoever does not read has small windows, or much would have to come until the gateway feels it.
+        endpoint
+            .initial_stream_window_size(WINDOW)
+            .initial_connection_window_size(WINDOW)
+    } else {
+        endpoint
+    };
+    let channel = endpoint.tcp_nodelay(true).connect().await.unwrap();
+    let mut grpc = Grpc::new(channel).max_decoding_message_size(64 << 20);
     grpc.ready().await.unwrap();
-    let request = Request::new(v1::SubscribeRequest {
+    let keyed = with_key(tenant)(Request::new(())).unwrap();
+    let request = v1::SubscribeRequest {
         start: Some(Start::At(v1::StartAt::Latest.into())),
         accounts,
         ..v1::SubscribeRequest::default()
-    });
-    let mut request = with_key(tenant)(Request::new(())).map(|keyed| {
-        let (metadata, extensions, ()) = keyed.into_parts();
-        Request::from_parts(metadata, extensions, request.into_inner())
-    });
+    };
+    let (metadata, extensions, ()) = keyed.into_parts();
+    let request = Request::from_parts(metadata, extensions, request);
     let path = "/imgate.v1.EventService/Subscribe".parse().unwrap();
-    let answer = grpc.server_streaming(request.unwrap(), path, ProstCodec::default());
+    let answer = grpc.server_streaming(request, path, ProstCodec::default());
     let mut stream = answer.await.unwrap().into_inner();
     let first: Option<Batch> = stream.message().await.unwrap();
     assert!(first.is_some_and(|batch| batch.events.is_empty()));

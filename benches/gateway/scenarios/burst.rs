@@ -14,6 +14,8 @@ use crate::upstream::{Wire, account};
 
 /// Ordinary events on each session.
 const EVENTS: usize = 20;
+/// Frames that are on their way at a time.
+const LOT: usize = 250;
 /// When memory is looked at, after the last event.
 const LOOKS: [u64; 2] = [5, 30];
 
@@ -53,18 +55,15 @@ fn round(bench: &Bench, wire: Wire) -> Round {
     settled(bench, &stage.gateway.process);
     let idle = per_session(&stage);
 
-    let control = &mut stage.upstream.control;
-    control.post("/account", &format!("{{\"user_id\":\"{FRIEND}\"}}"));
-    let everybody = |number| (0..count).map(move |bot| text_to(&account(bot), number));
-    control.post_all("/message", (0..EVENTS).flat_map(everybody));
-    stage.gateway.until_events(EVENTS * count);
     stage
         .upstream
         .control
-        .post_all("/push", (0..count).map(|bot| large_frame_to(&account(bot))));
-    stage
-        .gateway
-        .until_events((EVENTS + IN_LARGE_FRAME) * count);
+        .post("/account", &format!("{{\"user_id\":\"{FRIEND}\"}}"));
+    let everybody = |number| (0..count).map(move |bot| text_to(&account(bot), number));
+    let texts = (0..EVENTS).flat_map(everybody);
+    push(&mut stage, "/message", texts, 0, 1);
+    let frames = (0..count).map(|bot| large_frame_to(&account(bot)));
+    push(&mut stage, "/push", frames, EVENTS * count, IN_LARGE_FRAME);
     let last = Instant::now();
     let after = LOOKS.map(|seconds| {
         let at = last + Duration::from_secs(bench.size(seconds, 1));
@@ -72,4 +71,22 @@ fn round(bench: &Bench, wire: Wire) -> Round {
         per_session(&stage)
     });
     Round { idle, after }
+}
+
+/// Has the upstream push frames of so many events each, lot by lot, as fast as the gateway takes them. `came` is how many
+/// events have come before.
+fn push(
+    stage: &mut Stage<'_>,
+    path: &str,
+    frames: impl Iterator<Item = String>,
+    mut came: usize,
+    events: usize,
+) {
+    let mut frames = frames.peekable();
+    while frames.peek().is_some() {
+        let lot: Vec<_> = frames.by_ref().take(LOT).collect();
+        came += lot.len() * events;
+        stage.upstream.control.post_all(path, lot);
+        stage.gateway.until_events(came);
+    }
 }

@@ -1,6 +1,7 @@
 //! As many sessions as one process can have under an ordinary limit of open files, over TLS: its memory in all.
 
 use crate::bench::Bench;
+use crate::figures::grouped;
 use crate::floors::RawSessions;
 use crate::gateway::UNPACED;
 use crate::memory::settled;
@@ -23,7 +24,10 @@ pub(crate) fn run(bench: &Bench) -> Vec<Row> {
         settled(bench, &stage.gateway.process) / 1024.0
     };
     let (floors, gateways) = bench.alternate(floor, gateway);
-    let what = format!("memory of {count} WSS sessions in one process");
+    let what = format!(
+        "memory of {} WSS sessions in one process",
+        grouped(count as u64)
+    );
     vec![
         Row::new("full", what, "MiB", gateways)
             .floor("TLSFLOOR", floors)

@@ -1,13 +1,20 @@
 //! What can be measured. Each scenario runs its rounds and answers rows.
 
 mod burst;
+mod durable;
+mod event_growth;
+mod events;
 mod full;
 mod growth;
 mod idle;
 mod logins;
+mod noisy;
+mod paced;
 mod peers;
 mod restart;
 mod resume;
+mod send;
+mod stalled;
 
 use crate::bench::Bench;
 use crate::row::Row;
@@ -54,6 +61,41 @@ pub(crate) const ALL: &[Scenario] = &[
         name: "restart",
         about: "stop, messages, start: until ready, until all sessions are online, and nothing lost",
         run: restart::run,
+    },
+    Scenario {
+        name: "events",
+        about: "events per second at the limit and the CPU of each, stored in memory and embedded, against PIPE",
+        run: events::run,
+    },
+    Scenario {
+        name: "durable",
+        about: "events per second at the limit, each in Redis before it is delivered, against REDISFLOOR",
+        run: durable::run,
+    },
+    Scenario {
+        name: "paced",
+        about: "the CPU and the delay of events at an even pace, each in Redis before it is delivered, against PIPE",
+        run: paced::run,
+    },
+    Scenario {
+        name: "event_growth",
+        about: "whether an event costs the same among 18,000 sessions as among 1,000",
+        run: event_growth::run,
+    },
+    Scenario {
+        name: "send",
+        about: "sends per second, the CPU of each and how long it takes",
+        run: send::run,
+    },
+    Scenario {
+        name: "stalled",
+        about: "the delays of 50 subscribers beside one that never reads, against those without it",
+        run: stalled::run,
+    },
+    Scenario {
+        name: "noisy",
+        about: "the delays of 50 quiet tenants beside one that calls more than it may, against those without it",
+        run: noisy::run,
     },
     Scenario {
         name: "peers",

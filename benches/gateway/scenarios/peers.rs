@@ -1,24 +1,21 @@
 //! What a bot's author would do without a gateway: the vendor's SDK in Node, one instance per account, all in one process.
-//! The same accounts with the same messages, by the gateway and by the SDK in turn.
+//! The same accounts with the same messages, by the SDK and by the gateway in turn.
 //!
-//! Both have a part that does not grow with the accounts: the gateway's process and pools, Node and the SDK's code. Memory
-//! per account is therefore what the further accounts add, from one number of them to another; the SDK's figure without
-//! its fixed part is its best. CPU per event is what comes on top of the same seconds without events.
+//! Both have a part that does not grow with the accounts: the gateway's process and pools, Node and the SDK's code. So
+//! memory per account is what the further accounts add, from one number of them to another, and CPU per event is what comes
+//! on top of the same time without events. The SDK stores nothing; the gateway is measured with Redis and without.
 
 use std::time::Duration;
 
-use imgate::sim::LoadOutcome;
+use imgate::sim::LoadOptions;
 use serde::Deserialize;
-use serde_json::json;
-use tokio::time::Instant;
 
 use crate::bench::{Bench, Core};
-use crate::gateway::UNPACED;
+use crate::flow;
 use crate::memory::settled;
-use crate::parts::subscriber::{Came, Subscribed};
 use crate::process::{PATIENCE, Process};
 use crate::row::{Better, Of, Row};
-use crate::stage::{Stage, TENANT};
+use crate::stage::{Kind, Stage};
 use crate::upstream::{APP, APP_KEY, Upstream, Wire};
 
 /// The peer's program.
@@ -36,69 +33,129 @@ struct Plan {
     /// More of them, for the gateway's memory: of a few hundred it cannot be told from its pools.
     gateway_more: usize,
     /// As many as the SDK can follow with ease.
-    events_per_second: u32,
-    seconds: u32,
+    events_per_second: f64,
+    window: Duration,
 }
 
 const FULL: Plan = Plan {
     accounts: 200,
     sdk_fewer: 50,
     gateway_more: 5000,
-    events_per_second: 500,
-    seconds: 20,
+    events_per_second: 1000.0,
+    window: Duration::from_secs(10),
 };
 const QUICK: Plan = Plan {
     accounts: 4,
     sdk_fewer: 2,
     gateway_more: 40,
-    events_per_second: 20,
-    seconds: 1,
+    events_per_second: 20.0,
+    window: Duration::from_secs(1),
 };
 
-/// What one round has shown, of either.
+/// What a process needs for all its accounts and for each, in KiB.
+struct Memory {
+    all: f64,
+    each: f64,
+}
+
+/// CPU in microseconds.
+struct Cpu {
+    /// Per account and second.
+    idle: f64,
+    /// Per event, at an even pace.
+    paced: f64,
+    /// Per event, when as many come as are taken.
+    flooded: f64,
+    /// How many these are per second.
+    taken: f64,
+}
+
+/// What one round has shown.
 struct Round {
-    /// In MiB, with all accounts that get events.
-    memory: f64,
-    /// In KiB.
-    memory_per_account: f64,
-    /// In microseconds.
-    cpu_per_event: f64,
-    /// In microseconds.
-    idle_cpu_per_account: f64,
+    sdk: (Memory, Cpu),
+    gateway: (Memory, Cpu),
+    /// Of the gateway that stores nothing.
+    storeless: Cpu,
 }
 
 pub(crate) fn run(bench: &Bench) -> Vec<Row> {
     let plan = bench.size(FULL, QUICK);
-    let (sdks, gateways) = bench.alternate(|| sdk(bench, plan), || gateway(bench, plan));
-    let row = |what: String, unit: &str, figure: fn(&Round) -> f64| {
-        let of = |rounds: &[Round]| rounds.iter().map(figure).collect();
-        Row::new("peers", what, unit, of(&gateways)).floor("SDK", of(&sdks))
-    };
-    let Plan {
-        accounts,
-        events_per_second,
-        ..
-    } = plan;
-    vec![
-        row("memory per account".into(), "KiB", |round| {
-            round.memory_per_account
+    let rounds: Vec<_> = bench
+        .rounds()
+        .map(|_| Round {
+            sdk: sdk(bench, plan),
+            gateway: gateway(bench, plan),
+            storeless: storeless(bench, plan),
         })
-        .ratio_at_most(1.0 / 20.0, 1.0 / 40.0),
-        row(
-            format!("memory of a process with {accounts} accounts"),
-            "MiB",
-            |round| round.memory,
-        ),
-        row(
-            format!("CPU per event, {accounts} accounts, {events_per_second}/s"),
-            "us",
-            |round| round.cpu_per_event,
-        )
-        .goal(Of::Ratio, Better::Less, 1.0 / 5.0, None),
-        row("CPU per idle account and second".into(), "us", |round| {
-            round.idle_cpu_per_account
+        .collect();
+    rows(plan, &rounds)
+}
+
+fn rows(plan: Plan, rounds: &[Round]) -> Vec<Row> {
+    let of = |figure: &dyn Fn(&Round) -> f64| rounds.iter().map(figure).collect();
+    let row = |what: String, unit: &str, gateway: Vec<f64>, sdk: Vec<f64>| {
+        Row::new("peers", what, unit, gateway).floor("SDK", sdk)
+    };
+    let memory = |what: String, figure: fn(&Memory) -> f64| {
+        let gateways = of(&|round| figure(&round.gateway.0));
+        row(what, "KiB", gateways, of(&|round| figure(&round.sdk.0)))
+    };
+    let cpu = |what: &str, unit: &str, figure: fn(&Cpu) -> f64| {
+        let sdks = || of(&|round| figure(&round.sdk.1));
+        let redis = of(&|round| figure(&round.gateway.1));
+        let storeless = of(&|round| figure(&round.storeless));
+        [(redis, "durable in Redis"), (storeless, "memory store")]
+            .map(|(gateways, store)| row(format!("{what}, {store}"), unit, gateways, sdks()))
+    };
+    let fifth = |row: Row| row.goal(Of::Ratio, Better::Less, 1.0 / 5.0, None);
+    let (accounts, pace) = (plan.accounts, plan.events_per_second);
+    let mut rows = vec![
+        memory(String::from("memory per account"), |memory| memory.each)
+            .ratio_at_most(1.0 / 20.0, 1.0 / 40.0),
+        memory(format!("memory with {accounts} accounts"), |memory| {
+            memory.all
         }),
-    ]
+    ];
+    let paced = format!("CPU per event at {pace} events/s");
+    rows.extend(cpu(&paced, "us", |cpu| cpu.paced).map(fifth));
+    rows.extend(cpu("CPU per event at the limit", "us", |cpu| cpu.flooded).map(fifth));
+    rows.extend(cpu("events/s at the limit", "events/s", |cpu| cpu.taken));
+    let [idle, _] = cpu("CPU per idle account and second", "us", |cpu| cpu.idle);
+    rows.push(idle);
+    rows
+}
+
+fn gateway(bench: &Bench, plan: Plan) -> (Memory, Cpu) {
+    let mut stage = Stage::stored(bench, Kind::Redis);
+    stage.raise(plan.accounts);
+    let all = settled(bench, &stage.gateway.process);
+    let cpu = gateway_cpu(bench, plan, &stage);
+    let before = settled(bench, &stage.gateway.process);
+    stage.raise(plan.gateway_more);
+    let added = settled(bench, &stage.gateway.process) - before;
+    let each = added / (plan.gateway_more - plan.accounts) as f64;
+    (Memory { all, each }, cpu)
+}
+
+fn storeless(bench: &Bench, plan: Plan) -> Cpu {
+    let mut stage = Stage::stored(bench, Kind::Memory);
+    stage.raise(plan.accounts);
+    gateway_cpu(bench, plan, &stage)
+}
+
+fn gateway_cpu(bench: &Bench, plan: Plan, stage: &Stage<'_>) -> Cpu {
+    let idle = idle(plan, &stage.gateway.process);
+    let [paced, flooded] = [plan.events_per_second, 0.0].map(|rate| {
+        let plan = flow::Plan {
+            sessions: plan.accounts,
+            clients: 1,
+            per_write: 1,
+            rate,
+        };
+        let flowed = flow::through(bench, stage, &plan);
+        (flowed.per_second, flowed.cpu_per_event)
+    });
+    Cpu::of(plan, idle, paced, flooded)
 }
 
 /// What the SDK's program answers.
@@ -108,8 +165,8 @@ struct Report {
     events: u64,
 }
 
-fn sdk(bench: &Bench, plan: Plan) -> Round {
-    let mut upstream = Upstream::start(bench, Wire::Plain);
+fn sdk(bench: &Bench, plan: Plan) -> (Memory, Cpu) {
+    let upstream = Upstream::start(bench, Wire::Plain);
     let (sim, app) = (upstream.url(), APP.to_string());
     let mut arguments = vec!["--expose-gc", SDK, "--sim", &sim];
     arguments.extend(["--sdk-app-id", &app, "--secret-key", APP_KEY]);
@@ -121,89 +178,52 @@ fn sdk(bench: &Bench, plan: Plan) -> Round {
         settled(bench, &node)
     };
     let (fewer, all) = (raise(plan.sdk_fewer), raise(plan.accounts));
-    let (idle, busy) = cpu(plan, &mut upstream, &mut node, |node| {
-        node.tell("report");
-        node.report::<Report>(PATIENCE).events
-    });
-    Round::of(
-        plan,
-        all,
-        (all - fewer) / (plan.accounts - plan.sdk_fewer) as f64,
-        idle,
-        busy,
-    )
+    let each = (all - fewer) / (plan.accounts - plan.sdk_fewer) as f64;
+    let idle = idle(plan, &node);
+    let [paced, flooded] =
+        [plan.events_per_second, 0.0].map(|rate| sdk_receives(plan, &upstream, &mut node, rate));
+    (Memory { all, each }, Cpu::of(plan, idle, paced, flooded))
 }
 
-fn gateway(bench: &Bench, plan: Plan) -> Round {
-    let mut stage = Stage::start(bench, Wire::Plain, UNPACED);
-    let address = stage.gateway.grpc.clone();
-    let arguments = ["subscriber", "--gateway", &address, "--tenant", TENANT];
-    let mut subscriber = Process::part(bench, Core::Load, &arguments);
-    let _subscribed: Subscribed = subscriber.report(PATIENCE);
-    stage.raise(plan.accounts);
-    let few = settled(bench, &stage.gateway.process);
-    let (upstream, process) = (&mut stage.upstream, &mut stage.gateway.process);
-    let (idle, busy) = cpu(plan, upstream, process, |_| {
-        subscriber.tell("tell");
-        subscriber.report::<Came>(PATIENCE).events
+/// Events per second, and the CPU of each in microseconds.
+fn sdk_receives(plan: Plan, upstream: &Upstream, node: &mut Process, rate: f64) -> (f64, f64) {
+    let warm_up = plan.window / 4;
+    let load = upstream.load(&LoadOptions {
+        events_per_second: rate,
+        // Until the window is over for certain.
+        seconds: (warm_up + plan.window * 2).as_secs_f64(),
+        ..LoadOptions::default()
     });
-    let before = settled(bench, &stage.gateway.process);
-    stage.raise(plan.gateway_more);
-    let added = settled(bench, &stage.gateway.process) - before;
-    Round::of(
-        plan,
-        few,
-        added / (plan.gateway_more - plan.accounts) as f64,
-        idle,
-        busy,
-    )
+    std::thread::sleep(warm_up);
+    let (events, cpu) = (received(node), node.cpu());
+    std::thread::sleep(plan.window);
+    let (events, cpu) = (received(node) - events, node.cpu() - cpu);
+    load.join().unwrap();
+    let per_second = events as f64 / plan.window.as_secs_f64();
+    (per_second, cpu.as_secs_f64() * 1e6 / events as f64)
 }
 
-impl Round {
-    fn of(plan: Plan, kib: f64, per_account: f64, idle: Duration, busy: Busy) -> Self {
-        let on_top = busy.cpu.saturating_sub(idle);
-        let idle = idle.as_secs_f64() / f64::from(plan.seconds);
+fn received(node: &mut Process) -> u64 {
+    node.tell("report");
+    node.report::<Report>(PATIENCE).events
+}
+
+/// CPU per second while nothing comes, in microseconds.
+fn idle(plan: Plan, process: &Process) -> f64 {
+    let before = process.cpu();
+    std::thread::sleep(plan.window);
+    (process.cpu() - before).as_secs_f64() * 1e6 / plan.window.as_secs_f64()
+}
+
+impl Cpu {
+    /// From events per second and the CPU of each, with what the process does anyway in it.
+    fn of(plan: Plan, idle: f64, paced: (f64, f64), flooded: (f64, f64)) -> Self {
+        let on_top = |(per_second, each): (f64, f64)| each - idle / per_second;
         Self {
-            memory: kib / 1024.0,
-            memory_per_account: per_account,
-            cpu_per_event: on_top.as_secs_f64() * 1e6 / busy.events as f64,
-            idle_cpu_per_account: idle * 1e6 / plan.accounts as f64,
+            idle: idle / plan.accounts as f64,
+            paced: on_top(paced),
+            flooded: on_top(flooded),
+            taken: flooded.0,
         }
-    }
-}
-
-/// The CPU that events have cost.
-struct Busy {
-    events: u64,
-    cpu: Duration,
-}
-
-/// The process's CPU in so many seconds without events, and in as many with them, until all have been counted.
-fn cpu(
-    plan: Plan,
-    upstream: &mut Upstream,
-    process: &mut Process,
-    mut count: impl FnMut(&mut Process) -> u64,
-) -> (Duration, Busy) {
-    let before = process.cpu();
-    std::thread::sleep(Duration::from_secs(plan.seconds.into()));
-    let idle = process.cpu() - before;
-    let load = json!({ "events_per_second": plan.events_per_second, "seconds": plan.seconds });
-    let before = process.cpu();
-    let done = upstream.control.post("/load", &load.to_string());
-    let LoadOutcome { pushed, .. } = serde_json::from_str(&done).unwrap();
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        let events = count(process);
-        let cpu = process.cpu() - before;
-        if events >= pushed {
-            assert_eq!(events, pushed, "an event came twice");
-            return (idle, Busy { events, cpu });
-        }
-        assert!(
-            Instant::now() < deadline,
-            "{events} of {pushed} events have come"
-        );
-        std::thread::sleep(Duration::from_millis(50));
     }
 }

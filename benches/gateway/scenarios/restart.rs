@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::bench::Bench;
+use crate::figures::grouped;
 use crate::gateway::UNPACED;
 use crate::messages::{FRIEND, text_to};
 use crate::row::{Better, Of, Row};
@@ -27,7 +28,8 @@ pub(crate) fn run(bench: &Bench) -> Vec<Row> {
     let count = bench.size(10_000, 50);
     let rounds: Vec<_> = bench.rounds().map(|_| round(bench, count)).collect();
     let of = |figure: fn(&Round) -> f64| rounds.iter().map(figure).collect();
-    let what = |until: &str| format!("restart with {count} sessions, until {until}");
+    let many = grouped(count as u64);
+    let what = |until: &str| format!("restart with {many} sessions, until {until}");
     vec![
         Row::new("restart", what("ready"), "s", of(|round| round.ready)).goal(
             Of::Value,
