@@ -25,8 +25,11 @@ pub(crate) fn short(value: f64) -> String {
     }
 }
 
-/// The median and, if they differ, the least and the greatest.
+/// The median and, if they differ, the least and the greatest; nothing if one is of nothing.
 pub(crate) fn told(values: &[f64]) -> String {
+    if values.iter().any(|value| value.is_nan()) {
+        return String::from("-");
+    }
     let (least, greatest) = spread(values);
     let (middle, least, greatest) = (short(median(values)), short(least), short(greatest));
     if least == greatest {

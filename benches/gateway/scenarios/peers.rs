@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use imgate::sim::LoadOptions;
 use serde::Deserialize;
+use tokio::time::Instant;
 
 use crate::bench::{Bench, Core};
 use crate::flow;
@@ -32,8 +33,8 @@ struct Plan {
     sdk_fewer: usize,
     /// More of them, for the gateway's memory: of a few hundred it cannot be told from its pools.
     gateway_more: usize,
-    /// As many as the SDK can follow with ease.
-    events_per_second: f64,
+    /// Events per second, one pace after the other: what the SDK follows with ease, and nearly all that it can follow.
+    paces: &'static [f64],
     window: Duration,
 }
 
@@ -41,33 +42,33 @@ const FULL: Plan = Plan {
     accounts: 200,
     sdk_fewer: 50,
     gateway_more: 5000,
-    events_per_second: 1000.0,
+    paces: &[1000.0, 4000.0],
     window: Duration::from_secs(10),
 };
 const QUICK: Plan = Plan {
     accounts: 4,
     sdk_fewer: 2,
     gateway_more: 40,
-    events_per_second: 20.0,
+    paces: &[20.0],
     window: Duration::from_secs(1),
 };
 
-/// What a process needs for all its accounts and for each, in KiB.
+/// What a process needs, in KiB.
 struct Memory {
-    all: f64,
+    /// For each account.
     each: f64,
+    /// For all that get events.
+    before: f64,
+    /// For the same, after the events.
+    after: f64,
 }
 
 /// CPU in microseconds.
 struct Cpu {
     /// Per account and second.
     idle: f64,
-    /// Per event, at an even pace.
-    paced: f64,
-    /// Per event, when as many come as are taken.
-    flooded: f64,
-    /// How many these are per second.
-    taken: f64,
+    /// Per event, by pace.
+    paced: Vec<f64>,
 }
 
 /// What one round has shown.
@@ -88,53 +89,69 @@ pub(crate) fn run(bench: &Bench) -> Vec<Row> {
             storeless: storeless(bench, plan),
         })
         .collect();
-    rows(plan, &rounds)
+    let accounts = plan.accounts;
+    let memory = [
+        memory(&rounds, "memory per account", |memory| memory.each)
+            .ratio_at_most(1.0 / 20.0, 1.0 / 40.0),
+        memory(
+            &rounds,
+            &format!("memory with {accounts} accounts"),
+            |memory| memory.before,
+        ),
+        memory(
+            &rounds,
+            &format!("memory with {accounts} accounts, after the events"),
+            |memory| memory.after,
+        ),
+    ];
+    let paced = plan.paces.iter().enumerate().flat_map(|(index, pace)| {
+        let what = format!("CPU per event at {pace} events/s");
+        let rows = cpu(&rounds, &what, |cpu| cpu.paced[index]);
+        rows.map(|row| row.goal(Of::Ratio, Better::Less, 1.0 / 5.0, None))
+    });
+    let [idle, _] = cpu(&rounds, "CPU per idle account and second", |cpu| cpu.idle);
+    memory.into_iter().chain(paced).chain([idle]).collect()
 }
 
-fn rows(plan: Plan, rounds: &[Round]) -> Vec<Row> {
-    let of = |figure: &dyn Fn(&Round) -> f64| rounds.iter().map(figure).collect();
-    let row = |what: String, unit: &str, gateway: Vec<f64>, sdk: Vec<f64>| {
-        Row::new("peers", what, unit, gateway).floor("SDK", sdk)
+fn memory(rounds: &[Round], what: &str, figure: fn(&Memory) -> f64) -> Row {
+    let gateways = rounds.iter().map(|round| figure(&round.gateway.0));
+    let sdks = rounds.iter().map(|round| figure(&round.sdk.0));
+    Row::new("peers", what, "KiB", gateways.collect()).floor("SDK", sdks.collect())
+}
+
+/// With a store, and without.
+fn cpu(rounds: &[Round], what: &str, figure: impl Fn(&Cpu) -> f64) -> [Row; 2] {
+    let row = |store: &str, of: fn(&Round) -> &Cpu| {
+        let gateways = rounds.iter().map(|round| figure(of(round)));
+        let sdks = rounds.iter().map(|round| figure(&round.sdk.1));
+        Row::new(
+            "peers",
+            format!("{what}, {store}"),
+            "us",
+            gateways.collect(),
+        )
+        .floor("SDK", sdks.collect())
     };
-    let memory = |what: String, figure: fn(&Memory) -> f64| {
-        let gateways = of(&|round| figure(&round.gateway.0));
-        row(what, "KiB", gateways, of(&|round| figure(&round.sdk.0)))
-    };
-    let cpu = |what: &str, unit: &str, figure: fn(&Cpu) -> f64| {
-        let sdks = || of(&|round| figure(&round.sdk.1));
-        let redis = of(&|round| figure(&round.gateway.1));
-        let storeless = of(&|round| figure(&round.storeless));
-        [(redis, "durable in Redis"), (storeless, "memory store")]
-            .map(|(gateways, store)| row(format!("{what}, {store}"), unit, gateways, sdks()))
-    };
-    let fifth = |row: Row| row.goal(Of::Ratio, Better::Less, 1.0 / 5.0, None);
-    let (accounts, pace) = (plan.accounts, plan.events_per_second);
-    let mut rows = vec![
-        memory(String::from("memory per account"), |memory| memory.each)
-            .ratio_at_most(1.0 / 20.0, 1.0 / 40.0),
-        memory(format!("memory with {accounts} accounts"), |memory| {
-            memory.all
-        }),
-    ];
-    let paced = format!("CPU per event at {pace} events/s");
-    rows.extend(cpu(&paced, "us", |cpu| cpu.paced).map(fifth));
-    rows.extend(cpu("CPU per event at the limit", "us", |cpu| cpu.flooded).map(fifth));
-    rows.extend(cpu("events/s at the limit", "events/s", |cpu| cpu.taken));
-    let [idle, _] = cpu("CPU per idle account and second", "us", |cpu| cpu.idle);
-    rows.push(idle);
-    rows
+    [
+        row("durable in Redis", |round| &round.gateway.1),
+        row("memory store", |round| &round.storeless),
+    ]
 }
 
 fn gateway(bench: &Bench, plan: Plan) -> (Memory, Cpu) {
     let mut stage = Stage::stored(bench, Kind::Redis);
     stage.raise(plan.accounts);
-    let all = settled(bench, &stage.gateway.process);
-    let cpu = gateway_cpu(bench, plan, &stage);
     let before = settled(bench, &stage.gateway.process);
+    let cpu = gateway_cpu(bench, plan, &stage);
+    let after = settled(bench, &stage.gateway.process);
     stage.raise(plan.gateway_more);
-    let added = settled(bench, &stage.gateway.process) - before;
-    let each = added / (plan.gateway_more - plan.accounts) as f64;
-    (Memory { all, each }, cpu)
+    let added = settled(bench, &stage.gateway.process) - after;
+    let memory = Memory {
+        each: added / (plan.gateway_more - plan.accounts) as f64,
+        before,
+        after,
+    };
+    (memory, cpu)
 }
 
 fn storeless(bench: &Bench, plan: Plan) -> Cpu {
@@ -145,17 +162,16 @@ fn storeless(bench: &Bench, plan: Plan) -> Cpu {
 
 fn gateway_cpu(bench: &Bench, plan: Plan, stage: &Stage<'_>) -> Cpu {
     let idle = idle(plan, &stage.gateway.process);
-    let [paced, flooded] = [plan.events_per_second, 0.0].map(|rate| {
-        let plan = flow::Plan {
+    Cpu::of(plan, idle, |rate| {
+        let flow = flow::Plan {
             sessions: plan.accounts,
             clients: 1,
             per_write: 1,
             rate,
         };
-        let flowed = flow::through(bench, stage, &plan);
+        let flowed = flow::through(bench, stage, &flow);
         (flowed.per_second, flowed.cpu_per_event)
-    });
-    Cpu::of(plan, idle, paced, flooded)
+    })
 }
 
 /// What the SDK's program answers.
@@ -171,35 +187,41 @@ fn sdk(bench: &Bench, plan: Plan) -> (Memory, Cpu) {
     let mut arguments = vec!["--expose-gc", SDK, "--sim", &sim];
     arguments.extend(["--sdk-app-id", &app, "--secret-key", APP_KEY]);
     let mut node = Process::start(bench, Core::Measured, "sdk", "node", &arguments);
-    let mut raise = |count: usize| {
-        node.tell(&format!("raise {count}"));
-        let report: Report = node.report(LOGINS);
-        assert_eq!(report.accounts, count);
-        settled(bench, &node)
-    };
-    let (fewer, all) = (raise(plan.sdk_fewer), raise(plan.accounts));
-    let each = (all - fewer) / (plan.accounts - plan.sdk_fewer) as f64;
+    let fewer = raise(bench, &mut node, plan.sdk_fewer);
+    let before = raise(bench, &mut node, plan.accounts);
     let idle = idle(plan, &node);
-    let [paced, flooded] =
-        [plan.events_per_second, 0.0].map(|rate| sdk_receives(plan, &upstream, &mut node, rate));
-    (Memory { all, each }, Cpu::of(plan, idle, paced, flooded))
+    let cpu = Cpu::of(plan, idle, |rate| receive(plan, &upstream, &mut node, rate));
+    let memory = Memory {
+        each: (before - fewer) / (plan.accounts - plan.sdk_fewer) as f64,
+        before,
+        after: raise(bench, &mut node, plan.accounts),
+    };
+    (memory, cpu)
+}
+
+/// Logs in until there are so many. Answers the memory without garbage.
+fn raise(bench: &Bench, node: &mut Process, count: usize) -> f64 {
+    node.tell(&format!("raise {count}"));
+    let report: Report = node.report(LOGINS);
+    assert_eq!(report.accounts, count);
+    settled(bench, node)
 }
 
 /// Events per second, and the CPU of each in microseconds.
-fn sdk_receives(plan: Plan, upstream: &Upstream, node: &mut Process, rate: f64) -> (f64, f64) {
+fn receive(plan: Plan, upstream: &Upstream, node: &mut Process, rate: f64) -> (f64, f64) {
     let warm_up = plan.window / 4;
     let load = upstream.load(&LoadOptions {
         events_per_second: rate,
         // Until the window is over for certain.
-        seconds: (warm_up + plan.window * 2).as_secs_f64(),
+        seconds: (warm_up + plan.window).as_secs_f64() + 1.0,
         ..LoadOptions::default()
     });
     std::thread::sleep(warm_up);
-    let (events, cpu) = (received(node), node.cpu());
+    let (events, cpu, began) = (received(node), node.cpu(), Instant::now());
     std::thread::sleep(plan.window);
-    let (events, cpu) = (received(node) - events, node.cpu() - cpu);
+    let (events, cpu, elapsed) = (received(node) - events, node.cpu() - cpu, began.elapsed());
     load.join().unwrap();
-    let per_second = events as f64 / plan.window.as_secs_f64();
+    let per_second = events as f64 / elapsed.as_secs_f64();
     (per_second, cpu.as_secs_f64() * 1e6 / events as f64)
 }
 
@@ -208,22 +230,24 @@ fn received(node: &mut Process) -> u64 {
     node.report::<Report>(PATIENCE).events
 }
 
+impl Cpu {
+    /// Without events, and then with as many per second as there are paces: `receive` answers how many came per second,
+    /// and the CPU of each with all else that the process did meanwhile.
+    fn of(plan: Plan, idle: f64, mut receive: impl FnMut(f64) -> (f64, f64)) -> Self {
+        let on_top = |&pace: &f64| {
+            let (per_second, each) = receive(pace);
+            each - idle / per_second
+        };
+        Self {
+            idle: idle / plan.accounts as f64,
+            paced: plan.paces.iter().map(on_top).collect(),
+        }
+    }
+}
+
 /// CPU per second while nothing comes, in microseconds.
 fn idle(plan: Plan, process: &Process) -> f64 {
     let before = process.cpu();
     std::thread::sleep(plan.window);
     (process.cpu() - before).as_secs_f64() * 1e6 / plan.window.as_secs_f64()
-}
-
-impl Cpu {
-    /// From events per second and the CPU of each, with what the process does anyway in it.
-    fn of(plan: Plan, idle: f64, paced: (f64, f64), flooded: (f64, f64)) -> Self {
-        let on_top = |(per_second, each): (f64, f64)| each - idle / per_second;
-        Self {
-            idle: idle / plan.accounts as f64,
-            paced: on_top(paced),
-            flooded: on_top(flooded),
-            taken: flooded.0,
-        }
-    }
 }
