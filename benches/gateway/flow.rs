@@ -41,14 +41,27 @@ pub(crate) struct Flowed {
     pub(crate) came: Came,
 }
 
+/// How many events are on their way to the gateway at a time when as many come as it takes. Beyond what its queues hold it would leave
+/// pushes out, for the upstream to keep; the load keeps none.
+const UNACKNOWLEDGED: usize = 8000;
+/// The most of them at one session: it takes in no more while it catches up.
+const AT_A_SESSION: usize = 64;
+
 impl Plan {
-    fn load(&self, seconds: f64) -> LoadOptions {
+    fn load(&self, seconds: f64, unacknowledged: Option<u64>) -> LoadOptions {
         LoadOptions {
             events_per_second: self.rate,
             seconds,
             per_write: self.per_write,
+            unacknowledged,
             ..LoadOptions::default()
         }
+    }
+
+    /// How many pushes to a session wait for the gateway's acknowledgement, at the most.
+    fn unacknowledged(&self) -> u64 {
+        let share = (UNACKNOWLEDGED / self.sessions).min(AT_A_SESSION);
+        share.max(2 * self.per_write) as u64
     }
 }
 
@@ -77,7 +90,17 @@ pub(crate) fn pipe(bench: &Bench, plan: &Plan) -> Flowed {
     let mut pipe = Process::part(bench, Core::Measured, &arguments);
     let listening: Listening = pipe.report(PATIENCE);
     let mut subscribers = Subscribers::start(bench, &listening.address.to_string(), plan);
-    measure(bench, plan, &upstream, &pipe, &mut subscribers)
+    if plan.rate > 0.0 {
+        paced(bench, plan, &upstream, &pipe, &mut subscribers)
+    } else {
+        // It acknowledges nothing: its sockets hold the upstream back.
+        flooded(
+            &plan.load(seconds(bench), None),
+            &upstream,
+            &pipe,
+            &mut subscribers,
+        )
+    }
 }
 
 /// Lets events flow through the gateway.
@@ -90,27 +113,18 @@ pub(crate) fn gateway(bench: &Bench, kind: Kind, plan: &Plan) -> Flowed {
 /// Lets events flow through a gateway that is there.
 pub(crate) fn through(bench: &Bench, stage: &Stage<'_>, plan: &Plan) -> Flowed {
     let mut subscribers = Subscribers::of(bench, &stage.gateway, plan);
-    measure(
-        bench,
-        plan,
-        &stage.upstream,
-        &stage.gateway.process,
-        &mut subscribers,
-    )
+    let (upstream, process) = (&stage.upstream, &stage.gateway.process);
+    if plan.rate > 0.0 {
+        paced(bench, plan, upstream, process, &mut subscribers)
+    } else {
+        let load = plan.load(seconds(bench), Some(plan.unacknowledged()));
+        flooded(&load, upstream, process, &mut subscribers)
+    }
 }
 
-fn measure(
-    bench: &Bench,
-    plan: &Plan,
-    upstream: &Upstream,
-    measured: &Process,
-    subscribers: &mut Subscribers,
-) -> Flowed {
-    if plan.rate > 0.0 {
-        paced(bench, plan, upstream, measured, subscribers)
-    } else {
-        flooded(bench, plan, upstream, measured, subscribers)
-    }
+/// How long as many events come as are taken.
+fn seconds(bench: &Bench) -> f64 {
+    bench.size(3.0, 0.3)
 }
 
 /// What a window in the middle of an even flow shows.
@@ -124,7 +138,7 @@ fn paced(
     let (warm_up, window) = bench.size((WARM_UP, WINDOW), (WARM_UP / 5, WINDOW / 10));
     // Until the window is over for certain.
     let seconds = (warm_up + window).as_secs_f64() + 0.2;
-    let load = upstream.load(&plan.load(seconds));
+    let load = upstream.load(&plan.load(seconds, None));
     std::thread::sleep(warm_up);
     let (before, began) = (measured.cpu(), Instant::now());
     subscribers.begin();
@@ -137,15 +151,14 @@ fn paced(
 
 /// What it takes to get all through that the upstream's connections took in some seconds.
 fn flooded(
-    bench: &Bench,
-    plan: &Plan,
+    load: &LoadOptions,
     upstream: &Upstream,
     measured: &Process,
     subscribers: &mut Subscribers,
 ) -> Flowed {
     let (before, began) = (measured.cpu(), Instant::now());
     subscribers.begin();
-    let flood = upstream.load(&plan.load(bench.size(3.0, 0.3)));
+    let flood = upstream.load(load);
     let pushed = flood.join().unwrap().pushed;
     let mut came = subscribers.came();
     let mut last = Instant::now();
@@ -193,9 +206,10 @@ impl Subscribers {
         Self { process }
     }
 
-    /// Counts anew.
+    /// Counts anew, from now on for certain.
     pub(crate) fn begin(&mut self) {
         self.process.tell("begin");
+        let _none = self.came();
     }
 
     /// What has come since.

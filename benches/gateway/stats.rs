@@ -27,8 +27,8 @@ pub(crate) fn ratios(values: &[f64], floors: &[f64]) -> Vec<f64> {
         .collect()
 }
 
-/// Offset and slope of the line with the least squares.
-pub(crate) fn fit(points: &[(f64, f64)]) -> (f64, f64) {
+/// The line with the least squares through points, at the first of them and at the last.
+pub(crate) fn ends_of_line(points: &[(f64, f64)]) -> [f64; 2] {
     let count = points.len() as f64;
     let mean_x = points.iter().map(|point| point.0).sum::<f64>() / count;
     let mean_y = points.iter().map(|point| point.1).sum::<f64>() / count;
@@ -38,5 +38,6 @@ pub(crate) fn fit(points: &[(f64, f64)]) -> (f64, f64) {
         .sum();
     let variance: f64 = points.iter().map(|(x, _)| (x - mean_x).powi(2)).sum();
     let slope = covariance / variance;
-    (mean_y - slope * mean_x, slope)
+    let ends = [points.first(), points.last()];
+    ends.map(|end| end.map_or(f64::NAN, |(x, _)| mean_y + slope * (x - mean_x)))
 }

@@ -300,8 +300,11 @@ impl Connection {
 
     fn acknowledge(&mut self, session_data: &str) {
         if session_data.starts_with(load::SESSION_DATA) {
-            if let Some(account) = &self.client.account {
+            if let (Some(account), Some(wire)) =
+                (&self.client.account, self.client.seat.wire.upgrade())
+            {
                 count(&account.counters.acked);
+                wire.note_acknowledged();
             }
             return;
         }

@@ -38,6 +38,12 @@ const FIRST_NUMBER: u64 = 1_000_000_000;
 /// How long a connection that takes nothing is waited for before the load looks whether it is to end.
 const LOOK_UP: Duration = Duration::from_millis(50);
 
+/// How long the load rests when all have to acknowledge first.
+const BREATH: Duration = Duration::from_micros(50);
+
+/// How long those who have taken a part of a frame may take for the rest, at the end.
+const FINISH: Duration = Duration::from_secs(10);
+
 /// The most that a load may last.
 const MAX_SECONDS: f64 = 86_400.0;
 
@@ -60,6 +66,9 @@ pub struct LoadOptions {
     pub text_bytes: usize,
     /// Messages to one account in one write. Default: 1.
     pub per_write: usize,
+    /// How many pushes to a connection may wait for their acknowledgement; it gets no further one meanwhile. Default: any number,
+    /// as the sockets take them.
+    pub unacknowledged: Option<u64>,
     /// Only to accounts whose ID begins so. Default: to all.
     pub prefix: String,
     /// Only to the first so many of them, in the order in which they came to exist. Default: to all.
@@ -73,6 +82,7 @@ impl Default for LoadOptions {
             seconds: 10.0,
             text_bytes: 64,
             per_write: 1,
+            unacknowledged: None,
             prefix: String::new(),
             count: None,
         }
@@ -89,6 +99,11 @@ impl LoadOptions {
             "text_bytes must be from 20 to 1048576"
         } else if !(1..=MAX_PER_WRITE).contains(&self.per_write) {
             "per_write must be from 1 to 1024"
+        } else if self
+            .unacknowledged
+            .is_some_and(|most| most < self.per_write as u64)
+        {
+            "unacknowledged must be at least per_write"
         } else {
             return Ok(());
         };
@@ -127,6 +142,7 @@ impl World {
             options,
             targets,
             next: 0,
+            passed_over: 0,
             burst: Vec::new(),
         };
         let (answer, answered) = oneshot::channel();
@@ -156,6 +172,7 @@ impl World {
         for (wires, account) in wanted {
             let template = Template::new(&sender, &account, options.text_bytes);
             targets.extend(wires.into_iter().map(|wire| Target {
+                sent: wire.upgrade().map_or(0, |wire| wire.acknowledged()),
                 wire,
                 account: Arc::clone(&account),
                 template: template.clone(),
@@ -177,6 +194,27 @@ struct Target {
     wire: Weak<Wire>,
     account: Arc<Account>,
     template: Template,
+    /// Counted on from what earlier loads had acknowledged.
+    sent: u64,
+}
+
+impl Target {
+    /// Puts messages of this moment, one after another, into `burst`.
+    fn write(&mut self, burst: &mut Vec<u8>, count: usize, world: &World) {
+        let now = WallClock.nanos();
+        burst.clear();
+        for _ in 0..count {
+            burst.extend_from_slice(self.template.stamped(world.next_number(), now));
+        }
+    }
+
+    fn note(&mut self, sent: u64) {
+        self.sent += sent;
+        self.account
+            .counters
+            .delivered
+            .fetch_add(sent, Ordering::Relaxed);
+    }
 }
 
 /// Sends to its targets in turn.
@@ -188,6 +226,8 @@ struct Driver {
     targets: Vec<Target>,
     /// The index of the next target.
     next: usize,
+    /// How many targets, one after another, were passed over because of what they have to acknowledge.
+    passed_over: usize,
     /// What goes out in one write; kept, for its memory.
     burst: Vec<u8>,
 }
@@ -211,9 +251,25 @@ impl Driver {
                 std::thread::sleep(early.min(left).min(LOOK_UP));
             }
         }
-        LoadOutcome {
-            pushed,
-            seconds: begin.elapsed().as_secs_f64(),
+        let seconds = begin.elapsed().as_secs_f64();
+        self.finish(asker);
+        LoadOutcome { pushed, seconds }
+    }
+
+    /// Sends what is left of frames that were begun.
+    fn finish(&self, asker: &oneshot::Sender<LoadOutcome>) {
+        let begin = Instant::now();
+        for wire in self
+            .targets
+            .iter()
+            .filter_map(|target| target.wire.upgrade())
+        {
+            while matches!(wire.flush(), Ok(false))
+                && begin.elapsed() < FINISH
+                && !asker.is_closed()
+            {
+                wait_for(&wire, &self.runtime);
+            }
         }
     }
 
@@ -227,13 +283,11 @@ impl Driver {
         Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX)
     }
 
-    /// Answers how many messages were sent: none if the target is gone, or takes nothing until the end.
+    /// Answers how many messages were sent: none if the target is gone or may not get more now, or takes nothing until the end.
     fn send_to_next(&mut self, begin: Instant, asker: &oneshot::Sender<LoadOutcome>) -> u64 {
-        self.next = if self.next < self.targets.len() {
-            self.next
-        } else {
-            0
-        };
+        if self.next >= self.targets.len() {
+            self.next = 0;
+        }
         let Some(target) = self.targets.get_mut(self.next) else {
             return 0;
         };
@@ -241,32 +295,40 @@ impl Driver {
             self.targets.swap_remove(self.next);
             return 0;
         };
-        let now = WallClock.nanos();
-        self.burst.clear();
-        for _ in 0..self.options.per_write {
-            let frame = target.template.stamped(self.world.next_number(), now);
-            self.burst.extend_from_slice(frame);
-        }
         self.next += 1;
+        let count = self.options.per_write as u64;
+        let after = (target.sent + count).saturating_sub(wire.acknowledged());
+        if self.options.unacknowledged.is_some_and(|most| after > most) {
+            self.pass_over();
+            return 0;
+        }
+        self.passed_over = 0;
+        target.write(&mut self.burst, self.options.per_write, &self.world);
         loop {
             match wire.offer(&self.burst) {
                 Ok(true) => break,
                 Err(_) => return 0,
                 Ok(false) if begin.elapsed() >= self.duration || asker.is_closed() => return 0,
-                Ok(false) => {
-                    let writable = timeout(LOOK_UP, wire.writable());
-                    let _ = self.runtime.block_on(writable);
-                }
+                Ok(false) => wait_for(&wire, &self.runtime),
             }
         }
-        let sent = self.options.per_write as u64;
-        target
-            .account
-            .counters
-            .delivered
-            .fetch_add(sent, Ordering::Relaxed);
-        sent
+        target.note(count);
+        count
     }
+
+    fn pass_over(&mut self) {
+        self.passed_over += 1;
+        if self.passed_over >= self.targets.len() {
+            self.passed_over = 0;
+            std::thread::sleep(BREATH);
+        }
+    }
+}
+
+/// Waits until the connection may take more, or it is time to look whether to go on.
+fn wait_for(wire: &Wire, runtime: &Handle) {
+    let writable = timeout(LOOK_UP, wire.writable());
+    let _ = runtime.block_on(writable);
 }
 
 /// A WebSocket frame with a push in it, in which only numbers and times change.

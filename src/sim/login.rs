@@ -169,7 +169,7 @@ mod tests {
     const NOW: UnixMillis = UnixMillis::from_secs(1_000);
 
     fn world() -> World {
-        World::new(SimOptions::new(APP, Secret::new(String::from("key"))))
+        World::new(SimOptions::new(APP, Secret::new(String::from("key"))), None)
     }
 
     fn sig(app: u64, key: &str, account: &str) -> String {
@@ -185,6 +185,7 @@ mod tests {
             connection: world.next_number(),
             queue: mpsc::channel(1).0,
             cut: CancellationToken::new(),
+            wire: std::sync::Weak::new(),
         };
         let client = ClientName {
             platform: 7,

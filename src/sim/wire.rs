@@ -2,6 +2,7 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 
@@ -15,9 +16,21 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 pub(super) struct Wire {
     half: OwnedWriteHalf,
     unsent: Mutex<Vec<u8>>,
+    /// Pushes of loads that the client has acknowledged.
+    acknowledged: AtomicU64,
 }
 
 impl Wire {
+    /// How many pushes of loads the client has acknowledged.
+    pub(super) fn acknowledged(&self) -> u64 {
+        self.acknowledged.load(Ordering::Relaxed)
+    }
+
+    /// The client has acknowledged one.
+    pub(super) fn note_acknowledged(&self) {
+        self.acknowledged.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// Sends whole frames of the load, without waiting. False if something waits already: nothing is sent then.
     pub(super) fn offer(&self, frames: &[u8]) -> io::Result<bool> {
         let mut unsent = self.unsent.lock().unwrap_or_else(PoisonError::into_inner);
@@ -45,7 +58,8 @@ impl Wire {
         Ok(())
     }
 
-    fn flush(&self) -> io::Result<bool> {
+    /// Sends what waits. Whether nothing waits any more.
+    pub(super) fn flush(&self) -> io::Result<bool> {
         let mut unsent = self.unsent.lock().unwrap_or_else(PoisonError::into_inner);
         self.send_unsent(&mut unsent)
     }
@@ -78,10 +92,14 @@ pub(super) struct Duplex {
 impl Duplex {
     pub(super) fn new(stream: TcpStream) -> Self {
         let (read, half) = stream.into_split();
-        let unsent = Mutex::default();
+        let wire = Wire {
+            half,
+            unsent: Mutex::default(),
+            acknowledged: AtomicU64::new(0),
+        };
         Self {
             read,
-            wire: Arc::new(Wire { half, unsent }),
+            wire: Arc::new(wire),
         }
     }
 

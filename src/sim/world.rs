@@ -181,7 +181,7 @@ mod tests {
     use crate::types::Secret;
 
     fn world() -> World {
-        World::new(SimOptions::new(1, Secret::new(String::from("k"))))
+        World::new(SimOptions::new(1, Secret::new(String::from("k"))), None)
     }
 
     #[test]

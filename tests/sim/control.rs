@@ -101,6 +101,7 @@ const WRONG: &str = r#"
     POST /load {"seconds":0} -> 400 seconds
     POST /load {"text_bytes":1} -> 400 text_bytes
     POST /load {"per_write":0} -> 400 per_write
+    POST /load {"per_write":2,"unacknowledged":1} -> 400 unacknowledged
     POST /load {"events_per_second":-1} -> 400 events_per_second
     POST /load {"prefix":"nobody"} -> 400 nobody is online
     POST /stats  -> 404 GET /stats
@@ -124,7 +125,7 @@ async fn wrong_control_requests_are_refused_with_a_reason() {
         assert!(text.contains(reason), "{line} {text}");
         seen += 1;
     }
-    assert_eq!(seen, 24);
+    assert_eq!(seen, 25);
     let users = sim.stats().users;
     assert_eq!(users.len(), 1, "no refused request has made an account");
 }

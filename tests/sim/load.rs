@@ -127,6 +127,38 @@ async fn a_load_waits_for_who_reads_slowly_and_mixes_no_frames() {
 }
 
 #[tokio::test]
+async fn a_load_waits_for_acknowledgements_if_told_to() {
+    let sim = sim().await;
+    let mut bot = online(&sim, "bot").await;
+    for _ in 0..2 {
+        let asked = LoadOptions {
+            unacknowledged: Some(3),
+            ..options(0.0, 0.3)
+        };
+        let reading = async {
+            let mut came = pushes(&mut bot, 3).await;
+            bot.acknowledge(&came[0]).await;
+            came.extend(pushes(&mut bot, 1).await);
+            came
+        };
+        let (outcome, came) = tokio::join!(sim.load(asked), reading);
+        assert_eq!(
+            outcome.unwrap().pushed,
+            4,
+            "three, and one for the acknowledged"
+        );
+        for push in &came[1..] {
+            bot.acknowledge(push).await;
+        }
+        until("all are acknowledged", || {
+            let user = sim.stats().users["bot"];
+            user.acked == user.delivered
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
 async fn a_load_ends_with_those_who_take_it() {
     let sim = sim().await;
     let bot = online(&sim, "bot").await;

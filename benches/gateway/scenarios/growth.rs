@@ -7,7 +7,7 @@ use crate::gateway::UNPACED;
 use crate::memory::settled;
 use crate::row::{Better, Of, Row};
 use crate::stage::Stage;
-use crate::stats::fit;
+use crate::stats::ends_of_line;
 use crate::upstream::Wire;
 
 /// A process at some number of sessions.
@@ -20,34 +20,21 @@ struct Point {
 
 pub(crate) fn run(bench: &Bench) -> Vec<Row> {
     let rounds: Vec<_> = bench.rounds().map(|_| round(bench)).collect();
-    let of =
-        |figure: fn(&Point) -> f64| rounds.iter().map(|points| slope(points, figure)).collect();
-    let last = |figure: fn(&Point) -> f64| {
-        rounds
-            .iter()
-            .filter_map(|points| Some(figure(points.last()?)))
-            .collect()
+    let row = |what: &str, unit: &str, figure: fn(&Point) -> f64| {
+        let ends = rounds.iter().map(|points| added(points, figure));
+        let (first, last): (Vec<_>, Vec<_>) = ends.map(|[first, last]| (first, last)).unzip();
+        Row::new("growth", what, unit, last)
+            .floor("among 1,000", first)
+            .goal(Of::Ratio, Better::Less, 1.1, None)
     };
     vec![
-        Row::new(
-            "growth",
-            "memory per session, 18,000 against 1,000",
-            "%",
-            of(|point| point.kib),
-        )
-        .goal(Of::Value, Better::Less, 10.0, None),
-        Row::new(
-            "growth",
-            "idle CPU per session, 18,000 against 1,000",
-            "%",
-            of(|point| point.cpu),
-        )
-        .goal(Of::Value, Better::Less, 10.0, None),
-        Row::new(
-            "growth",
-            "idle CPU per session and second, at 18,000",
-            "us",
-            last(|point| point.cpu / point.sessions),
+        row("memory of a further session among 18,000", "KiB", |point| {
+            point.kib
+        }),
+        row(
+            "idle CPU of a further session among 18,000",
+            "us/s",
+            |point| point.cpu,
         ),
     ]
 }
@@ -73,28 +60,12 @@ fn round(bench: &Bench) -> Vec<Point> {
     steps.iter().map(&mut at).collect()
 }
 
-/// By how many percent what a further session adds changes from the first step to the last, on the line through all.
-fn slope(points: &[Point], figure: fn(&Point) -> f64) -> f64 {
-    let added: Vec<_> = points
-        .windows(2)
-        .map(|pair| {
-            let more = pair[1].sessions - pair[0].sessions;
-            let middle = f64::midpoint(pair[0].sessions, pair[1].sessions);
-            (middle, (figure(&pair[1]) - figure(&pair[0])) / more)
-        })
-        .collect();
-    let (offset, slope) = fit(&added);
-    let ends = points.first().zip(points.last());
-    ends.map_or(0.0, |(first, last)| {
-        let (at_first, more) = (
-            offset + slope * first.sessions,
-            last.sessions - first.sessions,
-        );
-        // A short look may see no CPU at all.
-        if at_first == 0.0 {
-            0.0
-        } else {
-            100.0 * slope * more / at_first
-        }
-    })
+/// What a further session adds between the first two steps and between the last two, on the line through all.
+fn added(points: &[Point], figure: fn(&Point) -> f64) -> [f64; 2] {
+    let added = points.windows(2).map(|pair| {
+        let more = pair[1].sessions - pair[0].sessions;
+        let middle = f64::midpoint(pair[0].sessions, pair[1].sessions);
+        (middle, (figure(&pair[1]) - figure(&pair[0])) / more)
+    });
+    ends_of_line(&added.collect::<Vec<_>>())
 }

@@ -9,19 +9,22 @@ use crate::row::Row;
 use crate::stage::Stage;
 use crate::upstream::{Upstream, Wire};
 
-/// What one round has shown.
-struct Round {
-    per_second: f64,
-    /// Of the gateway's or the floor's process, in microseconds.
-    cpu_per_login: f64,
+/// What one round has shown: so many logins.
+pub(super) struct Logins {
+    pub(super) count: usize,
+    pub(super) seconds: f64,
+    /// Of the gateway's or the floor's process.
+    pub(super) cpu: Duration,
 }
 
-impl Round {
-    fn of(count: usize, seconds: f64, cpu: Duration) -> Self {
-        Self {
-            per_second: count as f64 / seconds,
-            cpu_per_login: cpu.as_secs_f64() * 1e6 / count as f64,
-        }
+impl Logins {
+    fn per_second(&self) -> f64 {
+        self.count as f64 / self.seconds
+    }
+
+    /// In microseconds.
+    pub(super) fn cpu_of_each(&self) -> f64 {
+        self.cpu.as_secs_f64() * 1e6 / self.count as f64
     }
 }
 
@@ -35,43 +38,48 @@ pub(crate) fn run(bench: &Bench) -> Vec<Row> {
     Wire::BOTH.into_iter().flat_map(of_wire).collect()
 }
 
-fn rows(wire: Wire, floors: &[Round], gateways: &[Round]) -> [Row; 2] {
-    let of = |rounds: &[Round], figure: fn(&Round) -> f64| rounds.iter().map(figure).collect();
-    let (rate, cpu) = (
-        |round: &Round| round.per_second,
-        |round: &Round| round.cpu_per_login,
-    );
+fn rows(wire: Wire, floors: &[Logins], gateways: &[Logins]) -> [Row; 2] {
+    let of = |rounds: &[Logins], figure: fn(&Logins) -> f64| rounds.iter().map(figure).collect();
     let wire = wire.label();
     [
         Row::new(
             "logins",
             format!("login rate, {wire}"),
             "logins/s",
-            of(gateways, rate),
+            of(gateways, Logins::per_second),
         )
-        .floor("LOGINFLOOR", of(floors, rate))
+        .floor("LOGINFLOOR", of(floors, Logins::per_second))
         .ratio_at_least(0.6, 0.9),
         Row::new(
             "logins",
             format!("CPU per login, {wire}"),
             "us",
-            of(gateways, cpu),
+            of(gateways, Logins::cpu_of_each),
         )
-        .floor("LOGINFLOOR", of(floors, cpu)),
+        .floor("LOGINFLOOR", of(floors, Logins::cpu_of_each)),
     ]
 }
 
-fn floor(bench: &Bench, wire: Wire, count: usize) -> Round {
+/// LOGINFLOOR.
+pub(super) fn floor(bench: &Bench, wire: Wire, count: usize) -> Logins {
     let upstream = Upstream::start(bench, wire);
     let mut floor = RawSessions::start(bench, &upstream, count);
     let before = floor.process.cpu();
     let seconds = floor.raise(count);
-    Round::of(count, seconds, floor.process.cpu() - before)
+    Logins {
+        count,
+        seconds,
+        cpu: floor.process.cpu() - before,
+    }
 }
 
-fn gateway(bench: &Bench, wire: Wire, count: usize) -> Round {
+fn gateway(bench: &Bench, wire: Wire, count: usize) -> Logins {
     let mut stage = Stage::start(bench, wire, UNPACED);
     let before = stage.gateway.process.cpu();
     let seconds = stage.raise(count);
-    Round::of(count, seconds, stage.gateway.process.cpu() - before)
+    Logins {
+        count,
+        seconds,
+        cpu: stage.gateway.process.cpu() - before,
+    }
 }

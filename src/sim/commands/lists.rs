@@ -382,7 +382,7 @@ mod tests {
     fn world() -> (World, Arc<Account>) {
         let mut options = SimOptions::new(1, Secret::new(String::from("k")));
         options.page_size = 2;
-        let world = World::new(options);
+        let world = World::new(options, None);
         let a = world.find_or_create(&AccountId::new("a"));
         world.find_or_create(&AccountId::new("b"));
         for (time, from, to) in [

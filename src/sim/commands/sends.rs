@@ -316,7 +316,7 @@ mod tests {
     const NOW: UnixMillis = UnixMillis::from_secs(1_000);
 
     fn world() -> (World, Arc<Account>, Arc<Account>) {
-        let world = World::new(SimOptions::new(1, Secret::new(String::from("k"))));
+        let world = World::new(SimOptions::new(1, Secret::new(String::from("k"))), None);
         let a = world.find_or_create(&AccountId::new("a"));
         let b = world.find_or_create(&AccountId::new("b"));
         (world, a, b)
