@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Installs what the tests need, then runs all of them. Needs cargo, a C compiler, Python 3.10 or later with its venv module,
-# and Node 20 or later with npm; takes redis-server from apt (as root or with sudo) if it is not there. Everything
-# else goes to tests/.env and tests/vendor_sdk/node_modules. What is installed already is not installed again.
+# Installs what the tests and benchmarks need, then runs all tests. Needs cargo, a C compiler, Python 3.10 or later with
+# its venv module, and Node 20 or later with npm; takes redis-server and valgrind from apt (as root or with sudo) if they
+# are not there. Everything else goes to tests/.env and tests/vendor_sdk/node_modules. What is installed already is not
+# installed again.
 #
 #   ./tests/run.sh              install and run everything
 #   ./tests/run.sh --install    install only; then `cargo test` works
@@ -49,12 +50,13 @@ apt_install() {
         apt-get install -y -q --no-install-recommends "$@" </dev/null
 }
 
-install_redis() {
-    if command -v redis-server >/dev/null; then
+# from_apt PACKAGE: installs the package whose program has its name.
+from_apt() {
+    if command -v "$1" >/dev/null; then
         return
     fi
-    say "installing redis-server from apt"
-    apt_install redis-server
+    say "installing $1 from apt"
+    apt_install "$1"
 }
 
 install_python() {
@@ -88,7 +90,8 @@ need cc "install gcc"
 need python3 "install Python 3.10 or later"
 need npm "install Node 20 or later"
 
-install_redis
+from_apt redis-server
+from_apt valgrind
 install_python
 install_node
 say "what the tests need is there ($((SECONDS - started)) s)"

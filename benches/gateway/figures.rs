@@ -18,13 +18,18 @@ pub(crate) fn short(value: f64) -> String {
         format!("{sign}{}", grouped(size.round() as u64))
     } else if size >= 9.995 {
         format!("{value:.1}")
-    } else {
+    } else if size == 0.0 || size >= 0.0995 {
         format!("{value:.2}")
+    } else {
+        format!("{value:.3}")
     }
 }
 
-/// The median and, if they differ, the least and the greatest.
+/// The median and, if they differ, the least and the greatest; nothing if one is of nothing.
 pub(crate) fn told(values: &[f64]) -> String {
+    if values.iter().any(|value| value.is_nan()) {
+        return String::from("-");
+    }
     let (least, greatest) = spread(values);
     let (middle, least, greatest) = (short(median(values)), short(least), short(greatest));
     if least == greatest {

@@ -10,6 +10,7 @@ mod idle;
 mod logins;
 mod noisy;
 mod paced;
+mod peers;
 mod restart;
 mod resume;
 mod send;
@@ -95,5 +96,10 @@ pub(crate) const ALL: &[Scenario] = &[
         name: "noisy",
         about: "the delays of 50 quiet tenants beside one that calls more than it may, against those without it",
         run: noisy::run,
+    },
+    Scenario {
+        name: "peers",
+        about: "memory per account and CPU per event, against instances of the vendor's SDK in one Node process",
+        run: peers::run,
     },
 ];
