@@ -39,6 +39,8 @@ fn lines(world: &World) -> Vec<Value> {
             assert_eq!(line.remove("tenant").unwrap(), "acme");
         }
     }
+    // A signature that is minted in the second of the one before is the same, and is asked for again.
+    lines.dedup_by(|again, before| again["action"] == "renew" && again == before);
     lines
 }
 
