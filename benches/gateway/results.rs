@@ -46,8 +46,9 @@ impl Results {
 
 /// Makes the folder of a file.
 pub(crate) fn make_folder(file: &Path) {
-    let folder = file.parent().unwrap_or(Path::new("."));
-    std::fs::create_dir_all(folder).unwrap();
+    if let Some(folder) = file.parent() {
+        std::fs::create_dir_all(folder).unwrap();
+    }
 }
 
 /// What the bench runs on.

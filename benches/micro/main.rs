@@ -11,7 +11,7 @@
 //! - A *push* is a frame of 634 bytes with one text message, as the upstream sends it; a *flood* is one of 60 KB with a
 //!   hundred messages. Nothing in the inputs is random, and the clock stands still.
 //! - Times are of this machine at this moment. **Instructions are what a change is judged by**: they are the same on
-//!   every machine of the kind, busy or not.
+//!   every machine of the kind, busy or not. They are no times: a large fill or copy counts for each of its bytes.
 //! - Both are of the release profile as Cargo.toml has it, with the allocator of the program.
 
 #![expect(

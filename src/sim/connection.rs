@@ -272,6 +272,10 @@ impl Connection {
                 return Ok(());
             }
         };
+        if load::is_acknowledgement(&bytes) {
+            self.acknowledge_load();
+            return Ok(());
+        }
         let request = match frame::decode(&bytes, MAX_REQUEST) {
             Ok(request) => request,
             Err(error) => {
@@ -299,15 +303,6 @@ impl Connection {
     }
 
     fn acknowledge(&mut self, session_data: &str) {
-        if session_data.starts_with(load::SESSION_DATA) {
-            if let (Some(account), Some(wire)) =
-                (&self.client.account, self.client.seat.wire.upgrade())
-            {
-                count(&account.counters.acked);
-                wire.note_acknowledged();
-            }
-            return;
-        }
         let found = self
             .in_flight
             .iter()
@@ -326,6 +321,15 @@ impl Connection {
                 }
             }
             Delivery::Group { group, message } => group.acknowledge(&account.id, message.msg_seq),
+        }
+    }
+
+    fn acknowledge_load(&self) {
+        if let Some(account) = &self.client.account {
+            count(&account.counters.acked);
+        }
+        if let Some(wire) = self.client.seat.wire.upgrade() {
+            wire.note_acknowledged();
         }
     }
 

@@ -26,7 +26,7 @@ use crate::types::{AccountId, UnixMillis, WallClock};
 const SENDER: &str = "load";
 
 /// How the `SessionData` of the load's pushes begins. They are not repeated; that they are acknowledged is counted.
-pub(super) const SESSION_DATA: &str = "load-";
+const SESSION_DATA: &str = "load-";
 
 /// The digits of a time in nanoseconds since 1970, and how many of them are those of the second.
 const STAMP_DIGITS: usize = 19;
@@ -38,8 +38,8 @@ const FIRST_NUMBER: u64 = 1_000_000_000;
 /// How long a connection that takes nothing is waited for before the load looks whether it is to end.
 const LOOK_UP: Duration = Duration::from_millis(50);
 
-/// How long the load rests when all have to acknowledge first.
-const BREATH: Duration = Duration::from_micros(50);
+/// How long the load rests when most have to acknowledge first.
+const BREATH: Duration = Duration::from_micros(500);
 
 /// How long those who have taken a part of a frame may take for the rest, at the end.
 const FINISH: Duration = Duration::from_secs(10);
@@ -188,6 +188,31 @@ fn wires(account: &Account) -> Vec<Weak<Wire>> {
     wires.filter(|wire| wire.strong_count() > 0).collect()
 }
 
+/// Whether a request acknowledges a push of a load. There are so many of them that the rest of it is not looked at.
+pub(super) fn is_acknowledgement(request: &[u8]) -> bool {
+    #[derive(Deserialize)]
+    struct Acknowledgement<'a> {
+        #[serde(borrow)]
+        head: Head<'a>,
+        #[serde(borrow)]
+        body: Body<'a>,
+    }
+    #[derive(Deserialize)]
+    struct Head<'a> {
+        servcmd: &'a str,
+    }
+    #[derive(Deserialize)]
+    #[serde(rename_all = "PascalCase")]
+    struct Body<'a> {
+        session_data: &'a str,
+    }
+    let read = serde_json::from_slice::<Acknowledgement<'_>>(request);
+    read.is_ok_and(|read| {
+        read.head.servcmd == "openim.ws_msg_push_ack"
+            && read.body.session_data.starts_with(SESSION_DATA)
+    })
+}
+
 /// A connection to send to.
 struct Target {
     /// Weak, so that a connection that ends is closed.
@@ -226,7 +251,7 @@ struct Driver {
     targets: Vec<Target>,
     /// The index of the next target.
     next: usize,
-    /// How many targets, one after another, were passed over because of what they have to acknowledge.
+    /// How many targets were passed over in this round because of what they have to acknowledge.
     passed_over: usize,
     /// What goes out in one write; kept, for its memory.
     burst: Vec<u8>,
@@ -283,10 +308,18 @@ impl Driver {
         Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX)
     }
 
+    fn begin_round(&mut self) {
+        if self.passed_over * 2 > self.targets.len() {
+            std::thread::sleep(BREATH);
+        }
+        self.next = 0;
+        self.passed_over = 0;
+    }
+
     /// Answers how many messages were sent: none if the target is gone or may not get more now, or takes nothing until the end.
     fn send_to_next(&mut self, begin: Instant, asker: &oneshot::Sender<LoadOutcome>) -> u64 {
         if self.next >= self.targets.len() {
-            self.next = 0;
+            self.begin_round();
         }
         let Some(target) = self.targets.get_mut(self.next) else {
             return 0;
@@ -299,10 +332,9 @@ impl Driver {
         let count = self.options.per_write as u64;
         let after = (target.sent + count).saturating_sub(wire.acknowledged());
         if self.options.unacknowledged.is_some_and(|most| after > most) {
-            self.pass_over();
+            self.passed_over += 1;
             return 0;
         }
-        self.passed_over = 0;
         target.write(&mut self.burst, self.options.per_write, &self.world);
         loop {
             match wire.offer(&self.burst) {
@@ -314,14 +346,6 @@ impl Driver {
         }
         target.note(count);
         count
-    }
-
-    fn pass_over(&mut self) {
-        self.passed_over += 1;
-        if self.passed_over >= self.targets.len() {
-            self.passed_over = 0;
-            std::thread::sleep(BREATH);
-        }
     }
 }
 

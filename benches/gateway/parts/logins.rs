@@ -2,19 +2,23 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use imgate::proto::v1;
 use imgate::proto::v1::session_service_client::SessionServiceClient;
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 use tonic::metadata::MetadataValue;
 use tonic::transport::{Channel, Endpoint};
-use tonic::{Request, Status};
+use tonic::{Code, Request, Status};
 
 use super::report;
 use crate::gateway::api_key;
 use crate::upstream::account;
+
+/// Before a login that was put off is tried again.
+const REST: Duration = Duration::from_millis(200);
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
@@ -51,17 +55,22 @@ pub(crate) async fn run(arguments: &Arguments) {
         let next = Arc::clone(&next);
         workers.spawn(async move {
             let mut sessions = sessions;
-            loop {
-                let number = next.fetch_add(1, Ordering::Relaxed);
-                if number >= end {
-                    break;
-                }
+            let mut number = next.fetch_add(1, Ordering::Relaxed);
+            while number < end {
                 let request = v1::LoginRequest {
                     account: account(number),
                     signature: String::new(),
                 };
-                let answer = sessions.login(request).await.unwrap().into_inner();
-                assert_eq!(answer.code, 0, "{}", answer.desc);
+                match sessions.login(request).await {
+                    Ok(answer) => {
+                        let answer = answer.into_inner();
+                        assert_eq!(answer.code, 0, "{}", answer.desc);
+                        number = next.fetch_add(1, Ordering::Relaxed);
+                    }
+                    // Again, as bots do: on a busy disk Redis may be away for a moment.
+                    Err(status) if status.code() == Code::Unavailable => sleep(REST).await,
+                    Err(status) => panic!("{status}"),
+                }
             }
         });
     }
