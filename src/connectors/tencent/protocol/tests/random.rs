@@ -271,7 +271,7 @@ struct Append {
     events: Vec<Kind>,
     acks: Vec<PushAck>,
     ticket: TencentTicket,
-    position: crate::proto::record::TencentSync,
+    position: TencentSync,
 }
 
 /// A session's life.
@@ -282,7 +282,7 @@ struct Life {
     connected: bool,
     appends: VecDeque<Append>,
     ticket: TencentTicket,
-    position: crate::proto::record::TencentSync,
+    position: TencentSync,
     /// The log: how often each message is in it.
     logged: BTreeMap<Item, usize>,
     order: Vec<Item>,
@@ -302,7 +302,7 @@ impl Life {
             connected: false,
             appends: VecDeque::new(),
             ticket: TencentTicket::default(),
-            position: crate::proto::record::TencentSync::default(),
+            position: TencentSync::default(),
             logged: BTreeMap::new(),
             order: Vec::new(),
             up_next: false,
