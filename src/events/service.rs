@@ -237,10 +237,10 @@ impl Events {
             share,
             keeper,
             made,
-            filter: Filter {
-                accounts: accounts.map(|account| account.as_str().into()).collect(),
-                kinds: options.kinds,
-            },
+            filter: Filter::new(
+                accounts.map(|account| account.as_str().into()).collect(),
+                options.kinds,
+            ),
             max_batch: options.max_batch.max(1),
             heartbeat: options.heartbeat,
         }))

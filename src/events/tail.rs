@@ -69,9 +69,9 @@ pub(super) struct Ask {
 
 /// What a subscriber gets.
 #[derive(Debug)]
-pub(super) enum Next {
-    /// What follows, of at most [`MAX_BATCH_BYTES`], but one at least.
-    Entries(Vec<Arc<Entry>>),
+pub(super) enum Next<T> {
+    /// What it makes of the entries that follow, one at least.
+    Entries(T),
     /// Nothing follows, as far as is known.
     Nothing,
     /// There may be more in the store: wait for [`Tail::fetch`].
@@ -117,8 +117,13 @@ impl Tail {
         }
     }
 
-    /// What follows a position.
-    pub(super) fn next(&self, ask: Ask) -> Next {
+    /// What follows a position. What a subscriber takes of it, it takes at once: most of many subscribers take nothing of
+    /// most entries, and do not have them handed over for that.
+    pub(super) fn next<T>(
+        &self,
+        ask: Ask,
+        take: impl FnOnce(&mut dyn Iterator<Item = &Arc<Entry>>) -> T,
+    ) -> Next<T> {
         let state = self.locked();
         let certain = ask.certain == Some(state.generation);
         let Some(window) = state.window.as_ref().filter(|_| certain) else {
@@ -129,7 +134,8 @@ impl Tail {
             return Next::Behind;
         }
         if ask.after.sequence < end.sequence {
-            return Next::Entries(window.after(ask.after.sequence, ask.limit, MAX_BATCH_BYTES));
+            let mut following = window.after(ask.after.sequence).take(ask.limit);
+            return Next::Entries(take(&mut following));
         }
         let look = |asked| state.looked_at + LOOK_EVERY <= asked;
         if state.told > state.looked_into || ask.look.is_some_and(look) {
@@ -275,8 +281,8 @@ impl Tail {
         let state = self.locked();
         let window = state.window.as_ref();
         window.map_or_else(Vec::new, |window| {
-            let all = window.after(window.base().position.sequence, usize::MAX, usize::MAX);
-            all.iter().map(|entry| entry.sequence).collect()
+            let all = window.after(window.base().position.sequence);
+            all.map(|entry| entry.sequence).collect()
         })
     }
 

@@ -82,21 +82,11 @@ impl Window {
         })
     }
 
-    /// What follows `sequence`, which is not before the base: at most `limit` entries of at most `max_bytes`, but one
-    /// if there is one.
-    pub(super) fn after(&self, sequence: u64, limit: usize, max_bytes: usize) -> Vec<Arc<Entry>> {
+    /// What follows `sequence`, which is not before the base.
+    pub(super) fn after(&self, sequence: u64) -> impl Iterator<Item = &Arc<Entry>> {
         let skip = sequence.saturating_sub(self.base.position.sequence);
         let skip = usize::try_from(skip).unwrap_or(usize::MAX);
-        let mut bytes = 0;
-        let mut found = Vec::new();
-        for entry in self.entries.iter().skip(skip).take(limit) {
-            bytes += entry.size;
-            if bytes > max_bytes && !found.is_empty() {
-                break;
-            }
-            found.push(Arc::clone(entry));
-        }
-        found
+        self.entries.range(skip.min(self.entries.len())..)
     }
 
     /// Whether these entries, which follow each other and with which the log ends, go on with the window, or say the

@@ -19,8 +19,9 @@ const PUSHED: usize = 8192;
 /// with its next message.
 const GROUPS: usize = 16_384;
 
-/// How much may have been read since the record was last taken as a whole, for it to be added to that record. A whole one
-/// has some kilobytes, which would go into the store with every push.
+/// How much may have been read since the record was last taken as a whole, for it to be added to that record: so much, or
+/// an eighth of what is remembered, where that is more. A whole one has some kilobytes, which would go into the store with
+/// every push.
 const ADDED: usize = 32;
 
 /// A message that was read cannot have been sent so long after the newest, in seconds: it is another group's.
@@ -147,7 +148,7 @@ impl Position {
             groups,
             all,
         } = &self.news;
-        if !all || pushed + groups.len() > ADDED {
+        if !all || pushed + groups.len() > ADDED.max(self.recent.len() / 8) {
             return None;
         }
         let last = |group: &String| self.group(group).map(|last| (group.clone(), last));

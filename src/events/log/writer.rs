@@ -75,6 +75,9 @@ impl Changed {
     }
 }
 
+/// A batch's events as they are, where the store gets them sealed.
+type Plain = Option<Vec<Vec<u8>>>;
+
 /// Resolves when the time to stop is over.
 type StopBy<'a> = Pin<&'a mut (dyn Future<Output = ()> + Send)>;
 
@@ -191,9 +194,9 @@ impl Writer {
         Some(Flushed::Failed(AppendError::Fenced))
     }
 
-    /// What a group writes, taken out of it. Only the store gets sealed events: where it does, the second are the same
-    /// as they are, for those who read with this replica.
-    fn batch(&mut self, group: &mut [Append]) -> Result<(Batch, Option<Vec<Vec<u8>>>), SealError> {
+    /// What a group writes, taken out of it. Only the store gets sealed events: who reads with this replica gets them as
+    /// they are.
+    fn batch(&mut self, group: &mut [Append]) -> Result<(Batch, Plain), SealError> {
         self.batch.number += 1;
         let mut batch = Batch {
             id: self.batch,
@@ -231,7 +234,7 @@ impl Writer {
         Ok((batch, Some(plain)))
     }
 
-    async fn commit(&mut self, mut batch: Batch, plain: Option<Vec<Vec<u8>>>) -> Flushed {
+    async fn commit(&mut self, mut batch: Batch, plain: Plain) -> Flushed {
         let mut attempt = 0;
         loop {
             let Some(lease) = self.held_lease().await else {

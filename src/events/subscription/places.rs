@@ -204,16 +204,15 @@ impl Places {
             return Step::Nothing;
         }
         place.retry_at = None;
-        let next = place.ask(limit);
+        let (mut stand, filter, max_batch) = (place.stand, &self.filter, self.max_batch);
+        let next = place.followed.tail.next(place.ask(limit), |entries| {
+            place::pass(&mut stand, entries, filter, max_batch)
+        });
         if !matches!(next, Next::Fetch) {
             self.reading.take_if(|reading| reading.number() == number);
         }
         match next {
-            Next::Entries(entries) => {
-                let mut stand = place.stand;
-                let events = place::pass(&mut stand, entries, &self.filter, self.max_batch);
-                self.settle(index, stand, events)
-            }
+            Next::Entries(events) => self.settle(index, stand, events),
             Next::Nothing => {
                 place.stirred = false;
                 place.look = None;
@@ -351,13 +350,13 @@ impl Place {
         self.followed.partition.number
     }
 
-    fn ask(&self, limit: usize) -> Next {
-        self.followed.tail.next(Ask {
+    fn ask(&self, limit: usize) -> Ask {
+        Ask {
             after: self.stand.mark.position,
             certain: self.certain,
             look: self.look,
             limit,
-        })
+        }
     }
 }
 

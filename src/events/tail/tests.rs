@@ -59,17 +59,18 @@ impl World {
     }
 
     fn ask(&self, after: Position, certain: Option<u64>, look: Option<Instant>) -> String {
-        let next = self.tail.next(Ask {
+        let ask = Ask {
             after,
             certain,
             look,
             limit: 100,
+        };
+        let next = self.tail.next(ask, |entries| {
+            let numbers = entries.map(|entry| entry.sequence.to_string());
+            numbers.collect::<Vec<_>>().join(" ")
         });
         match next {
-            Next::Entries(entries) => {
-                let numbers = entries.iter().map(|entry| entry.sequence.to_string());
-                numbers.collect::<Vec<_>>().join(" ")
-            }
+            Next::Entries(numbers) => numbers,
             Next::Nothing => "nothing".into(),
             Next::Fetch => "fetch".into(),
             Next::Later(_) => "later".into(),
@@ -316,17 +317,18 @@ async fn a_long_way_is_fetched_in_parts() {
     while end != grown {
         assert_eq!(world.next(end), "fetch");
         world.tail.fetch(&world.source).await;
-        let next = world.tail.next(Ask {
+        let ask = Ask {
             after: end,
             certain: Some(0),
             look: None,
             limit: usize::MAX,
-        });
+        };
+        let next = world.tail.next(ask, |entries| entries.count());
         let Next::Entries(entries) = next else {
             panic!("{next:?}");
         };
-        assert!(entries.len() <= MAX_FETCH);
-        end.sequence += entries.len() as u64;
+        assert!(entries <= MAX_FETCH);
+        end.sequence += entries as u64;
     }
     assert_eq!(world.next(end), "nothing");
 }

@@ -42,29 +42,25 @@ fn read(
     testing::read(place, entries(sequences), bounds)
 }
 
-fn sequences(entries: &[Arc<Entry>]) -> Vec<u64> {
-    entries.iter().map(|entry| entry.sequence).collect()
+fn sequences<'a>(entries: impl Iterator<Item = &'a Arc<Entry>>) -> Vec<u64> {
+    entries.map(|entry| entry.sequence).collect()
 }
 
 /// All that a window has.
 fn held(window: &Window) -> Vec<u64> {
     let base = window.base().position.sequence;
-    sequences(&window.after(base, usize::MAX, usize::MAX))
+    sequences(window.after(base))
 }
 
 #[test]
-fn it_gives_what_follows_within_bounds() {
+fn it_gives_what_follows() {
     let mut window = window(5);
     assert_eq!(window.end(), mark(5));
     window.extend(entries(6..=9));
-    let after = |sequence, limit, bytes| sequences(&window.after(sequence, limit, bytes));
-    assert_eq!(after(5, 9, usize::MAX), [6, 7, 8, 9]);
-    assert_eq!(after(7, 1, usize::MAX), [8]);
-    assert_eq!(after(9, 9, usize::MAX), Vec::<u64>::new());
-    // One, however large, or as many as fit.
-    let size = entry(6, "6").size;
-    assert_eq!(after(5, 9, 0), [6]);
-    assert_eq!(after(5, 9, 2 * size), [6, 7]);
+    let after = |sequence| sequences(window.after(sequence));
+    assert_eq!(after(5), [6, 7, 8, 9]);
+    assert_eq!(after(7), [8, 9]);
+    assert_eq!(after(9), Vec::<u64>::new());
 }
 
 #[test]
