@@ -43,7 +43,7 @@ pub(crate) struct Flowed {
 
 /// How many events are on their way to the gateway at a time when as many come as it takes. Beyond what its queues hold it would leave
 /// pushes out, for the upstream to keep; the load keeps none.
-const UNACKNOWLEDGED: usize = 8000;
+const UNACKNOWLEDGED: usize = 4000;
 /// The most of them at one session: it takes in no more while it catches up.
 const AT_A_SESSION: usize = 64;
 
