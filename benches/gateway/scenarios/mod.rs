@@ -63,7 +63,7 @@ pub(crate) const ALL: &[Scenario] = &[
     },
     Scenario {
         name: "events",
-        about: "events per second at the limit and the CPU of each, stored in memory and embedded, against PIPE",
+        about: "events per second at the limit, stored in memory and embedded, against PIPE",
         run: events::run,
     },
     Scenario {

@@ -5,7 +5,6 @@ use std::time::Duration;
 use imgate::sim::LoadOptions;
 
 use crate::bench::Bench;
-use crate::figures::short;
 use crate::flow::Subscribers;
 use crate::parts::subscriber::Came;
 use crate::row::Row;
@@ -26,35 +25,53 @@ pub(crate) fn run(bench: &Bench) -> Vec<Row> {
     let live = ["--tenant", TENANT, "--clients", &live];
     let mut live = Subscribers::with(bench, &stage.gateway.grpc, &live);
     // One that warms everything up.
-    flow(bench, &stage, &mut live, RATE);
-    let mut rounds = Vec::new();
-    let mut memory = Vec::new();
-    for _ in bench.rounds() {
-        let without = flow(bench, &stage, &mut live, RATE);
-        let before = stage.gateway.process.resident_kib();
-        let stalled = ["--tenant", TENANT, "--stalled"];
-        let stalled = Subscribers::with(bench, &stage.gateway.grpc, &stalled);
-        // More than its window and its batches take.
-        flow(bench, &stage, &mut live, 10.0 * RATE);
-        let with = flow(bench, &stage, &mut live, RATE);
-        memory.push(stage.gateway.process.resident_kib() - before);
-        drop(stalled);
-        rounds.push((without, with));
-    }
-    let delay = |name: &str, of: fn(&Came) -> f64| {
-        let what = format!("delay {name} of {LIVE} subscribers beside a stalled one");
-        let with = rounds.iter().map(|(_, with)| of(with)).collect();
-        let without = rounds.iter().map(|(without, _)| of(without)).collect();
-        Row::new("stalled", what, "ms", with).floor("without", without)
+    round(bench, &stage, &mut live, false);
+    let rounds: Vec<_> = bench
+        .rounds()
+        .map(|_| [false, true].map(|stalled| round(bench, &stage, &mut live, stalled)))
+        .collect();
+    let row = |what: &str, unit: &str, of: fn(&Round) -> f64| {
+        let with = rounds.iter().map(|[_, with]| of(with)).collect();
+        let without = rounds.iter().map(|[without, _]| of(without)).collect();
+        Row::new("stalled", what, unit, with).floor("without", without)
     };
-    let pushed = short(11.0 * RATE * bench.size(5.0, 0.5) * BYTES as f64 / f64::from(1 << 20));
-    let what = format!("memory that a stalled subscriber adds, of {pushed} MiB of texts");
+    let delay = |name: &str, of| {
+        row(
+            &format!("delay {name} beside a stalled subscriber"),
+            "ms",
+            of,
+        )
+    };
     vec![
-        delay("p50", |came| came.p50),
-        delay("p99", |came| came.p99).ratio_at_most(1.2, 1.05),
-        delay("p99.9", |came| came.p999),
-        Row::new("stalled", what, "KiB", memory),
+        delay("p50", |round| round.came.p50),
+        delay("p99", |round| round.came.p99).ratio_at_most(1.2, 1.05),
+        delay("p99.9", |round| round.came.p999),
+        row(
+            "growth of memory beside a stalled subscriber",
+            "KiB",
+            |round| round.growth,
+        ),
     ]
+}
+
+/// What one round has shown.
+struct Round {
+    /// To the subscribers who read.
+    came: Came,
+    /// Of the gateway's memory, in KiB. Its log grows in any round.
+    growth: f64,
+}
+
+fn round(bench: &Bench, stage: &Stage<'_>, live: &mut Subscribers, stalled: bool) -> Round {
+    let before = stage.gateway.process.resident_kib();
+    let arguments = ["--tenant", TENANT, "--stalled"];
+    let stalled = stalled.then(|| Subscribers::with(bench, &stage.gateway.grpc, &arguments));
+    // More than its window and its batches take.
+    flow(bench, stage, live, 10.0 * RATE);
+    let came = flow(bench, stage, live, RATE);
+    let growth = stage.gateway.process.resident_kib() - before;
+    drop(stalled);
+    Round { came, growth }
 }
 
 fn flow(bench: &Bench, stage: &Stage<'_>, live: &mut Subscribers, rate: f64) -> Came {
