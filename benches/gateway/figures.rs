@@ -10,10 +10,12 @@ pub(crate) fn grouped(number: u64) -> String {
     threes.join(",")
 }
 
-/// A figure with three digits that count.
+/// A figure with three digits that count; a dash where a small round has none.
 pub(crate) fn short(value: f64) -> String {
     let size = value.abs();
-    if size >= 99.95 {
+    if !value.is_finite() {
+        String::from("-")
+    } else if size >= 99.95 {
         let sign = if value < 0.0 { "-" } else { "" };
         format!("{sign}{}", grouped(size.round() as u64))
     } else if size >= 9.995 {

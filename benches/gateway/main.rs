@@ -123,6 +123,9 @@ fn main() -> ExitCode {
     let mut broken = Vec::new();
     if !arguments.redraw {
         results.machine = results::machine();
+        if arguments.quick {
+            println!("one small round of each: the figures mean nothing");
+        }
         let bench = Bench::new(arguments.quick, arguments.rounds);
         for scenario in chosen(&arguments) {
             println!("\n{}: {}", scenario.name, scenario.about);

@@ -41,8 +41,10 @@ pub(crate) fn with_table(document: &str, results: &Results) -> String {
 }
 
 fn table(results: &Results) -> String {
+    let rounds = results.rows.iter().map(|row| row.gateway.len()).min();
+    let rounds = rounds.unwrap_or_default();
     let mut text = format!(
-        "On {}:\n\n| What | Floor | Gateway | Ratio | Reach | Moonshot | Met |\n|---|---|---|---|---|---|---|\n",
+        "On {}, {rounds} rounds or more:\n\n| What | Floor | Gateway | Ratio | Reach | Moonshot | Met |\n|---|---|---|---|---|---|---|\n",
         results.machine
     );
     for row in &results.rows {

@@ -1,6 +1,7 @@
 //! What an idle session costs in memory, with all its state, from few sessions to many in one process.
 
 use crate::bench::Bench;
+use crate::figures::grouped;
 use crate::floors::RawSessions;
 use crate::gateway::UNPACED;
 use crate::memory::settled;
@@ -29,8 +30,9 @@ pub(crate) fn run(bench: &Bench) -> Vec<Row> {
 
 fn row(wire: Wire, count: usize, gateway: Vec<f64>, floor: Vec<f64>) -> Row {
     let what = format!(
-        "memory per idle session, {}, {count} sessions",
-        wire.label()
+        "memory per idle session, {}, {} sessions",
+        wire.label(),
+        grouped(count as u64)
     );
     let (name, reach, moonshot) = match wire {
         Wire::Plain => ("FLOOR", 11.0, 5.0),
