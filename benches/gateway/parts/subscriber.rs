@@ -3,6 +3,7 @@
 
 use std::sync::{Arc, Mutex};
 
+use bytes::Bytes;
 use hdrhistogram::Histogram;
 use imgate::proto::v1;
 use imgate::proto::v1::subscribe_request::Start;
@@ -205,7 +206,7 @@ struct Element {
 #[derive(Clone, PartialEq, prost::Message)]
 struct Text {
     #[prost(bytes = "bytes", tag = "1")]
-    text: prost::bytes::Bytes,
+    text: Bytes,
 }
 
 impl Event {

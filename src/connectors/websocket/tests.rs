@@ -348,6 +348,7 @@ async fn an_extension_that_was_not_asked_for_is_refused() {
     let (listener, url) = listen().await;
     let server = async {
         let (tcp, _) = listener.accept().await.unwrap();
+        #[expect(clippy::result_large_err, reason = "the type is the library's")]
         let extended = |_: &Request, mut response: Response| {
             let value = HeaderValue::from_static("permessage-deflate");
             response
