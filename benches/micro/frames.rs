@@ -5,6 +5,7 @@ use std::hint::black_box;
 use imgate::connectors::tencent::frame::{self, Credential, RequestHead};
 use imgate::connectors::tencent::message::{self, PushBody};
 use imgate::connectors::tencent::outgoing;
+use serde_json::value::RawValue;
 
 use crate::inputs::{ACCOUNT, APP, FLOOD, MAX_FRAME, PUSH, push_body};
 use crate::{Case, Operation};
@@ -74,11 +75,9 @@ fn pack(frame: Vec<u8>) -> Operation {
 fn parse(messages: usize) -> Operation {
     let body = push_body(messages);
     Box::new(move || {
-        let push: PushBody<'_> = serde_json::from_str(black_box(&body)).unwrap();
-        let mut parsed = Vec::new();
-        for entry in push.event_array.unwrap() {
-            message::parse_event(ACCOUNT, PUSH, entry, &mut parsed);
-        }
-        black_box(parsed);
+        let body: &RawValue = serde_json::from_str(black_box(&body)).unwrap();
+        let push: PushBody<'_> = serde_json::from_str(body.get()).unwrap();
+        let entries = push.event_array.unwrap();
+        black_box(message::parse_push(ACCOUNT, PUSH, body, entries));
     })
 }

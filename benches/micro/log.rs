@@ -18,6 +18,7 @@ use imgate::store::{Claim, LogEntry, Store};
 use imgate::tenants::token::Tokens;
 use imgate::types::{AccountId, Epoch, ReplicaId};
 use prost::Message as _;
+use serde_json::value::RawValue;
 use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -45,9 +46,10 @@ pub(crate) fn cases() -> Vec<Case> {
 /// The event of a push.
 fn event() -> v1::Event {
     let body = push_body(1);
-    let push: PushBody<'_> = serde_json::from_str(&body).unwrap();
-    let mut parsed = Vec::new();
-    message::parse_event(ACCOUNT, PUSH, push.event_array.unwrap()[0], &mut parsed);
+    let body: &RawValue = serde_json::from_str(&body).unwrap();
+    let push: PushBody<'_> = serde_json::from_str(body.get()).unwrap();
+    let entries = push.event_array.unwrap();
+    let mut parsed = message::parse_push(ACCOUNT, PUSH, body, entries);
     let Some(Parsed::C2c { message, .. }) = parsed.pop() else {
         panic!("a push has one message");
     };
