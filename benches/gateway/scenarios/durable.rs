@@ -9,24 +9,28 @@ use crate::row::Row;
 use crate::stage::Kind;
 
 pub(crate) fn run(bench: &Bench) -> Vec<Row> {
-    [1, 8]
+    // Few enough in all for the queues of the gateway, whatever comes in a write.
+    [(1000, 1), (100, 8)]
         .into_iter()
-        .flat_map(|per_write| {
+        .flat_map(|(sessions, per_write)| {
             let plan = Plan {
-                sessions: bench.size(1000, 10),
+                sessions: bench.size(sessions, 10),
                 clients: 1,
                 per_write,
                 rate: 0.0,
             };
             let gateway = || flow::gateway(bench, Kind::Redis, &plan);
             let (floors, gateways) = bench.alternate(|| floor(bench), gateway);
-            rows(per_write, floors, &gateways)
+            rows(&plan, floors, &gateways)
         })
         .collect()
 }
 
-fn rows(per_write: usize, floors: Vec<f64>, gateways: &[Flowed]) -> [Row; 2] {
-    let what = |figure: &str| format!("{figure}, durable in Redis, {per_write} in a write");
+fn rows(plan: &Plan, floors: Vec<f64>, gateways: &[Flowed]) -> [Row; 2] {
+    let (sessions, per_write) = (plan.sessions, plan.per_write);
+    let what = |figure: &str| {
+        format!("{figure}, durable in Redis, {sessions} sessions, {per_write} in a write")
+    };
     let rates = gateways.iter().map(|flowed| flowed.per_second).collect();
     let cpus = gateways.iter().map(|flowed| flowed.cpu_per_event).collect();
     [
