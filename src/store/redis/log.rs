@@ -98,11 +98,14 @@ pub(super) async fn session(
         command.arg(part.of(partition)).arg(account.as_str());
         command
     };
-    let record = redis.send(&get(Part::Sessions), partition).await?;
+    let (record, addition) = (get(Part::Sessions), get(Part::Additions));
+    let (record, addition) = tokio::try_join!(
+        redis.send(&record, partition),
+        redis.send(&addition, partition)
+    )?;
     let Some(mut record) = reply::bytes(record) else {
         return Ok(None);
     };
-    let addition = redis.send(&get(Part::Additions), partition).await?;
     record.extend(reply::bytes(addition).unwrap_or_default());
     Ok(Some(record))
 }
