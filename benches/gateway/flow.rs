@@ -7,8 +7,9 @@ use tokio::time::Instant;
 
 use crate::bench::{Bench, Core};
 use crate::gateway::Gateway;
+use crate::parts::delays::Told;
 use crate::parts::pipe::Listening;
-use crate::parts::subscriber::{Came, Subscribed};
+use crate::parts::subscriber::Subscribed;
 use crate::process::{PATIENCE, Process};
 use crate::stage::{Kind, Stage, TENANT};
 use crate::upstream::{Upstream, Wire};
@@ -38,7 +39,7 @@ pub(crate) struct Flowed {
     pub(crate) per_second: f64,
     /// Of the gateway or PIPE, in microseconds.
     pub(crate) cpu_per_event: f64,
-    pub(crate) came: Came,
+    pub(crate) came: Told,
 }
 
 /// How many events are on their way to the gateway at a time when as many come as it takes. Beyond what its queues hold it would leave
@@ -66,8 +67,8 @@ impl Plan {
 }
 
 impl Flowed {
-    fn of(came: Came, elapsed: Duration, cpu: Duration) -> Self {
-        let events = came.events as f64;
+    fn of(came: Told, elapsed: Duration, cpu: Duration) -> Self {
+        let events = came.count as f64;
         Self {
             per_second: events / elapsed.as_secs_f64(),
             cpu_per_event: cpu.as_secs_f64() * 1e6 / events,
@@ -162,15 +163,15 @@ fn flooded(
     let pushed = flood.join().unwrap().pushed;
     let mut came = subscribers.came();
     let mut last = Instant::now();
-    while came.events < pushed {
+    while came.count < pushed {
         assert!(
             last.elapsed() < PATIENCE,
             "{} of {pushed} events have come",
-            came.events
+            came.count
         );
         std::thread::sleep(LOOK);
         let now = subscribers.came();
-        if now.events > came.events {
+        if now.count > came.count {
             last = Instant::now();
         }
         came = now;
@@ -213,7 +214,7 @@ impl Subscribers {
     }
 
     /// What has come since.
-    pub(crate) fn came(&mut self) -> Came {
+    pub(crate) fn came(&mut self) -> Told {
         self.process.tell("tell");
         self.process.report(PATIENCE)
     }

@@ -9,12 +9,10 @@ use imgate::proto::v1::session_service_client::SessionServiceClient;
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
-use tonic::metadata::MetadataValue;
-use tonic::transport::{Channel, Endpoint};
-use tonic::{Code, Request, Status};
+use tonic::Code;
 
+use super::api::{Api, with_key};
 use super::report;
-use crate::gateway::api_key;
 use crate::upstream::account;
 
 /// Before a login that was put off is tried again.
@@ -22,11 +20,8 @@ const REST: Duration = Duration::from_millis(200);
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
-    /// `HOST:PORT` of the gateway's API.
-    #[arg(long)]
-    gateway: String,
-    #[arg(long)]
-    tenant: String,
+    #[command(flatten)]
+    api: Api,
     /// The number of the first account.
     #[arg(long)]
     first: usize,
@@ -44,14 +39,14 @@ pub(crate) struct LoggedIn {
 }
 
 pub(crate) async fn run(arguments: &Arguments) {
-    let channel = connect(&arguments.gateway).await;
+    let channel = arguments.api.connect().await;
     let next = Arc::new(AtomicUsize::new(arguments.first));
     let end = arguments.first + arguments.count;
     let started = Instant::now();
     let mut workers = JoinSet::new();
     for _ in 0..arguments.in_flight {
-        let sessions =
-            SessionServiceClient::with_interceptor(channel.clone(), with_key(&arguments.tenant));
+        let key = with_key(&arguments.api.tenant);
+        let sessions = SessionServiceClient::with_interceptor(channel.clone(), key);
         let next = Arc::clone(&next);
         workers.spawn(async move {
             let mut sessions = sessions;
@@ -80,24 +75,4 @@ pub(crate) async fn run(arguments: &Arguments) {
     report(&LoggedIn {
         seconds: started.elapsed().as_secs_f64(),
     });
-}
-
-/// A connection to the gateway's API.
-pub(crate) async fn connect(address: &str) -> Channel {
-    let endpoint = Endpoint::from_shared(format!("http://{address}")).unwrap();
-    endpoint.tcp_nodelay(true).connect().await.unwrap()
-}
-
-/// Has each call bring the tenant's API key.
-pub(crate) fn with_key(
-    tenant: &str,
-) -> impl FnMut(Request<()>) -> Result<Request<()>, Status> + Clone + use<> {
-    let bearer = format!("Bearer {}", api_key(tenant));
-    let bearer: MetadataValue<_> = bearer.parse().unwrap();
-    move |mut request| {
-        request
-            .metadata_mut()
-            .insert("authorization", bearer.clone());
-        Ok(request)
-    }
 }

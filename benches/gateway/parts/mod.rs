@@ -1,5 +1,7 @@
 //! Parts: what the bench runs as processes of their own, by starting itself with `part NAME ...`. Each prints lines of JSON.
 
+mod api;
+pub(crate) mod delays;
 pub(crate) mod logins;
 pub(crate) mod noise;
 pub(crate) mod pipe;

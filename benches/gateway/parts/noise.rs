@@ -14,18 +14,15 @@ use tokio::time::{MissedTickBehavior, interval};
 use tonic::Code;
 use tonic::transport::Channel;
 
-use super::logins::{connect, with_key};
+use super::api::{Api, with_key};
 use super::sends::message;
 use super::{orders, report};
 use crate::upstream::account;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
-    /// `HOST:PORT` of the gateway's API.
-    #[arg(long)]
-    gateway: String,
-    #[arg(long)]
-    tenant: String,
+    #[command(flatten)]
+    api: Api,
     /// The number of an account of the tenant that is online.
     #[arg(long)]
     account: usize,
@@ -47,7 +44,7 @@ pub(crate) struct Called {
     reason = "a client of the bench, and no part of the gateway"
 )]
 pub(crate) async fn run(arguments: Arguments) {
-    let channel = connect(&arguments.gateway).await;
+    let channel = arguments.api.connect().await;
     let arguments = Arc::new(arguments);
     let refused = Arc::new(AtomicU64::new(0));
     let mut beat = interval(Duration::from_secs(1) / arguments.per_second);
@@ -79,7 +76,7 @@ pub(crate) async fn run(arguments: Arguments) {
 }
 
 async fn call(arguments: &Arguments, channel: Channel, number: u64) -> Code {
-    let key = with_key(&arguments.tenant);
+    let key = with_key(&arguments.api.tenant);
     let outcome = match number % 3 {
         0 => {
             let mut messages = MessageServiceClient::with_interceptor(channel, key);

@@ -1,29 +1,26 @@
-//! Subscribers of the gateway, or of PIPE: each over its own connection. They count events, and how old each is, by the time that stands at
-//! the front of its text.
+//! Subscribers of the gateway, or of PIPE: each over its own connection. They count events, and how old each is, by the
+//! time that stands at the front of its text.
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use bytes::Bytes;
-use hdrhistogram::Histogram;
 use imgate::proto::v1;
 use imgate::proto::v1::subscribe_request::Start;
 use imgate::types::WallClock;
 use serde::{Deserialize, Serialize};
-use tokio::time::Instant;
 use tonic::client::Grpc;
 use tonic::transport::Endpoint;
 use tonic::{Request, Streaming};
 use tonic_prost::ProstCodec;
 
-use super::logins::with_key;
-use super::{orders, report};
+use super::api::with_key;
+use super::delays::{self, Delays};
+use super::report;
 use crate::upstream::account;
 
 /// The flow-control window that HTTP/2 begins with.
 const WINDOW: u32 = 65_535;
-
-/// The longest delay that is told apart, in nanoseconds.
-const LONGEST: u64 = 600_000_000_000;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
@@ -50,20 +47,9 @@ pub(crate) struct Subscribed {
     pub(crate) clients: usize,
 }
 
-/// What has come since the last `begin`. Delays are in milliseconds.
-#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
-pub(crate) struct Came {
-    pub(crate) events: u64,
-    pub(crate) seconds: f64,
-    pub(crate) p50: f64,
-    pub(crate) p99: f64,
-    pub(crate) p999: f64,
-    pub(crate) longest: f64,
-}
-
 /// Counts anew with each line `begin` on its standard input, and tells with each line `tell`, until the input ends.
 pub(crate) async fn run(arguments: Arguments) {
-    let window = Arc::new(Mutex::new(Window::new()));
+    let window = Arc::new(Mutex::new(Delays::new()));
     let mut stalled = Vec::new();
     for tenant in &arguments.tenant {
         for client in 0..arguments.clients {
@@ -79,14 +65,7 @@ pub(crate) async fn run(arguments: Arguments) {
     report(&Subscribed {
         clients: arguments.tenant.len() * arguments.clients,
     });
-    let mut orders = orders();
-    while let Some(order) = orders.recv().await {
-        let mut window = window.lock().unwrap();
-        match order.as_str() {
-            "begin" => *window = Window::new(),
-            _ => report(&window.told()),
-        }
-    }
+    delays::tell(&window).await;
 }
 
 /// Of all accounts, those of the client with this number.
@@ -136,43 +115,13 @@ async fn subscribe(arguments: &Arguments, tenant: &str, accounts: Vec<String>) -
     stream
 }
 
-async fn read(mut stream: Streaming<Batch>, window: Arc<Mutex<Window>>) {
+async fn read(mut stream: Streaming<Batch>, window: Arc<Mutex<Delays>>) {
     // The stream breaks when the gateway is stopped.
     while let Ok(Some(batch)) = stream.message().await {
         let now = WallClock.nanos();
         let mut window = window.lock().unwrap();
         for sent in batch.events.iter().filter_map(Event::sent) {
-            window.enter(now.saturating_sub(sent));
-        }
-    }
-}
-
-struct Window {
-    began: Instant,
-    delays: Histogram<u64>,
-}
-
-impl Window {
-    fn new() -> Self {
-        Self {
-            began: Instant::now(),
-            delays: Histogram::new_with_bounds(1000, LONGEST, 3).unwrap(),
-        }
-    }
-
-    fn enter(&mut self, delay: u64) {
-        self.delays.saturating_record(delay);
-    }
-
-    fn told(&self) -> Came {
-        let at = |quantile| self.delays.value_at_quantile(quantile) as f64 / 1e6;
-        Came {
-            events: self.delays.len(),
-            seconds: self.began.elapsed().as_secs_f64(),
-            p50: at(0.5),
-            p99: at(0.99),
-            p999: at(0.999),
-            longest: at(1.0),
+            window.enter(Duration::from_nanos(now.saturating_sub(sent)));
         }
     }
 }

@@ -10,9 +10,8 @@ use crate::clients;
 use crate::flow::Subscribers;
 use crate::gateway::{Tenant, UNPACED};
 use crate::messages::FRIEND;
+use crate::parts::delays::Told;
 use crate::parts::noise::Called;
-use crate::parts::sends::Sent;
-use crate::parts::subscriber::Came;
 use crate::process::{PATIENCE, Process};
 use crate::row::Row;
 use crate::stage::{Kind, Stage};
@@ -35,8 +34,8 @@ const NOISY: Tenant<'_> = Tenant {
 
 /// Of the quiet tenants.
 struct Round {
-    events: Came,
-    sends: Sent,
+    events: Told,
+    sends: Told,
 }
 
 pub(crate) fn run(bench: &Bench) -> Vec<Row> {

@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use crate::bench::{Bench, Core};
 use crate::messages::FRIEND;
-use crate::parts::sends::Sent;
+use crate::parts::delays::Told;
 use crate::process::{PATIENCE, Process};
 use crate::row::Row;
 use crate::stage::{Kind, Stage, TENANT};
 
 struct Round {
     cpu_per_send: f64,
-    sent: Sent,
+    sent: Told,
 }
 
 pub(crate) fn run(bench: &Bench) -> Vec<Row> {
@@ -32,7 +32,7 @@ fn rows(in_flight: usize, rounds: &[Round]) -> [Row; 4] {
     };
     [
         row("sends", "sends/s", |round| {
-            round.sent.messages as f64 / round.sent.seconds
+            round.sent.count as f64 / round.sent.seconds
         }),
         row("CPU per send", "us", |round| round.cpu_per_send),
         row("send p50", "ms", |round| round.sent.p50),
@@ -63,9 +63,9 @@ fn round(bench: &Bench, in_flight: usize) -> Round {
     std::thread::sleep(bench.size(Duration::from_secs(5), Duration::from_millis(500)));
     let cpu = stage.gateway.process.cpu() - before;
     client.tell("tell");
-    let sent: Sent = client.report(PATIENCE);
+    let sent: Told = client.report(PATIENCE);
     Round {
-        cpu_per_send: cpu.as_secs_f64() * 1e6 / sent.messages as f64,
+        cpu_per_send: cpu.as_secs_f64() * 1e6 / sent.count as f64,
         sent,
     }
 }

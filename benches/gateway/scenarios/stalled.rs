@@ -6,7 +6,7 @@ use imgate::sim::LoadOptions;
 
 use crate::bench::Bench;
 use crate::flow::Subscribers;
-use crate::parts::subscriber::Came;
+use crate::parts::delays::Told;
 use crate::row::Row;
 use crate::stage::{Kind, Stage, TENANT};
 
@@ -57,7 +57,7 @@ pub(crate) fn run(bench: &Bench) -> Vec<Row> {
 /// What one round has shown.
 struct Round {
     /// To the subscribers who read.
-    came: Came,
+    came: Told,
     /// Of the gateway's memory, in KiB. Its log grows in any round.
     growth: f64,
 }
@@ -74,7 +74,7 @@ fn round(bench: &Bench, stage: &Stage<'_>, live: &mut Subscribers, stalled: bool
     Round { came, growth }
 }
 
-fn flow(bench: &Bench, stage: &Stage<'_>, live: &mut Subscribers, rate: f64) -> Came {
+fn flow(bench: &Bench, stage: &Stage<'_>, live: &mut Subscribers, rate: f64) -> Told {
     let seconds = bench.size(5.0, 0.5);
     live.begin();
     let load = stage.upstream.load(&LoadOptions {
