@@ -13,6 +13,7 @@ mod outbox;
 mod reports;
 #[cfg(test)]
 mod tests;
+mod waiting;
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -20,16 +21,15 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures_util::FutureExt as _;
 use metrics::counter;
-use tokio::time::{Instant, Sleep};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use crate::connectors::RequestId;
 use crate::connectors::tencent::protocol::Protocol;
-use crate::connectors::websocket::{Connection, DialError, Ended};
-use crate::connectors::{Report, RequestId};
+use crate::connectors::websocket::{Connection, DialError};
 use crate::events::log::{AppendError, LogWriter};
 use crate::proto::v1;
 use crate::runtime::metrics as names;
@@ -40,6 +40,7 @@ use crate::runtime::session_actor::answers::{Stored, call_error};
 pub(super) use crate::runtime::session_actor::commands::{Command, Commands, Mailbox};
 use crate::runtime::session_actor::commands::{LoginReply, ViewReply};
 use crate::runtime::session_actor::outbox::{HandedOver, Outbox, Progress};
+use crate::runtime::session_actor::waiting::{Happened, Waits};
 use crate::runtime::supervisor::Tasks;
 use crate::runtime::tenant::Tenant;
 use crate::session::Session;
@@ -52,10 +53,6 @@ use crate::types::{SessionKey, UnixMillis, WallClock};
 
 /// How long a frame may take to leave. An upstream that reads nothing for so long is as good as gone.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// How much that has happened is taken together at the most, and how many bytes of frames: it becomes one append.
-const TOGETHER: usize = 32;
-const BYTES_TOGETHER: usize = 64 * 1024;
 
 /// The session as others see it, kept up to date by its task.
 pub(super) type View = Arc<Mutex<v1::Session>>;
@@ -94,14 +91,6 @@ pub(super) struct SessionActor {
     frame_went_first: bool,
 }
 
-/// What a session always waits for: its end, and its timer. It is kept from turn to turn, for each beginning and end of
-/// a wait takes locks that all sessions share.
-struct Waits<'a, L, S> {
-    lease_lost: Pin<&'a mut L>,
-    stopping: Pin<&'a mut S>,
-    timer: Pin<&'a mut Sleep>,
-}
-
 type Dialling = Pin<Box<dyn Future<Output = Result<Connection, DialError>> + Send>>;
 
 /// What issuers answer.
@@ -118,17 +107,6 @@ enum Socket {
     None,
     Dialling(Dialling),
     Open(Box<Connection>),
-}
-
-enum Happened {
-    Command(Option<Box<Command>>),
-    Dialled(Result<Connection, DialError>),
-    Frame(Result<Bytes, Ended>),
-    Issued(Answer),
-    Timer,
-    Outbox(Progress),
-    Stop,
-    LeaseLost,
 }
 
 /// What a session's task leaves behind in the store.
@@ -257,81 +235,6 @@ impl SessionActor {
             record: record.and_then(Result::ok),
             sends_until: self.sends.remembered_until(),
         }
-    }
-
-    async fn next<L, S>(&mut self, waits: Waits<'_, L, S>) -> Happened
-    where
-        L: Future<Output = ()>,
-        S: Future<Output = ()>,
-    {
-        let closed = *self.session.state() == State::Closed;
-        let wait = self.upstream_waits_until();
-        let due = [self.due(), wait].into_iter().flatten().min();
-        let happened = tokio::select! {
-            biased;
-            () = waits.lease_lost, if !closed => Happened::LeaseLost,
-            () = waits.stopping, if !closed => Happened::Stop,
-            progress = self.outbox.progress() => Happened::Outbox(progress),
-            () = until(waits.timer, due), if !closed => Happened::Timer,
-            command = self.mailbox.recv(), if !closed => Happened::Command(command),
-            answer = issued(&mut self.issuing), if !closed => Happened::Issued(answer),
-            happened = self.socket.next(), if wait.is_none() => happened,
-        };
-        // A process that was held up finds its timers due, and unread the answers that they wait for. One frame is
-        // a sign of life; were it more, a busy upstream could keep the timers from ever being seen to.
-        let unread = if matches!(happened, Happened::Timer) && !self.frame_went_first {
-            // The runtime may have seen to its timers before it looked at its sockets.
-            tokio::task::yield_now().await;
-            self.socket.next().now_or_never()
-        } else {
-            None
-        };
-        self.frame_went_first = unread.is_some();
-        unread.unwrap_or(happened)
-    }
-
-    /// When [`Happened::Timer`] is next due.
-    fn due(&self) -> Option<Instant> {
-        let session_due = self.session.poll_timeout().map(|(at, _)| at);
-        [session_due, self.protocol.poll_timeout()]
-            .into_iter()
-            .flatten()
-            .min()
-            .map(Instant::from_std)
-    }
-
-    /// Takes further appends that are stored and frames that are there already, as long as they bring nothing but events.
-    fn take_what_goes_with_it(&mut self, now: Now) {
-        let mut bytes = 0;
-        for _ in 1..TOGETHER {
-            let is_plain = |report: &Report| matches!(report, Report::Events(_));
-            let plain = self.inputs.iter().all(|input| *input == Input::Traffic)
-                && self.protocol.out.reports.iter().all(is_plain);
-            if !plain || bytes >= BYTES_TOGETHER {
-                return;
-            }
-            let happened = match self.outbox.progress().now_or_never() {
-                Some(progress) => Happened::Outbox(progress),
-                None if self.upstream_waits_until().is_some() => return,
-                None => match self.socket.next().now_or_never() {
-                    Some(happened) => happened,
-                    None => return,
-                },
-            };
-            if let Happened::Frame(Ok(frame)) = &happened {
-                bytes += frame.len();
-            }
-            self.take(now, happened);
-        }
-    }
-
-    /// Until when nothing is taken from the upstream, if so.
-    fn upstream_waits_until(&self) -> Option<Instant> {
-        if !matches!(self.socket, Socket::Open(_)) {
-            return None;
-        }
-        let until = self.outbox.upstream_waits_until()?;
-        (Instant::now() < until).then_some(until)
     }
 
     fn look_at_settings(&mut self) {
@@ -495,42 +398,6 @@ impl SessionActor {
     fn publish(&self) {
         let view = record::view(&self.key, &self.session);
         *self.view.lock().unwrap_or_else(PoisonError::into_inner) = view;
-    }
-}
-
-/// Waits until something is due. A timer that is up before that is set anew: to move it whenever what is due is put off,
-/// as it is by every frame, would cost more.
-async fn until(mut timer: Pin<&mut Sleep>, due: Option<Instant>) {
-    let Some(due) = due else {
-        return std::future::pending().await;
-    };
-    loop {
-        if timer.is_elapsed() || due < timer.deadline() {
-            timer.as_mut().reset(due);
-        }
-        timer.as_mut().await;
-        if timer.deadline() >= due {
-            return;
-        }
-    }
-}
-
-/// What the issuers answer to the question that is put to them, if one is. Safe to cancel.
-async fn issued(issuing: &mut Option<Issuing>) -> Answer {
-    match issuing {
-        Some(issuing) => issuing.answering.as_mut().await,
-        None => std::future::pending().await,
-    }
-}
-
-impl Socket {
-    /// The next thing that happens on the socket. Safe to cancel.
-    async fn next(&mut self) -> Happened {
-        match self {
-            Self::None => std::future::pending().await,
-            Self::Dialling(dialling) => Happened::Dialled(dialling.await),
-            Self::Open(connection) => Happened::Frame(connection.receive().await),
-        }
     }
 }
 
