@@ -1,4 +1,5 @@
-//! Hears from the store which logs grow, by whichever replica, and tells the hub.
+//! Hears from the store which logs grow, by another replica, and tells the hub. While all that is followed is written on
+//! this one it does not listen: a store would tell of each commit of one's own.
 
 use std::sync::Arc;
 
@@ -17,8 +18,8 @@ use crate::types::PartitionId;
 type Opening = BoxFuture<'static, Result<Growth, StoreError>>;
 type Growth = BoxStream<'static, (PartitionId, Position)>;
 
-/// Follows the growth of all logs until `tasks` are told to stop. When the store tells no more it is asked again, and
-/// every subscriber looks at its logs once, for what grew meanwhile was not told.
+/// Follows the growth of logs that others write until `tasks` are told to stop. When the store begins to tell, or has
+/// ceased and tells again, every subscriber looks at its logs once, for what grew meanwhile was not told.
 pub fn start(store: Arc<dyn Store>, hub: Hub, tasks: &Tasks) {
     let stop = tasks.clone();
     let open = move || {
@@ -35,7 +36,12 @@ pub fn start(store: Arc<dyn Store>, hub: Hub, tasks: &Tasks) {
 
 async fn follow(open: impl Fn() -> Opening, hub: &Hub) {
     let mut failures = 0;
+    let (mut some, mut none) = (hub.foreign(), hub.foreign());
     loop {
+        if some.wait_for(|foreign| *foreign > 0).await.is_err() {
+            // The hub is gone, and with it all who read.
+            return;
+        }
         match open().await {
             Ok(growth) => {
                 if failures > 0 {
@@ -43,7 +49,13 @@ async fn follow(open: impl Fn() -> Opening, hub: &Hub) {
                 }
                 let began = Instant::now();
                 hub.look_again();
-                let told = tell(growth, hub).await;
+                let told = tokio::select! {
+                    told = tell(growth, hub) => told,
+                    _all_own = none.wait_for(|foreign| *foreign == 0) => {
+                        failures = 0;
+                        continue;
+                    }
+                };
                 // A store that ends at once, again and again, is not asked all the time.
                 if told || began.elapsed() >= RETRY_MAX {
                     failures = 0;

@@ -1,7 +1,7 @@
 //! Brings together who writes the logs, here or on another replica, and who reads them: it keeps the tails of the
 //! logs that have subscribers, and wakes these when a log has grown.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
@@ -22,6 +22,10 @@ pub struct Hub {
 struct Shared {
     /// As many as there are followed partitions.
     tails: HashMap<PartitionId, Followers>,
+    /// The partitions whose logs are written on this replica, and nowhere else.
+    written: HashSet<PartitionId>,
+    /// How many followed logs are not.
+    foreign: watch::Sender<usize>,
     /// As many as there are tenants.
     news: HashMap<TenantId, watch::Sender<Vec<u64>>>,
     budget: Arc<Budget>,
@@ -89,6 +93,30 @@ impl Hub {
         }
     }
 
+    /// Notes that a log is written on this replica and nowhere else, until the answer is dropped. What was written
+    /// before may not have been told.
+    pub(super) fn write(&self, partition: &PartitionId) -> Written {
+        let mut shared = self.locked();
+        let is_new = shared.written.insert(partition.clone());
+        let tail = shared.tail(partition);
+        if is_new && tail.is_some() {
+            shared.foreign.send_modify(|foreign| *foreign -= 1);
+        }
+        drop(shared);
+        if let Some(tail) = tail {
+            tail.may_have_grown();
+        }
+        Written {
+            partition: partition.clone(),
+            hub: self.clone(),
+        }
+    }
+
+    /// How many followed logs are written elsewhere: only of those does the store have to tell.
+    pub(super) fn foreign(&self) -> watch::Receiver<usize> {
+        self.locked().foreign.subscribe()
+    }
+
     /// Watches for what is new in the logs of a tenant that are followed.
     pub(super) fn watch(&self, tenant: &TenantId) -> News {
         News {
@@ -100,6 +128,9 @@ impl Hub {
     pub(super) fn follow(&self, partition: &PartitionId) -> Followed {
         let mut shared = self.locked();
         let (news, budget) = (shared.news(&partition.tenant), Arc::clone(&shared.budget));
+        if !shared.tails.contains_key(partition) && !shared.written.contains(partition) {
+            shared.foreign.send_modify(|foreign| *foreign += 1);
+        }
         let followers = shared
             .tails
             .entry(partition.clone())
@@ -116,9 +147,7 @@ impl Hub {
     }
 
     fn tail(&self, partition: &PartitionId) -> Option<Arc<Tail>> {
-        let shared = self.locked();
-        let followers = shared.tails.get(partition);
-        followers.map(|followers| Arc::clone(&followers.tail))
+        self.locked().tail(partition)
     }
 
     fn locked(&self) -> MutexGuard<'_, Shared> {
@@ -128,6 +157,11 @@ impl Hub {
 }
 
 impl Shared {
+    fn tail(&self, partition: &PartitionId) -> Option<Arc<Tail>> {
+        let followers = self.tails.get(partition);
+        followers.map(|followers| Arc::clone(&followers.tail))
+    }
+
     fn news(&mut self, tenant: &TenantId) -> watch::Sender<Vec<u64>> {
         let news = self.news.entry(tenant.clone());
         news.or_insert_with(|| watch::Sender::new(Vec::new()))
@@ -146,11 +180,32 @@ pub(super) struct Followed {
 impl Drop for Followed {
     fn drop(&mut self) {
         let mut shared = self.hub.locked();
-        if let Some(followers) = shared.tails.get_mut(&self.partition) {
-            followers.count -= 1;
-            if followers.count == 0 {
-                shared.tails.remove(&self.partition);
-            }
+        let Some(followers) = shared.tails.get_mut(&self.partition) else {
+            return;
+        };
+        followers.count -= 1;
+        if followers.count > 0 {
+            return;
+        }
+        shared.tails.remove(&self.partition);
+        if !shared.written.contains(&self.partition) {
+            shared.foreign.send_modify(|foreign| *foreign -= 1);
+        }
+    }
+}
+
+/// A log that is written on this replica.
+#[derive(Debug)]
+pub(super) struct Written {
+    partition: PartitionId,
+    hub: Hub,
+}
+
+impl Drop for Written {
+    fn drop(&mut self) {
+        let mut shared = self.hub.locked();
+        if shared.written.remove(&self.partition) && shared.tails.contains_key(&self.partition) {
+            shared.foreign.send_modify(|foreign| *foreign += 1);
         }
     }
 }

@@ -173,6 +173,12 @@ async fn what_an_owner_wrote_and_cannot_be_read_is_named() {
 
     hand.run("XADD", "log", &[b"2-0", b"other", b"field"]);
     names("log", store.read(&here(), 0, 10).await);
+    hand.run("DEL", "log", &[]);
+    // It says that it ends before it begins.
+    let two: [&[u8]; 7] = [b"1-0", b"t", b"1", b"p", b"x", b"p", b"y"];
+    hand.run("XADD", "log", &two);
+    names("log", store.read(&here(), 0, 10).await);
+    hand.run("XADD", "log", &[b"3-0", b"other", b"field"]);
     // The counter is behind the log, so the next append cannot be made, and nothing of it is.
     let batch = Batch {
         records: vec![session("bot", "record")],
@@ -187,7 +193,10 @@ async fn what_an_owner_wrote_and_cannot_be_read_is_named() {
     names("meta", store.read(&here(), 2, 1).await);
     names("meta", store.commit(&lease, &batch).await);
     names("meta", store.trim(&lease, &newest(0)).await);
-    hand.run("HSET", "meta", &[b"last", b"2", b"bytes", b"many"]);
+    hand.run("HSET", "meta", &[b"last", b"3", b"bytes", b"many"]);
+    names("meta", store.commit(&lease, &batch).await);
+    names("meta", store.trim(&lease, &newest(0)).await);
+    hand.run("HSET", "meta", &[b"bytes", b"1", b"count", b"many"]);
     names("meta", store.commit(&lease, &batch).await);
     names("meta", store.trim(&lease, &newest(0)).await);
 
@@ -245,7 +254,9 @@ async fn entries_that_nobody_can_read_go_with_the_oldest() {
         ..ALL
     };
     assert_eq!(trim(&store, &lease, since).await, 0);
-    assert_eq!(trim(&store, &lease, newest(3)).await, 2);
+    // They do not count.
+    assert_eq!(trim(&store, &lease, newest(3)).await, 0);
+    assert_eq!(trim(&store, &lease, newest(1)).await, 2);
     // Nobody knows how old they are.
     assert_eq!(trim(&store, &lease, since).await, 2);
     assert_eq!(log(&store, &here()).await, [(5, "5".to_owned())]);
@@ -296,4 +307,33 @@ async fn what_an_earlier_version_wrote_is_read() {
     assert_eq!(listed().await, (position, 9));
     let removed = store.remove_subscription(&here(), "main", since).await;
     assert!(removed.unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn events_that_were_appended_together_share_entries() {
+    let (store, lease, hand) = store_with_an_entry().await;
+    append(&store, &lease, ["event"; 40]).await;
+    let mut entries = redis::cmd("XLEN");
+    entries.arg(key("log"));
+    let entries: u64 = entries.query(&mut hand.0.client()).unwrap();
+    assert_eq!(entries, 1 + 3);
+    for (after, limit, expected) in [
+        (0, 3, 1..=3),
+        (5, 100, 6..=41),
+        (16, 16, 17..=32),
+        (40, 9, 41..=41),
+    ] {
+        let read = store.read(&here(), after, limit).await.unwrap();
+        let read: Vec<_> = read.entries.iter().map(|entry| entry.sequence).collect();
+        assert_eq!(read, expected.collect::<Vec<_>>(), "{after} {limit}");
+    }
+    // What was dropped out of the middle of an entry is not read again.
+    assert_eq!(trim(&store, &lease, newest(30)).await, 11);
+    let read = store.read(&here(), 0, 1).await.unwrap();
+    assert_eq!(
+        (read.entries[0].sequence, read.bounds.first_sequence),
+        (12, 12)
+    );
+    assert_eq!(trim(&store, &lease, newest(29)).await, 1);
+    assert_eq!(store.read(&here(), 0, 100).await.unwrap().entries.len(), 29);
 }

@@ -15,6 +15,7 @@ use crate::store::LogId;
 type Answers = Arc<Mutex<VecDeque<Result<Growth, StoreError>>>>;
 
 struct World {
+    hub: Hub,
     answers: Answers,
     asked: mpsc::Receiver<Instant>,
     news: News,
@@ -59,14 +60,15 @@ fn world(answers: impl IntoIterator<Item = Result<Growth, StoreError>>) -> (Worl
         }
         .boxed()
     };
-    let stop = tasks.clone();
+    let (stop, listening) = (tasks.clone(), hub.clone());
     tasks.spawn("log follower", TaskKind::Critical, async move {
         tokio::select! {
-            () = follow(open, &hub) => {}
+            () = follow(open, &listening) => {}
             () = stop.stopping() => {}
         }
     });
     let world = World {
+        hub,
         answers,
         asked,
         news,
@@ -139,4 +141,24 @@ async fn it_stops_when_it_is_told_to() {
     tokio::task::yield_now().await;
     world.tasks.stop();
     world.tasks.ended().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_listens_only_while_others_write_what_is_followed() {
+    let (sender, growth) = live();
+    let (again, then) = live();
+    let (mut world, _followed) = world([Ok(growth), Ok(then)]);
+    world.news.changed().await;
+    assert_eq!(world.asked.recv().await.map(drop), Some(()));
+    let own = world.hub.write(&partition(0));
+    sender.closed().await;
+    tokio::time::sleep(60 * RETRY_MAX).await;
+    assert!(world.asked.try_recv().is_err());
+    world.news.look(|_| ());
+    drop(own);
+    // What grew in between is looked for.
+    world.news.changed().await;
+    assert_eq!(world.news.look(<[u64]>::to_vec).len(), 1);
+    again.send(end(1)).await.unwrap();
+    world.news.changed().await;
 }

@@ -77,3 +77,33 @@ async fn a_tail_lives_as_long_as_somebody_follows() {
     let anew = hub.follow(&partition("a", 0));
     assert_eq!(anew.tail.held(), Vec::<u64>::new());
 }
+
+#[tokio::test(start_paused = true)]
+async fn logs_that_are_followed_and_written_elsewhere_are_counted() {
+    let hub = Hub::new();
+    let foreign = hub.foreign();
+    let counted = || *foreign.borrow();
+    let here = hub.write(&partition("a", 0));
+    let own = [0, 0].map(|number| hub.follow(&partition("a", number)));
+    assert_eq!(counted(), 0);
+    let others = [1, 1, 2].map(|number| hub.follow(&partition("a", number)));
+    assert_eq!(counted(), 2);
+    let gained = hub.write(&partition("a", 1));
+    assert_eq!(counted(), 1);
+    drop(here);
+    assert_eq!(counted(), 2);
+    drop(own);
+    assert_eq!(counted(), 1);
+    drop(gained);
+    drop(others);
+    assert_eq!(counted(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_follows_a_log_looks_at_it_once_when_its_writer_comes() {
+    let hub = Hub::new();
+    let _followed = hub.follow(&partition("a", 0));
+    let mut news = hub.watch(&TenantId::new("a"));
+    let _written = hub.write(&partition("a", 0));
+    news.changed().now_or_never().unwrap();
+}

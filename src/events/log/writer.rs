@@ -11,7 +11,7 @@ use tracing::{error, info, warn};
 
 use super::meter::Meter;
 use super::{Append, AppendError, LogOptions, Record, Stuck};
-use crate::events::hub::Hub;
+use crate::events::hub::{Hub, Written};
 use crate::events::payload;
 use crate::runtime::supervisor::Tasks;
 use crate::store::seal::SealError;
@@ -37,6 +37,8 @@ pub(super) struct Writer {
     meter: Meter,
     /// The last batch.
     batch: BatchId,
+    /// While there is a lease that the store does not refuse.
+    written_here: Option<Written>,
     /// The epoch that the store refused: nothing is written under it again.
     refused: Option<Epoch>,
     /// Where this writer has seen the log end in the present hold of the partition.
@@ -109,6 +111,7 @@ impl Writer {
             batch,
             written,
             appended,
+            written_here: None,
             refused: None,
             seen: Position::default(),
             corrupt: false,
@@ -124,6 +127,7 @@ impl Writer {
             tokio::time::sleep(stop_within).await;
         };
         let mut stop_by = std::pin::pin!(stop_by);
+        let _lease = self.present_lease();
         while let Some(mut group) = self.gather(&tasks).await {
             match self.flush(&mut group, stop_by.as_mut()).await {
                 Some(Flushed::Done(committed, events)) => self.complete(group, committed, events),
@@ -304,6 +308,12 @@ impl Writer {
         if lease.is_none() {
             self.refused = None;
             self.seen = Position::default();
+        }
+        let is_ours = |lease: &Lease| self.refused != Some(lease.epoch);
+        if !lease.as_ref().is_some_and(is_ours) {
+            self.written_here = None;
+        } else if self.written_here.is_none() {
+            self.written_here = Some(self.hub.write(&self.partition));
         }
         lease
     }

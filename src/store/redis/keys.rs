@@ -23,10 +23,12 @@ pub(super) enum Part {
     Sessions,
     /// Hash of account to what was added to the record.
     Additions,
-    /// Stream of events, with the IDs `<sequence>-0` and the fields `t` (the owner's time) and `p` (payload).
+    /// Stream of events. An entry has some that were appended together: the ID `<sequence of the last>-0`, a field `t`
+    /// (the owner's time), and a field `p` (payload) for each.
     Log,
     /// Hash: `log`, the log's identity; `last`, its last sequence; `first`, where the last trim left it beginning, 1 if
-    /// none did; `bytes`, the sum of its payloads; `batch`, writer and number of the last batch.
+    /// none did, even within an entry; `count`, how many events it has, by default as many as entries; `bytes`, the sum
+    /// of their payloads; `batch`, writer and number of the last batch.
     Meta,
     /// Hash of `<bytes of the account>:<account><client's message ID>` to what is remembered of the send.
     Sends,

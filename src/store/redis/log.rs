@@ -197,18 +197,25 @@ pub(super) async fn read(
 ) -> Result<LogRead, StoreError> {
     let mut call = invocation(&SCRIPTS.read, partition, [Part::Meta, Part::Log]);
     let first = after.saturating_add(1);
-    call.arg(format!("{first}-0"))
+    call.arg(first)
         .arg(i64::try_from(limit).unwrap_or(i64::MAX));
     let answer = redis.run(&SCRIPTS.read, &call, partition).await?;
     let unreadable = || Part::Log.corrupt(partition, "an entry has other fields than t and p");
     let [bounds, entries] = reply::list(answer)
         .and_then(|parts| <[Value; 2]>::try_from(parts).ok())
         .ok_or_else(unreadable)?;
-    let entries: Vec<LogEntry> = reply::list(entries)
-        .and_then(|entries| entries.into_iter().map(reply::entry).collect())
-        .ok_or_else(unreadable)?;
     let bounds = read_bounds(bounds).ok_or_else(|| unreadable_meta(partition))?;
-    Ok(LogRead { entries, bounds })
+    let groups: Vec<Vec<LogEntry>> = reply::list(entries)
+        .and_then(|entries| entries.into_iter().map(reply::entries).collect())
+        .ok_or_else(unreadable)?;
+    // Of the first group some may be read or dropped already, and the last one may have more than was asked for.
+    let first = first.max(bounds.first_sequence);
+    let entries = groups.into_iter().flatten();
+    let entries = entries.filter(|entry| entry.sequence >= first).take(limit);
+    Ok(LogRead {
+        entries: entries.collect(),
+        bounds,
+    })
 }
 
 /// [`crate::store::Store::trim`].

@@ -102,19 +102,30 @@ pub(super) fn pairs(value: Value) -> Option<Vec<(Value, Value)>> {
     Some(pairs)
 }
 
-/// An entry of the log's stream.
-pub(super) fn entry(value: Value) -> Option<LogEntry> {
+/// The events in an entry of the log's stream.
+pub(super) fn entries(value: Value) -> Option<Vec<LogEntry>> {
     let [id, fields] = <[Value; 2]>::try_from(list(value)?).ok()?;
-    let sequence = text(id)?.strip_suffix("-0")?.parse().ok()?;
-    let [time_name, time, payload_name, payload] = <[Value; 4]>::try_from(list(fields)?).ok()?;
-    if bytes(time_name)? != b"t" || bytes(payload_name)? != b"p" {
+    let last: u64 = text(id)?.strip_suffix("-0")?.parse().ok()?;
+    let mut fields = list(fields)?.into_iter();
+    if bytes(fields.next()?)? != b"t" {
         return None;
     }
-    Some(LogEntry {
-        sequence,
-        appended_at: UnixMillis(number(time)?),
-        payload: bytes(payload)?,
-    })
+    let appended_at = UnixMillis(number(fields.next()?)?);
+    let count = u64::try_from(fields.len() / 2).ok()?;
+    let mut sequence = last.checked_sub(count).filter(|_| count > 0)?;
+    let mut entries = Vec::with_capacity(fields.len() / 2);
+    while let Some(name) = fields.next() {
+        if bytes(name)? != b"p" {
+            return None;
+        }
+        sequence += 1;
+        entries.push(LogEntry {
+            sequence,
+            appended_at,
+            payload: bytes(fields.next()?)?,
+        });
+    }
+    Some(entries)
 }
 
 #[cfg(test)]

@@ -7,20 +7,31 @@ local latest = redis.call('GET', KEYS[1])
 if latest ~= ARGV[1] then
     return {0, latest}
 end
+local first_record = 13
+local first_addition = first_record + 2 * tonumber(ARGV[10])
+local first_send = first_addition + 2 * tonumber(ARGV[11])
+local first_event = first_send + 2 * tonumber(ARGV[12])
+local has_events = #ARGV >= first_event
 -- Whatever can fail comes before the first write, so that the whole is written or nothing: a key of a wrong
 -- type fails here, and a full server at the first write.
-local meta = redis.call('HMGET', KEYS[2], 'log', 'last', 'bytes', 'batch')
-redis.call('XLEN', KEYS[3])
-redis.call('HLEN', KEYS[4])
-redis.call('HLEN', KEYS[5])
-redis.call('HLEN', KEYS[6])
+local meta = redis.call('HMGET', KEYS[2], 'log', 'last', 'bytes', 'batch', 'count')
 local log, last, bytes = meta[1] or '0', tonumber(meta[2] or '0'), tonumber(meta[3] or '0')
-if not last or not bytes then
+local count = tonumber(meta[5] or redis.call('XLEN', KEYS[3]))
+if first_addition > first_record then
+    redis.call('HLEN', KEYS[4])
+end
+if first_event > first_send then
+    redis.call('HLEN', KEYS[5])
+end
+if first_send > first_record then
+    redis.call('HLEN', KEYS[6])
+end
+if not last or not bytes or not count then
     return redis.error_reply('CORRUPT meta')
 end
 local batch = ARGV[2] .. ' ' .. ARGV[3]
+local writer, number = string.match(meta[4] or '', '^(%d+) (%d+)$')
 if ARGV[2] ~= '0' then
-    local writer, number = string.match(meta[4] or '', '^(%d+) (%d+)$')
     if batch == meta[4] then
         return {1, log, digits(last)}
     elseif writer == ARGV[2] and greater(number, ARGV[3]) then
@@ -28,11 +39,7 @@ if ARGV[2] ~= '0' then
         return {0, latest}
     end
 end
-local first_record = 13
-local first_addition = first_record + 2 * tonumber(ARGV[10])
-local first_send = first_addition + 2 * tonumber(ARGV[11])
-local first_event = first_send + 2 * tonumber(ARGV[12])
-if #ARGV >= first_event then
+if has_events then
     if log == '0' and ARGV[6] ~= '0' then
         log, last = ARGV[6], tonumber(ARGV[7])
     elseif log == ARGV[6] then
@@ -41,12 +48,24 @@ if #ARGV >= first_event then
     if log == '0' then
         log = ARGV[5]
     end
-    for i = first_event, #ARGV do
-        last = last + 1
-        redis.call('XADD', KEYS[3], digits(last) .. '-0', 't', ARGV[4], 'p', ARGV[i])
-        bytes = bytes + #ARGV[i]
+    -- Is there more in the log than the counter knows of? A writer finds out with its first batch.
+    if (writer == '0' or writer ~= ARGV[2])
+        and #redis.call('XRANGE', KEYS[3], digits(last + 1) .. '-0', '+', 'COUNT', 1) > 0
+    then
+        return redis.error_reply('CORRUPT meta')
     end
-    redis.call('HSET', KEYS[2], 'batch', batch, 'log', log, 'last', digits(last), 'bytes', digits(bytes))
+    for first = first_event, #ARGV, GROUP do
+        local entry = {KEYS[3], '', 't', ARGV[4]}
+        for i = first, math.min(first + GROUP - 1, #ARGV) do
+            last, count, bytes = last + 1, count + 1, bytes + #ARGV[i]
+            entry[#entry + 1] = 'p'
+            entry[#entry + 1] = ARGV[i]
+        end
+        entry[2] = digits(last) .. '-0'
+        redis.call('XADD', unpack(entry))
+    end
+    redis.call('HSET', KEYS[2], 'batch', batch, 'log', log, 'last', digits(last), 'bytes', digits(bytes),
+        'count', digits(count))
 else
     redis.call('HSET', KEYS[2], 'batch', batch)
 end
@@ -54,8 +73,9 @@ for i = first_record, first_addition - 2, 2 do
     redis.call('HSET', KEYS[4], ARGV[i], ARGV[i + 1])
     redis.call('HDEL', KEYS[6], ARGV[i])
 end
-for i = first_addition, first_send - 2, 2 do
-    redis.call('HSET', KEYS[6], ARGV[i], ARGV[i + 1])
+-- More at once is more than Lua's stack holds.
+for i = first_addition, first_send - 2, 1000 do
+    redis.call('HSET', KEYS[6], unpack(ARGV, i, math.min(i + 999, first_send - 1)))
 end
 for i = first_send, first_event - 2, 2 do
     if ARGV[i + 1] == '' then
@@ -64,7 +84,7 @@ for i = first_send, first_event - 2, 2 do
         redis.call('HSET', KEYS[5], ARGV[i], ARGV[i + 1])
     end
 end
-if #ARGV >= first_event then
+if has_events then
     -- It is written, whoever may not be told.
     redis.pcall('PUBLISH', ARGV[8], log .. ' ' .. digits(last) .. ' ' .. ARGV[9])
 end

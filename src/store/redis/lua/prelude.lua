@@ -1,5 +1,8 @@
 -- Put before every script.
 
+-- The most events in one entry of a log: an entry for each would cost the server twice as much.
+local GROUP = 16
+
 -- Compares numbers that are 64 bits wide, which Lua's own numbers are not.
 local function greater(a, b)
     return #a > #b or (#a == #b and a > b)
