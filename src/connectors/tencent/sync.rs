@@ -1,8 +1,9 @@
 //! How far a session has read, and what it has seen lately: what makes catch-up complete and without repeats.
 
 use std::cmp::Ordering;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 
+use super::recent::Recent;
 use crate::proto::record::TencentSync;
 use crate::proto::v1;
 
@@ -38,7 +39,7 @@ pub struct Position {
     /// How much that was when the last whole list of groups began, if there was one in this process.
     last_list: Option<u64>,
     /// First of messages that do not come again by catch-up, then of those that do; each oldest first.
-    recent: VecDeque<u64>,
+    recent: Recent,
     /// How many are the latter.
     pushed: usize,
     /// How many of these came after the last page of catch-up was asked for, which may not hold them.
@@ -99,7 +100,7 @@ impl Position {
     /// From the record; what cannot be read starts anew, which costs repeats at the most.
     pub fn from_record(record: TencentSync) -> Self {
         let surplus = record.recent.len().saturating_sub(PUSHED);
-        let recent: VecDeque<u64> = record.recent.into_iter().skip(surplus).collect();
+        let recent: Recent = record.recent.into_iter().skip(surplus).collect();
         Self {
             cookie: record.cookie,
             groups: record
@@ -137,7 +138,7 @@ impl Position {
                 .filter(|(_, read)| read.created > 0)
                 .map(|(group, read)| (group.clone(), read.created))
                 .collect(),
-            recent: self.recent.iter().copied().collect(),
+            recent: self.recent.newest(self.recent.len()).collect(),
         }
     }
 
@@ -152,10 +153,9 @@ impl Position {
             return None;
         }
         let last = |group: &String| self.group(group).map(|last| (group.clone(), last));
-        let known = self.recent.len().saturating_sub(*pushed);
         Some(TencentSync {
             groups: groups.iter().filter_map(last).collect(),
-            recent: self.recent.range(known..).copied().collect(),
+            recent: self.recent.newest(*pushed).collect(),
             ..TencentSync::default()
         })
     }
@@ -170,11 +170,9 @@ impl Position {
 
     /// Remembers the identity of a message that was pushed. False if it was there.
     pub fn pushed(&mut self, identity: &str) -> bool {
-        let hash = fingerprint(identity);
-        if self.knows(hash) {
+        if !self.recent.insert_before(0, fingerprint(identity)) {
             return false;
         }
-        self.recent.push_back(hash);
         self.news.pushed += 1;
         self.meanwhile += 1;
         // The oldest of too many counts as one that does not come again.
@@ -185,11 +183,12 @@ impl Position {
 
     /// Remembers the identity of a message that catch-up has brought. False if it was there.
     pub fn fetched(&mut self, identity: &str) -> bool {
-        let hash = fingerprint(identity);
-        if self.knows(hash) {
+        let is_new = self
+            .recent
+            .insert_before(self.pushed, fingerprint(identity));
+        if !is_new {
             return false;
         }
-        self.recent.insert(self.recent.len() - self.pushed, hash);
         self.news.all = false;
         self.trim();
         true
@@ -219,13 +218,12 @@ impl Position {
 
     /// Whether an identity with this fingerprint is remembered.
     pub(super) fn knows(&self, hash: u64) -> bool {
-        self.recent.contains(&hash)
+        self.recent.contains(hash)
     }
 
     fn trim(&mut self) {
         let most = REMEMBERED.max(self.pushed + LEAST_RECENT);
-        let surplus = self.recent.len().saturating_sub(most);
-        self.recent.drain(..surplus);
+        self.recent.keep_newest(most);
     }
 
     /// The last sequence read of a group.
