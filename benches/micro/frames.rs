@@ -3,9 +3,9 @@
 use std::hint::black_box;
 
 use imgate::connectors::tencent::frame::{self, Credential, RequestHead};
-use imgate::connectors::tencent::message::{self, PushBody};
+use imgate::connectors::tencent::message;
 use imgate::connectors::tencent::outgoing;
-use serde_json::value::RawValue;
+use imgate::connectors::tencent::push::PushBody;
 
 use crate::inputs::{ACCOUNT, APP, FLOOD, MAX_FRAME, PUSH, push_body};
 use crate::{Case, Operation};
@@ -75,9 +75,8 @@ fn pack(frame: Vec<u8>) -> Operation {
 fn parse(messages: usize) -> Operation {
     let body = push_body(messages);
     Box::new(move || {
-        let body: &RawValue = serde_json::from_str(black_box(&body)).unwrap();
-        let push: PushBody<'_> = serde_json::from_str(body.get()).unwrap();
+        let push: PushBody<'_> = serde_json::from_str(black_box(&body)).unwrap();
         let entries = push.event_array.unwrap();
-        black_box(message::parse_push(ACCOUNT, PUSH, body, entries));
+        black_box(message::parse_push(ACCOUNT, PUSH, &body, entries));
     })
 }

@@ -4,7 +4,8 @@ use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Duration;
 
-use imgate::connectors::tencent::message::{self, Parsed, PushBody};
+use imgate::connectors::tencent::message::{self, Parsed};
+use imgate::connectors::tencent::push::PushBody;
 use imgate::events::entry::Entry;
 use imgate::events::hub::Hub;
 use imgate::events::log::{Append, LogOptions, LogWriter};
@@ -18,7 +19,6 @@ use imgate::store::{Claim, LogEntry, Store};
 use imgate::tenants::token::Tokens;
 use imgate::types::{AccountId, Epoch, ReplicaId};
 use prost::Message as _;
-use serde_json::value::RawValue;
 use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -46,10 +46,9 @@ pub(crate) fn cases() -> Vec<Case> {
 /// The event of a push.
 fn event() -> v1::Event {
     let body = push_body(1);
-    let body: &RawValue = serde_json::from_str(&body).unwrap();
-    let push: PushBody<'_> = serde_json::from_str(body.get()).unwrap();
+    let push: PushBody<'_> = serde_json::from_str(&body).unwrap();
     let entries = push.event_array.unwrap();
-    let mut parsed = message::parse_push(ACCOUNT, PUSH, body, entries);
+    let mut parsed = message::parse_push(ACCOUNT, PUSH, &body, entries);
     let Some(Parsed::C2c { message, .. }) = parsed.pop() else {
         panic!("a push has one message");
     };

@@ -18,12 +18,10 @@ const COMPRESSED: &[u8] = b"COMP";
 /// The deepest nesting that a body may have; the same bound that `serde_json` sets for a parsed value.
 const MAX_DEPTH: usize = 127;
 
-/// The constants of the web SDK whose frames these are.
-const VERSION: &str = "v4";
-const PLATFORM: u32 = 7;
-const WEB_SDK_APP_ID: u32 = 537_048_168;
-const WEB_SDK_VERSION: &str = "1.7.3";
-const SDK_ABILITY: u32 = 75_689_843;
+/// How a request's head begins: the constants of the web SDK whose frames these are.
+const HEAD: &str = r#"{"ver":"v4","platform":7,"websdkappid":537048168,"websdkversion":"1.7.3""#;
+/// And what says what that SDK can do.
+const ABILITY: &str = r#","sdkability":75689843,"sdkability_ext":"","cappid":0,"cs":"#;
 
 /// The commands whose checksum is always 0.
 const WITHOUT_CHECKSUM: [&str; 4] = [
@@ -110,27 +108,26 @@ impl About {
 }
 
 /// What a head says that is of use here.
-struct Head<'a> {
-    servcmd: Cow<'a, str>,
-    seq: u64,
+#[derive(serde::Deserialize)]
+pub(super) struct Head<'a> {
+    /// What the frame is about; never empty in a [`Frame`].
+    #[serde(borrow)]
+    pub(super) servcmd: Cow<'a, str>,
+    /// The request's number. 0 where it is missing or not a number.
+    #[serde(default, deserialize_with = "number_or_zero")]
+    pub(super) seq: u64,
+}
+
+fn number_or_zero<'de, D: serde::Deserializer<'de>>(from: D) -> Result<u64, D::Error> {
+    let value = <&RawValue as serde::Deserialize>::deserialize(from)?;
+    Ok(value.get().parse().unwrap_or(0))
 }
 
 impl<'a> Head<'a> {
     /// From a frame's head, if that says what the frame is about.
     fn read(head: &'a RawValue) -> Option<Self> {
-        #[derive(serde::Deserialize)]
-        struct Fields<'a> {
-            #[serde(borrow)]
-            servcmd: Cow<'a, str>,
-            #[serde(borrow, default)]
-            seq: Option<&'a RawValue>,
-        }
-        let Fields { servcmd, seq } = serde_json::from_str(head.get()).ok()?;
-        let seq = seq.and_then(|seq| seq.get().parse().ok());
-        (!servcmd.is_empty()).then_some(Self {
-            servcmd,
-            seq: seq.unwrap_or(0),
-        })
+        let head: Self = serde_json::from_str(head.get()).ok()?;
+        (!head.servcmd.is_empty()).then_some(head)
     }
 }
 
@@ -186,7 +183,7 @@ impl<'a> Frame<'a> {
             Some(body) => body,
             None => serde_json::from_str("{}").map_err(FrameError::Json)?,
         };
-        if deeper_than(body.get(), MAX_DEPTH) {
+        if is_too_deep(body.get()) {
             return Err(FrameError::TooDeep);
         }
         Ok(Self {
@@ -257,11 +254,11 @@ fn is_zlib(method: u8, flags: u8) -> bool {
     method & 0x0f == 8 && u16::from_be_bytes([method, flags]).is_multiple_of(31)
 }
 
-/// Whether valid JSON text is nested deeper than `max`. Raw values are skipped over without a bound on their depth, so it is
-/// looked at here, before anybody parses the body.
-fn deeper_than(json: &str, max: usize) -> bool {
+/// Whether JSON text is nested deeper than a body may be. Raw values are skipped over without a bound on their depth, so it
+/// is looked at before anybody parses the body.
+pub(super) fn is_too_deep(json: &str) -> bool {
     // Hardly any body has so many brackets at all, and to find that out takes a tenth of the time.
-    if memchr::memchr2_iter(b'{', b'[', json.as_bytes()).count() <= max {
+    if memchr::memchr2_iter(b'{', b'[', json.as_bytes()).count() <= MAX_DEPTH {
         return false;
     }
     let (mut depth, mut in_string, mut escaped) = (0_usize, false, false);
@@ -281,7 +278,7 @@ fn deeper_than(json: &str, max: usize) -> bool {
             b'}' | b']' => depth = depth.saturating_sub(1),
             _ => {}
         }
-        if depth > max {
+        if depth > MAX_DEPTH {
             return true;
         }
     }
@@ -394,10 +391,7 @@ fn framed<E>(body: &str, head: impl FnOnce(&mut Vec<u8>) -> Result<(), E>) -> Ve
 /// The fields in the SDK's own order, which differs with the credential. Every push is acknowledged with such a head: as a
 /// map that is serialized it takes three times as long.
 fn write_head(to: &mut Vec<u8>, head: &RequestHead<'_>, cs: u32) -> serde_json::Result<()> {
-    put(to, r#"{"ver":"#, VERSION)?;
-    put(to, r#","platform":"#, &PLATFORM)?;
-    put(to, r#","websdkappid":"#, &WEB_SDK_APP_ID)?;
-    put(to, r#","websdkversion":"#, WEB_SDK_VERSION)?;
+    to.extend_from_slice(HEAD.as_bytes());
     if let Credential::Ticket { a2, tinyid } = head.credential {
         put(to, r#","a2":"#, a2)?;
         put(to, r#","tinyid":"#, tinyid)?;
@@ -413,8 +407,7 @@ fn write_head(to: &mut Vec<u8>, head: &RequestHead<'_>, cs: u32) -> serde_json::
         put(to, r#","identifier":"#, identifier)?;
         put(to, r#","usersig":"#, usersig)?;
     }
-    put(to, r#","sdkability":"#, &SDK_ABILITY)?;
-    put(to, r#","sdkability_ext":"","cappid":0,"cs":"#, &cs)?;
+    put(to, ABILITY, &cs)?;
     put(to, r#","servcmd":"#, head.servcmd)?;
     put(to, r#","seq":"#, &head.seq)?;
     to.push(b'}');

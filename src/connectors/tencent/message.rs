@@ -14,24 +14,6 @@ use crate::proto::{time, v1};
 /// to send for it, so what holds more is not taken apart.
 pub(super) const MAX_ENTRIES: usize = 16_384;
 
-/// The body of a push of events.
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-pub struct PushBody<'a> {
-    /// One entry per kind of event.
-    #[serde(borrow)]
-    pub event_array: Option<Vec<Entry<'a>>>,
-    /// 1 if the push is to be acknowledged.
-    #[serde(default)]
-    pub need_ack: u8,
-    /// The handle of the acknowledgement.
-    #[serde(default)]
-    pub session_data: String,
-    /// 1 if there is more to fetch.
-    #[serde(default)]
-    pub flag: u8,
-}
-
 /// An entry of `C2cNotifyMsgArray`, if it is a kick.
 #[derive(Debug, Deserialize)]
 pub struct NotifyEntry {
@@ -225,7 +207,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Entry<'a> {
 pub fn parse_push(
     account: &str,
     servcmd: &str,
-    body: &RawValue,
+    body: &str,
     entries: Vec<Entry<'_>>,
 ) -> Vec<Parsed> {
     #[derive(Deserialize)]
@@ -238,11 +220,12 @@ pub fn parse_push(
     for (index, entry) in entries.into_iter().enumerate() {
         if !parse_entry(account, servcmd, entry, &mut out) {
             let whole = whole.get_or_insert_with(|| {
-                serde_json::from_str(body.get()).unwrap_or(Whole {
+                serde_json::from_str(body).unwrap_or(Whole {
                     entries: Vec::new(),
                 })
             });
-            out.push(notice(servcmd, whole.entries.get(index).unwrap_or(&body)));
+            let whole = whole.entries.get(index).map_or(body, |entry| entry.get());
+            out.push(notice(servcmd, whole));
         }
     }
     out
@@ -252,7 +235,7 @@ pub fn parse_push(
 pub fn parse_event(account: &str, servcmd: &str, entry: &RawValue, out: &mut Vec<Parsed>) {
     let read = serde_json::from_str(entry.get()).unwrap_or(Entry::Other);
     if !parse_entry(account, servcmd, read, out) {
-        out.push(notice(servcmd, entry));
+        out.push(notice(servcmd, entry.get()));
     }
 }
 
@@ -291,7 +274,7 @@ fn parse_notify(servcmd: &str, item: &RawValue) -> Parsed {
             kickout: Some(kick),
         }) => Parsed::Kick(kick.kick_type),
         Ok(NotifyEntry { kickout: None }) | Err(_) => {
-            notice(&format!("{servcmd}/C2cNotifyMsgArray"), item)
+            notice(&format!("{servcmd}/C2cNotifyMsgArray"), item.get())
         }
     }
 }
@@ -300,7 +283,7 @@ fn parse_notify(servcmd: &str, item: &RawValue) -> Parsed {
 pub fn parse_c2c(account: &str, servcmd: &str, raw: &RawValue) -> Parsed {
     let item = match serde_json::from_str::<C2cItem<'_>>(raw.get()) {
         Ok(item) if item.to.is_empty() || item.to == account || item.from == account => item,
-        Ok(_) | Err(_) => return notice(&format!("{servcmd}/C2cMsgArray"), raw),
+        Ok(_) | Err(_) => return notice(&format!("{servcmd}/C2cMsgArray"), raw.get()),
     };
     // An echo names the peer as its sender: the vendor's SDKs turn it round, and so does this.
     let echo = item.is_sync_msg == 1;
@@ -354,7 +337,7 @@ fn c2c_id(item: &C2cItem<'_>, raw: &RawValue) -> String {
 /// Reads a group message. One that cannot be read is a notice.
 pub fn parse_group(account: &str, servcmd: &str, raw: &RawValue) -> Parsed {
     let Ok(mut item) = serde_json::from_str::<GroupItem<'_>>(raw.get()) else {
-        return notice(&format!("{servcmd}/GroupMsgArray"), raw);
+        return notice(&format!("{servcmd}/GroupMsgArray"), raw.get());
     };
     let group = if item.to_group_id.is_empty() {
         std::mem::take(&mut item.group_id)
@@ -362,7 +345,7 @@ pub fn parse_group(account: &str, servcmd: &str, raw: &RawValue) -> Parsed {
         std::mem::take(&mut item.to_group_id)
     };
     if group.is_empty() {
-        return notice(&format!("{servcmd}/GroupMsgArray"), raw);
+        return notice(&format!("{servcmd}/GroupMsgArray"), raw.get());
     }
     let id = group_message_id(&group, &item, raw);
     let message = v1::Message {
@@ -394,11 +377,11 @@ fn group_message_id(group: &str, item: &GroupItem<'_>, raw: &RawValue) -> String
     }
 }
 
-/// Carries something through as it came.
-pub fn notice(command: &str, raw: &RawValue) -> Parsed {
+/// Carries JSON text through as it came.
+pub fn notice(command: &str, json: &str) -> Parsed {
     Parsed::Notice(v1::UpstreamNotice {
         command: command.to_owned(),
-        json: raw.get().to_owned(),
+        json: json.to_owned(),
     })
 }
 

@@ -10,6 +10,7 @@ mod left_out;
 pub mod message;
 pub mod outgoing;
 pub mod protocol;
+pub mod push;
 mod recent;
 mod requests;
 pub mod sync;

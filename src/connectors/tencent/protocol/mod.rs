@@ -10,9 +10,10 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use crate::connectors::tencent::catchup::{CatchUp, Trouble};
-use crate::connectors::tencent::frame::{self, Frame};
+use crate::connectors::tencent::frame::{self, Frame, FrameError};
 use crate::connectors::tencent::left_out::LeftOut;
 use crate::connectors::tencent::outgoing;
+use crate::connectors::tencent::push::{self, Push};
 use crate::connectors::tencent::requests::{Purpose, Requests};
 use crate::connectors::tencent::sync::Position;
 use crate::connectors::tencent::ticket::Ticket;
@@ -242,8 +243,7 @@ impl Protocol {
     /// Takes in one frame.
     pub fn receive(&mut self, now: Now, bytes: &[u8]) {
         let max_bytes = greatest_frame(self.who.max_frame_bytes);
-        let taken = frame::unpack(bytes, max_bytes)
-            .and_then(|json| Frame::read(&json).map(|frame| self.received(now, &frame)));
+        let taken = frame::unpack(bytes, max_bytes).and_then(|json| self.read(now, &json));
         if let Err(error) = taken {
             self.out
                 .reports
@@ -252,12 +252,21 @@ impl Protocol {
         }
     }
 
+    fn read(&mut self, now: Now, json: &[u8]) -> Result<(), FrameError> {
+        match Push::of_events(json) {
+            // Without a number it answers nothing.
+            Some(push) => self.pushed(now, push),
+            None => self.received(now, &Frame::read(json)?),
+        }
+        Ok(())
+    }
+
     fn received(&mut self, now: Now, frame: &Frame<'_>) {
         if let Some(pending) = self.requests.answered(frame.seq, &frame.servcmd) {
             self.answered(now, frame.seq, pending, frame.body);
-        } else if !self.was_asked(frame.seq) || pushes::is_push(&frame.servcmd) {
+        } else if !self.was_asked(frame.seq) || push::is_push(&frame.servcmd) {
             // Some pushes carry a number of their own.
-            self.pushed(now, frame);
+            self.pushed(now, Push::of(frame));
         }
         // Else it answers something that is not waited for any longer.
     }

@@ -5,7 +5,7 @@ use prost::Message as _;
 use super::{Phase, Protocol};
 use crate::connectors::tencent::catchup::gap;
 use crate::connectors::tencent::frame::{About, FrameError};
-use crate::connectors::tencent::protocol::pushes;
+use crate::connectors::tencent::push;
 use crate::connectors::tencent::requests::{Purpose, Sending};
 use crate::connectors::{Delivery, Report};
 use crate::proto::v1::event::Kind;
@@ -52,7 +52,7 @@ impl Protocol {
     fn is_answer_too_large(&mut self, now: Now, about: About) -> bool {
         let About { servcmd, seq } = about;
         let Some(pending) = self.requests.answered(seq, &servcmd) else {
-            return self.was_asked(seq) && !pushes::is_push(&servcmd);
+            return self.was_asked(seq) && !push::is_push(&servcmd);
         };
         match pending.purpose {
             Purpose::CatchUp => self.catch_up_too_large(now),

@@ -1,16 +1,17 @@
 //! Pushes: what each means, and the order in which they are passed on.
 
 use std::collections::VecDeque;
-use std::hash::{DefaultHasher, Hasher as _};
+use std::sync::LazyLock;
 use std::time::Duration;
 
+use rapidhash::v3::{RapidSecrets, rapidhash_v3_seeded};
 use serde::Deserialize;
 
 use super::{Phase, Protocol};
 use crate::connectors::tencent::catchup::{CatchUp, Held, MESSAGES_PER_SYNC, Step, bound_backfill};
-use crate::connectors::tencent::frame::Frame;
-use crate::connectors::tencent::message::{self, MAX_ENTRIES, Parsed, PushBody};
+use crate::connectors::tencent::message::{self, MAX_ENTRIES, Parsed};
 use crate::connectors::tencent::outgoing;
+use crate::connectors::tencent::push::Push;
 use crate::connectors::tencent::requests::Purpose;
 use crate::connectors::tencent::sync::GroupOrder;
 use crate::connectors::{Delivery, PushAck, Report};
@@ -37,31 +38,32 @@ struct Overload {
 }
 
 impl Protocol {
-    pub(super) fn pushed(&mut self, now: Now, frame: &Frame<'_>) {
-        let servcmd = &*frame.servcmd;
-        if IRRELEVANT_PUSHES.contains(&servcmd) {
+    pub(super) fn pushed(&mut self, now: Now, push: Push<'_>) {
+        let Push {
+            servcmd,
+            body,
+            read,
+        } = push;
+        if IRRELEVANT_PUSHES.contains(&&*servcmd) {
             return;
         }
         let mut entries = Vec::new();
         let mut ack = None;
         let mut more = false;
-        let push = is_event_push(servcmd)
-            .then(|| serde_json::from_str::<PushBody<'_>>(frame.body.get()).ok());
-        match push.flatten() {
+        match read {
             Some(push) => {
                 match push.event_array {
                     Some(array) if array.len() <= MAX_ENTRIES => {
-                        let account = &self.who.account;
-                        entries = message::parse_push(account, servcmd, frame.body, array);
+                        entries = message::parse_push(&self.who.account, &servcmd, body, array);
                     }
-                    Some(_) | None => entries.push(message::notice(servcmd, frame.body)),
+                    Some(_) | None => entries.push(message::notice(&servcmd, body)),
                 }
                 ack = (push.need_ack == 1).then_some(PushAck::Push(push.session_data));
                 more = push.flag == 1;
             }
-            None => entries.push(message::notice(servcmd, frame.body)),
+            None => entries.push(message::notice(&servcmd, body)),
         }
-        self.react(now, frame);
+        self.react(now, &servcmd, body);
         for entry in &entries {
             if let Parsed::Kick(kick_type) = entry {
                 let desc = format!("another login took the account (kick type {kick_type})");
@@ -86,18 +88,18 @@ impl Protocol {
                 Held {
                     entries: entries.into(),
                     ack,
-                    bytes: frame.body.get().len(),
-                    body: likeness(frame.body.get()),
+                    bytes: body.len(),
+                    body: likeness(body),
                 },
             );
         }
     }
 
     /// What pushes ask of the connector itself.
-    fn react(&mut self, now: Now, frame: &Frame<'_>) {
-        match &*frame.servcmd {
+    fn react(&mut self, now: Now, servcmd: &str, body: &str) {
+        match servcmd {
             "OverLoadPush.notify2" => {
-                if let Ok(overload) = serde_json::from_str::<Overload>(frame.body.get()) {
+                if let Ok(overload) = serde_json::from_str::<Overload>(body) {
                     let delay = Duration::from_secs(overload.delay_secs).min(MAX_OVERLOAD);
                     self.overloads.retain(|_, until| *until > now.at);
                     let command = &overload.over_load_serv_cmd;
@@ -274,23 +276,9 @@ impl Protocol {
 }
 
 /// What the bodies of a push and of its repetition have in common. Not stored, so it need not stay what it is: it takes a
-/// seventh of the time of [`fingerprint`](crate::connectors::tencent::sync::fingerprint), which every push would wait for.
+/// fiftieth of the time of [`fingerprint`](crate::connectors::tencent::sync::fingerprint), which every push would wait
+/// for. By a secret: who writes messages must not find two that are taken for the same.
 fn likeness(body: &str) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    hasher.write(body.as_bytes());
-    hasher.finish()
-}
-
-fn is_event_push(servcmd: &str) -> bool {
-    matches!(
-        servcmd,
-        "im_open_push.msg_push"
-            | "im_open_push.multi_msg_push_ws"
-            | "im_open_status.stat_forceoffline"
-    )
-}
-
-/// Whether it is a push whatever its number.
-pub(super) fn is_push(servcmd: &str) -> bool {
-    is_event_push(servcmd) || servcmd == "OverLoadPush.notify2" || servcmd == "StatSvc.KickOther"
+    static SECRETS: LazyLock<RapidSecrets> = LazyLock::new(|| RapidSecrets::seed(rand::random()));
+    rapidhash_v3_seeded(body.as_bytes(), &SECRETS)
 }
