@@ -5,11 +5,13 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use metrics::{Counter, counter};
 
 use crate::connectors::invoke::CommandList;
 use crate::connectors::tencent::protocol::Identification;
 use crate::connectors::websocket::Dial;
 use crate::runtime::issuer::Issuers;
+use crate::runtime::metrics as names;
 use crate::runtime::pacer::Pacer;
 use crate::session::policy::Policy;
 use crate::store::seal::Sealer;
@@ -29,6 +31,8 @@ pub struct Tenant {
     pub sealer: Arc<Sealer>,
     /// What it uses, kept to its limits.
     pub quotas: Arc<Quotas>,
+    /// Counts what is pushed; looked up once.
+    pub(super) events_in: Counter,
     /// How many of its partitions are held here.
     held: AtomicU16,
     settings: ArcSwap<Settings>,
@@ -71,6 +75,7 @@ impl Tenant {
     ) -> Self {
         let tenant = Self {
             quotas: Quotas::new(id.clone(), settings.limits),
+            events_in: counter!(names::EVENTS_IN),
             held: AtomicU16::new(0),
             id,
             partitions,

@@ -393,8 +393,8 @@ fn framed<E>(body: &str, head: impl FnOnce(&mut Vec<u8>) -> Result<(), E>) -> Ve
 fn write_head(to: &mut Vec<u8>, head: &RequestHead<'_>, cs: u32) -> serde_json::Result<()> {
     to.extend_from_slice(HEAD.as_bytes());
     if let Credential::Ticket { a2, tinyid } = head.credential {
-        put(to, r#","a2":"#, a2)?;
-        put(to, r#","tinyid":"#, tinyid)?;
+        put_text(to, r#","a2":"#, a2)?;
+        put_text(to, r#","tinyid":"#, tinyid)?;
     }
     put(to, r#","status_instid":"#, &head.status_instid)?;
     put(to, r#","sdkappid":"#, &head.sdk_app_id)?;
@@ -408,7 +408,7 @@ fn write_head(to: &mut Vec<u8>, head: &RequestHead<'_>, cs: u32) -> serde_json::
         put(to, r#","usersig":"#, usersig)?;
     }
     put(to, ABILITY, &cs)?;
-    put(to, r#","servcmd":"#, head.servcmd)?;
+    put_text(to, r#","servcmd":"#, head.servcmd)?;
     put(to, r#","seq":"#, &head.seq)?;
     to.push(b'}');
     Ok(())
@@ -422,6 +422,22 @@ fn put(
 ) -> serde_json::Result<()> {
     to.extend_from_slice(plain.as_bytes());
     serde_json::to_writer(to, value)
+}
+
+/// The same with text. To see that it is as plain as most takes a fifth of the time of a search for what is to be escaped,
+/// if all bytes are looked at alike.
+fn put_text(to: &mut Vec<u8>, plain: &str, text: &str) -> serde_json::Result<()> {
+    let is_plain = |so_far: bool, byte: u8| {
+        so_far & (byte >= b' ') & byte.is_ascii() & (byte != b'"') & (byte != b'\\')
+    };
+    if !text.bytes().fold(true, is_plain) {
+        return put(to, plain, text);
+    }
+    to.extend_from_slice(plain.as_bytes());
+    to.push(b'"');
+    to.extend_from_slice(text.as_bytes());
+    to.push(b'"');
+    Ok(())
 }
 
 #[cfg(test)]

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use metrics::{Counter, Histogram, counter, histogram};
+
 use super::AppendError;
 use crate::events::metrics as names;
 use crate::store::Trimmed;
@@ -20,39 +22,17 @@ impl Meter {
         }
     }
 
-    /// A commit with so many events and records begins.
-    pub(super) fn batch(self, size: usize) {
-        if self.counts {
-            let size = u32::try_from(size).unwrap_or(u32::MAX);
-            metrics::histogram!(names::BATCH_SIZE).record(size);
-        }
-    }
-
-    /// A batch has an end, good or bad.
-    pub(super) fn ended(self, after: Duration) {
-        if self.counts {
-            metrics::histogram!(names::APPEND_SECONDS).record(after);
-        }
-    }
-
-    /// Events are in the log.
-    pub(super) fn appended(self, events: u64) {
-        if self.counts {
-            metrics::counter!(names::APPENDED).increment(events);
-        }
-    }
-
     /// The store did not take a commit, which is tried again.
     pub(super) fn retry(self, reason: &'static str) {
         if self.counts {
-            metrics::counter!(names::APPEND_RETRIES, "reason" => reason).increment(1);
+            counter!(names::APPEND_RETRIES, "reason" => reason).increment(1);
         }
     }
 
     /// An append has failed for good.
     pub(super) fn failed(self, error: AppendError) {
         if self.counts {
-            metrics::counter!(names::APPEND_FAILURES, "reason" => error.label()).increment(1);
+            counter!(names::APPEND_FAILURES, "reason" => error.label()).increment(1);
         }
     }
 
@@ -64,7 +44,7 @@ impl Meter {
                 ("events", trimmed.too_many),
                 ("bytes", trimmed.too_large),
             ] {
-                metrics::counter!(names::TRIMMED, "reason" => reason).increment(dropped);
+                counter!(names::TRIMMED, "reason" => reason).increment(dropped);
             }
         }
     }
@@ -72,7 +52,48 @@ impl Meter {
     /// The store did not trim.
     pub(super) fn not_trimmed(self) {
         if self.counts {
-            metrics::counter!(names::TRIM_FAILURES).increment(1);
+            counter!(names::TRIM_FAILURES).increment(1);
         }
+    }
+}
+
+/// Measures the commits of one log, but for the gateway's own. The instruments are looked up once: a busy log commits some
+/// thousand times a second.
+#[derive(Debug)]
+pub(super) struct Commits {
+    size: Histogram,
+    seconds: Histogram,
+    events: Counter,
+}
+
+impl Commits {
+    pub(super) fn of(partition: &PartitionId) -> Self {
+        if partition.tenant.is_reserved() {
+            return Self {
+                size: Histogram::noop(),
+                seconds: Histogram::noop(),
+                events: Counter::noop(),
+            };
+        }
+        Self {
+            size: histogram!(names::BATCH_SIZE),
+            seconds: histogram!(names::APPEND_SECONDS),
+            events: counter!(names::APPENDED),
+        }
+    }
+
+    /// One with so many events and records begins.
+    pub(super) fn began(&self, size: usize) {
+        self.size.record(u32::try_from(size).unwrap_or(u32::MAX));
+    }
+
+    /// One has an end, good or bad.
+    pub(super) fn ended(&self, after: Duration) {
+        self.seconds.record(after);
+    }
+
+    /// Events are in the log.
+    pub(super) fn appended(&self, events: u64) {
+        self.events.increment(events);
     }
 }

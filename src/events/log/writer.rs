@@ -9,7 +9,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 
-use super::meter::Meter;
+use super::meter::{Commits, Meter};
 use super::{Append, AppendError, LogOptions, Record, Stuck};
 use crate::events::hub::{Hub, Written};
 use crate::events::payload;
@@ -35,6 +35,7 @@ pub(super) struct Writer {
     /// How many events were appended, for the trimmer.
     appended: watch::Sender<u64>,
     meter: Meter,
+    commits: Commits,
     /// The last batch.
     batch: BatchId,
     /// While there is a lease that the store does not refuse.
@@ -100,6 +101,7 @@ impl Writer {
         let batch = *written.borrow();
         Self {
             meter: Meter::of(&partition),
+            commits: Commits::of(&partition),
             partition,
             store,
             lease,
@@ -179,14 +181,14 @@ impl Writer {
             }
         };
         let records = batch.records.len() + batch.additions.len();
-        self.meter.batch(records + batch.events.len());
+        self.commits.began(records + batch.events.len());
 
         let began = Instant::now();
         let ended = hold_ended(self.lease.clone());
         tokio::select! {
             biased;
             flushed = self.commit(batch, plain) => {
-                self.meter.ended(began.elapsed());
+                self.commits.ended(began.elapsed());
                 return Some(flushed);
             }
             () = ended => {}
@@ -339,7 +341,7 @@ impl Writer {
     fn complete(&mut self, group: Vec<Append>, committed: Committed, appended: Vec<Vec<u8>>) {
         let events = u64::try_from(appended.len()).unwrap_or(u64::MAX);
         self.written.send_replace(self.batch);
-        self.meter.appended(events);
+        self.commits.appended(events);
         self.appended
             .send_modify(|appended| *appended = appended.saturating_add(events));
         // A commit of records alone may show a log that has lost its end, and is to go on where it was.

@@ -63,7 +63,7 @@ impl SessionActor {
         }
         if events > 0 {
             let events = u64::try_from(events).unwrap_or(u64::MAX);
-            counter!(names::EVENTS_IN).increment(events);
+            self.tenant.events_in.increment(events);
         }
     }
 
