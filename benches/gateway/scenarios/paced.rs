@@ -80,5 +80,18 @@ fn rows(rate: f64, rounds: &[Round]) -> Vec<Row> {
         .ratio_at_most(3.0, 2.0);
     let p999 = row("delay p99.9", "ms", |flowed| flowed.came.p999)
         .floor("PIPE", pipes(|flowed| flowed.came.p999));
-    vec![held, cpu, p50, p99, p999]
+    // By a probe that does nothing else: what of a delay is Redis's.
+    let probe = |figure: &str, of: fn(&RoundTrips) -> f64| {
+        let what = format!(
+            "a round trip of Redis beside it, {figure}, at {}k events/s",
+            rate / 1000.0
+        );
+        let trips = rounds.iter().map(|round| of(&round.redis)).collect();
+        Row::new("paced", what, "ms", trips)
+    };
+    let (trip_p50, trip_p99) = (
+        probe("p50", |trips| trips.p50),
+        probe("p99", |trips| trips.p99),
+    );
+    vec![held, cpu, p50, p99, p999, trip_p50, trip_p99]
 }
