@@ -9,8 +9,8 @@ use crate::row::Row;
 use crate::stage::Kind;
 
 pub(crate) fn run(bench: &Bench) -> Vec<Row> {
-    // Few enough in all for the queues of the gateway, whatever comes in a write.
-    [(1000, 1), (100, 8)]
+    // Alone as they come, and some together.
+    [(1000, 1), (1000, 8)]
         .into_iter()
         .flat_map(|(sessions, per_write)| {
             let plan = Plan {
