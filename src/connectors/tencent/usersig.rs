@@ -1,18 +1,19 @@
 //! The login credential (TLSSigAPIv2 UserSig): made with an app's secret key, read, and checked. Pure: time is an argument.
 //!
-//! What a signature is made of and read into is wiped. What is not: the packer's own window on it, which belongs to the
-//! zlib library, and what the JSON library holds while it reads.
+//! What a signature is made of and read into is wiped. What is not, for it belongs to the zlib library: what the packer of
+//! each thread holds of the last signature that it has packed, until it packs the next, and the unpacker's own window; and
+//! what the JSON library holds while it reads.
 
 use std::borrow::Cow;
-use std::io::{Read as _, Write as _};
+use std::cell::RefCell;
+use std::io::Read as _;
 use std::time::Duration;
 
 use aws_lc_rs::hmac;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use flate2::Compression;
-use flate2::read::ZlibDecoder;
-use flate2::write::ZlibEncoder;
+use flate2::bufread::ZlibDecoder;
+use flate2::{Compress, Compression, FlushCompress};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
@@ -30,6 +31,11 @@ const MAX_JSON: u64 = 64 * 1024;
 
 /// More than one without a user buffer unpacks to, in bytes: its buffer does not grow, which would leave a copy behind.
 const USUAL_JSON: usize = 1024;
+
+thread_local! {
+    /// To set one up costs ten times what a signature takes to be packed.
+    static PACKER: RefCell<Compress> = RefCell::new(Compress::new(Compression::default(), true));
+}
 
 /// What a signature says of itself. It is not to be believed before [`UserSig::verify`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -197,12 +203,19 @@ pub fn mint(
     let mut json = Zeroizing::new(Vec::with_capacity(length));
     // Strings and numbers into memory: no step can fail.
     let _ = serde_json::to_writer(&mut *json, &fields);
-    let mut packed = Zeroizing::new(Vec::with_capacity(2 * json.len() + 64));
-    let mut packer = ZlibEncoder::new(&mut *packed, Compression::default());
-    let _ = packer.write_all(&json);
-    let _ = packer.finish();
-    let base64 = Zeroizing::new(BASE64.encode(&*packed));
+    let base64 = Zeroizing::new(BASE64.encode(&*pack(&json)));
     Secret::new(to_url_alphabet(&base64))
+}
+
+/// The same bytes as a packer that has never packed anything gives.
+fn pack(json: &[u8]) -> Zeroizing<Vec<u8>> {
+    let mut packed = Zeroizing::new(Vec::with_capacity(2 * json.len() + 64));
+    PACKER.with_borrow_mut(|packer| {
+        packer.reset();
+        // There is room for all of it, and so no step can fail.
+        let _ = packer.compress_vec(json, &mut packed, FlushCompress::Finish);
+    });
+    packed
 }
 
 fn hmac_key(key: &Secret<String>) -> hmac::Key {
@@ -256,6 +269,9 @@ fn replaced(text: &str, replace: impl Fn(char) -> char) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write as _;
+
+    use flate2::write::ZlibEncoder;
     use proptest::prelude::*;
 
     use super::*;
@@ -301,10 +317,14 @@ mod tests {
         )
     }
 
-    fn pack(json: &str) -> String {
+    fn pack_afresh(json: &[u8]) -> Vec<u8> {
         let mut packer = ZlibEncoder::new(Vec::new(), Compression::default());
-        packer.write_all(json.as_bytes()).unwrap();
-        to_url_alphabet(&BASE64.encode(packer.finish().unwrap()))
+        packer.write_all(json).unwrap();
+        packer.finish().unwrap()
+    }
+
+    fn pack(json: &str) -> String {
+        to_url_alphabet(&BASE64.encode(pack_afresh(json.as_bytes())))
     }
 
     #[test]
@@ -408,6 +428,23 @@ mod tests {
     }
 
     proptest! {
+        /// Few different bytes, so that much repeats, or any.
+        #[test]
+        fn a_packer_that_is_used_again_packs_as_a_new_one_does(
+            texts in prop::collection::vec(
+                prop_oneof![
+                    prop::collection::vec(b'a'..b'e', 0..4_000),
+                    prop::collection::vec(any::<u8>(), 0..4_000),
+                    prop::collection::vec(any::<u8>(), 0..300).prop_map(|text| text.repeat(300)),
+                ],
+                1..6,
+            ),
+        ) {
+            for text in texts {
+                prop_assert_eq!(&*super::pack(&text), &pack_afresh(&text));
+            }
+        }
+
         #[test]
         fn parsing_never_panics(text: String, bytes: Vec<u8>) {
             let _ = UserSig::parse(&text);

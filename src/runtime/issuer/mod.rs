@@ -21,8 +21,8 @@ use crate::connectors::tencent::usersig;
 use crate::error::{Classified, ErrorKind};
 use crate::runtime::record;
 use crate::session::effect::RenewReason;
-use crate::session::input::{RenewalFailure, Signature};
-use crate::types::{AccountId, Secret, WallClock};
+use crate::session::input::{Life, RenewalFailure, Signature};
+use crate::types::{AccountId, Secret, UnixMillis, WallClock};
 
 /// How long the bot has, where it is asked before an issuer.
 const BOT_FIRST: Duration = Duration::from_secs(30);
@@ -186,9 +186,17 @@ impl Issuers {
                 Issuer::Local { key, lifetime } => {
                     counter!(metrics::CALLS, "issuer" => "local", "outcome" => "ok").increment(1);
                     let (app, account) = (self.expected.sdk_app_id, ask.account.as_str());
-                    let now = WallClock.now();
-                    let text = usersig::mint(app, key, account, now, *lifetime, None);
-                    return Ok(record::signature(text));
+                    // In whole seconds, as the signature says it: there is no need to read that out of it.
+                    let issued_at = UnixMillis::from_secs(WallClock.now().as_secs());
+                    let lifetime = Duration::from_secs(lifetime.as_secs());
+                    let expires_at = issued_at.plus(lifetime);
+                    return Ok(Signature {
+                        text: usersig::mint(app, key, account, issued_at, lifetime, None),
+                        life: Some(Life {
+                            issued_at,
+                            expires_at,
+                        }),
+                    });
                 }
                 Issuer::Callback(callback) => match callback.issue(ask, &self.expected).await {
                     Ok(text) => return Ok(record::signature(text)),
