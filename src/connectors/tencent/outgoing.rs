@@ -74,31 +74,22 @@ pub fn message(
 
 /// The body of one page of catch-up.
 pub fn getmsg(cookie: &str, sync_flag: i64, online: bool) -> String {
-    json!({
-        "Cookie": cookie,
-        "SyncFlag": sync_flag,
-        "NeedAbstract": 1,
-        "IsOnlineSync": u8::from(online),
-        "NeedSignaling": 1,
-        "NeedCachedMsg": 1,
-    })
-    .to_string()
+    let (cookie, online) = (text(cookie), u8::from(online));
+    format!(
+        r#"{{"Cookie":{cookie},"SyncFlag":{sync_flag},"NeedAbstract":1,"IsOnlineSync":{online},"NeedSignaling":1,"NeedCachedMsg":1}}"#
+    )
 }
 
 /// The body of the question which groups there are and how far they have come.
 pub fn joined_groups(account: &str, offset: usize) -> String {
-    json!({
-        "Member_Account": account,
-        "Limit": JOINED_GROUPS_PAGE,
-        "Offset": offset,
-        "ResponseFilter": {
-            "GroupBaseInfoFilter": ["Type", "Name", "CreateTime", "LastMsgTime", "NextMsgSeq"],
-            "SelfInfoFilter": ["Role", "JoinTime", "MsgFlag", "MsgSeq"],
-        },
-        "SupportTopic": 0,
-        "NeedAppDefineData": 1,
-    })
-    .to_string()
+    const FILTER: &str = concat!(
+        r#"{"GroupBaseInfoFilter":["Type","Name","CreateTime","LastMsgTime","NextMsgSeq"],"#,
+        r#""SelfInfoFilter":["Role","JoinTime","MsgFlag","MsgSeq"]}"#
+    );
+    let account = text(account);
+    format!(
+        r#"{{"Member_Account":{account},"Limit":{JOINED_GROUPS_PAGE},"Offset":{offset},"ResponseFilter":{FILTER},"SupportTopic":0,"NeedAppDefineData":1}}"#
+    )
 }
 
 /// How many groups one answer names.
@@ -117,9 +108,12 @@ pub fn group_messages(group: &str, upto: u64, count: u64) -> String {
 
 /// The body of a push's acknowledgement.
 pub fn push_ack(session_data: &str) -> String {
+    format!(r#"{{"SessionData":{}}}"#, text(session_data))
+}
+
+fn text(text: &str) -> String {
     // Text into memory: there is nothing that cannot be written.
-    let text = serde_json::to_string(session_data).unwrap_or_default();
-    format!(r#"{{"SessionData":{text}}}"#)
+    serde_json::to_string(text).unwrap_or_default()
 }
 
 fn element(element: &v1::Element) -> Value {
@@ -156,6 +150,33 @@ mod tests {
             cloud_custom_data: "d".into(),
             online_only: false,
         }
+    }
+
+    #[test]
+    fn whatever_a_body_asks_with_it_is_json() {
+        let odd = "a\"b\\";
+        let value = |body: String| serde_json::from_str::<Value>(&body).unwrap();
+        let page = json!({
+            "Cookie": odd,
+            "SyncFlag": -1,
+            "NeedAbstract": 1,
+            "IsOnlineSync": 1,
+            "NeedSignaling": 1,
+            "NeedCachedMsg": 1,
+        });
+        assert_eq!(value(getmsg(odd, -1, true)), page);
+        let groups = json!({
+            "Member_Account": odd,
+            "Limit": 200,
+            "Offset": 400,
+            "ResponseFilter": {
+                "GroupBaseInfoFilter": ["Type", "Name", "CreateTime", "LastMsgTime", "NextMsgSeq"],
+                "SelfInfoFilter": ["Role", "JoinTime", "MsgFlag", "MsgSeq"],
+            },
+            "SupportTopic": 0,
+            "NeedAppDefineData": 1,
+        });
+        assert_eq!(value(joined_groups(odd, 400)), groups);
     }
 
     #[test]
