@@ -15,7 +15,9 @@ use tokio_tungstenite::tungstenite::http::{HeaderName, StatusCode};
 
 use super::Transport;
 
-/// The longest response. Servers send a few hundred bytes.
+/// What a response has room for at first. Servers send a few hundred bytes.
+const USUAL_RESPONSE: usize = 1024;
+/// The longest response.
 const MAX_RESPONSE: usize = 16 * 1024;
 
 /// Asks for a WebSocket at this URL. Answers what the server has sent behind its response.
@@ -23,7 +25,7 @@ pub(super) async fn handshake(stream: &mut dyn Transport, url: &str) -> Result<B
     let (request, key) = generate_request(url.into_client_request()?)?;
     stream.write_all(&request).await?;
     stream.flush().await?;
-    let mut read = BytesMut::new();
+    let mut read = BytesMut::with_capacity(USUAL_RESPONSE);
     loop {
         if stream.read_buf(&mut read).await? == 0 {
             return Err(Error::Protocol(ProtocolError::HandshakeIncomplete));
