@@ -287,10 +287,12 @@ impl SealedFor<'_> {
             self.account.as_str(),
             self.kind,
         ];
-        let mut bytes = vec![VERSION];
+        let length = parts.map(|part| size_of::<u64>() + part.len());
+        let mut bytes = Vec::with_capacity(1 + length.iter().sum::<usize>());
+        bytes.push(VERSION);
         for part in parts {
-            bytes.extend((part.len() as u64).to_le_bytes());
-            bytes.extend(part.as_bytes());
+            bytes.extend_from_slice(&(part.len() as u64).to_le_bytes());
+            bytes.extend_from_slice(part.as_bytes());
         }
         bytes
     }
