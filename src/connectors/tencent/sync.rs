@@ -54,6 +54,8 @@ struct News {
     pushed: usize,
     /// Of these groups further messages were read.
     groups: BTreeSet<String>,
+    /// The cookie has moved.
+    cookie: bool,
     /// And that is all; not so where there was no whole record yet.
     all: bool,
 }
@@ -147,9 +149,10 @@ impl Position {
         let News {
             pushed,
             groups,
+            cookie,
             all,
         } = &self.news;
-        if !all || pushed + groups.len() > ADDED.max(self.recent.len() / 8) {
+        if !all || *cookie || pushed + groups.len() > ADDED.max(self.recent.len() / 8) {
             return None;
         }
         let last = |group: &String| self.group(group).map(|last| (group.clone(), last));
@@ -158,6 +161,17 @@ impl Position {
             recent: self.recent.newest(*pushed).collect(),
             ..TencentSync::default()
         })
+    }
+
+    /// Whether anything but the cookie has changed since the last whole record.
+    pub fn has_news(&self) -> bool {
+        let News {
+            pushed,
+            groups,
+            cookie: _,
+            all,
+        } = &self.news;
+        !all || *pushed > 0 || !groups.is_empty()
     }
 
     /// The record was taken as a whole.
@@ -202,7 +216,7 @@ impl Position {
     /// Catch-up has come so far.
     pub fn set_cookie(&mut self, cookie: String) {
         self.cookie = cookie;
-        self.news.all = false;
+        self.news.cookie = true;
     }
 
     /// A page of catch-up is asked for: it holds what was pushed before.
@@ -320,9 +334,10 @@ impl Position {
     /// pages may pass one over. Some kinds of groups no list names.
     pub fn listed(&mut self, began: u64) {
         if let Some(last) = self.last_list.replace(began) {
+            let before = self.groups.len();
             self.groups
                 .retain(|_, read| read.created == 0 || read.heard > last);
-            self.news.all = false;
+            self.news.all &= self.groups.len() == before;
         }
     }
 
@@ -330,6 +345,7 @@ impl Position {
     pub fn group_was_made(&mut self, group: &str, created: u64) {
         if let Some(read) = self.groups.get_mut(group)
             && created > 0
+            && created != read.created
         {
             read.created = created;
             self.news.all = false;
@@ -483,17 +499,36 @@ mod tests {
             |position| position.advance_group("new", 7),
             |position| position.group_was_made("g", 5),
             |position| {
-                position.listed(0);
+                position.listed(position.list_begins());
                 position.listed(position.list_begins());
             },
         ];
         for change in changes {
             let mut position = Position::default();
             position.advance_group("g", 7);
+            position.group_was_made("g", 4);
             position.recorded();
             change(&mut position);
             assert_eq!(position.addition(), None);
         }
+    }
+
+    #[test]
+    fn lists_that_say_what_is_known_bring_no_news() {
+        let mut position = Position::default();
+        position.advance_group("g", 7);
+        position.group_was_made("g", 4);
+        position.recorded();
+        for _ in 0..3 {
+            let began = position.list_begins();
+            position.names_group("g");
+            position.group_was_made("g", 4);
+            position.listed(began);
+        }
+        position.set_cookie("c".into());
+        assert!(!position.has_news());
+        position.advance_group("g", 8);
+        assert!(position.has_news());
     }
 
     #[test]

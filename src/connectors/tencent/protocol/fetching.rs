@@ -83,7 +83,7 @@ impl Protocol {
         } else {
             round.refused(&mut self.position, &mut self.trouble, now.at, fraction)
         };
-        self.page_read(fetched);
+        self.page_read(now, fetched);
     }
 
     /// The round's request was not answered in time.
@@ -93,7 +93,7 @@ impl Protocol {
             return;
         };
         match round.unanswered(&mut self.position, &mut self.trouble, now.at, fraction) {
-            Some(fetched) => self.page_read(fetched),
+            Some(fetched) => self.page_read(now, fetched),
             None => {
                 let reason = "catch-up unanswered";
                 self.out.reports.push_back(Report::Dead(reason));
@@ -108,14 +108,23 @@ impl Protocol {
             return;
         };
         match round.too_large(&mut self.position, &mut self.trouble, now.at, fraction) {
-            Some(fetched) => self.page_read(fetched),
+            Some(fetched) => self.page_read(now, fetched),
             None => self.go_on(now),
         }
     }
 
-    fn page_read(&mut self, fetched: Fetched) {
+    fn page_read(&mut self, now: Now, fetched: Fetched) {
         for message in &fetched.messages {
             self.left_out.fetched(message);
+        }
+        // Nothing has come that could be lost, so the next page need not wait until this one is stored. Nor is it stored for
+        // its cookie, which goes with what is stored next: from the one before, the same nothing would come again.
+        if fetched.events.is_empty() && fetched.messages.is_empty() && !self.owes_gap {
+            if self.position.has_news() {
+                self.report_events(Delivery::default());
+            }
+            self.go_on(now);
+            return;
         }
         // Also without events: the cookie may have moved.
         self.pages += 1;

@@ -13,11 +13,9 @@ async fn log(world: &World) -> Vec<String> {
         assert_eq!(event.account, "bot1");
         match event.kind.unwrap() {
             Kind::Message(_) => "message".to_owned(),
-            Kind::SessionChanged(_) => "changed".to_owned(),
+            Kind::SessionChanged(_) | Kind::SignatureExpired(_) => "notice".to_owned(),
             Kind::Gap(gap) => format!("{}:{}", gap.reason().as_str_name(), gap.count),
-            Kind::SignatureExpired(_) | Kind::KickedOffline(_) | Kind::UpstreamNotice(_) => {
-                panic!("unexpected")
-            }
+            Kind::KickedOffline(_) | Kind::UpstreamNotice(_) => panic!("unexpected"),
         }
     };
     entries.iter().map(|entry| name(&entry.payload)).collect()
@@ -28,7 +26,7 @@ async fn notices_that_find_no_place_are_told_as_one_gap_where_they_were() {
     let world = World::new().await;
     world.log_in().await;
     let before = log(&world).await;
-    assert!(before.iter().all(|kind| kind == "changed"));
+    assert!(before.iter().all(|kind| kind == "notice"));
     // Each drop of the connection is some notices, and none can be stored.
     world.store.set_hanging(true);
     world.upstream.fickle.store(true, Ordering::SeqCst);
@@ -42,9 +40,9 @@ async fn notices_that_find_no_place_are_told_as_one_gap_where_they_were() {
     tokio::time::sleep(Duration::from_secs(10)).await;
 
     let after = log(&world).await.split_off(before.len());
-    let gaps: Vec<_> = after.iter().filter(|kind| *kind != "changed").collect();
+    let gaps: Vec<_> = after.iter().filter(|kind| *kind != "notice").collect();
     assert_eq!(gaps.len(), 1, "{gaps:?}");
-    let gap = after.iter().position(|kind| kind != "changed").unwrap();
+    let gap = after.iter().position(|kind| kind != "notice").unwrap();
     let count = after[gap].strip_prefix("GAP_REASON_NOT_STORED:").unwrap();
     assert!(count.parse::<u64>().unwrap() > 100, "{count}");
     assert_eq!(after.len() - gap - 1, 256, "the newest are kept");

@@ -94,6 +94,32 @@ fn a_page_is_stored_before_the_next_is_asked_for() {
 }
 
 #[test]
+fn a_page_that_brings_nothing_is_not_waited_for() {
+    let mut talk = online_and_catching_up();
+    talk.protocol.recorded();
+    let asked = talk.asked(GETMSG);
+    talk.answer(&asked, &page("c1", 2, &[]));
+    assert_eq!(talk.says(), [""; 0]);
+    let groups = talk.asked(GROUPS);
+    talk.answer(&groups, &json!({"GroupIdList": []}));
+    assert_eq!((talk.says(), talk.asks()), (vec![], vec![]));
+    talk.push_c2c(&["a"]);
+    assert_eq!(talk.says(), ["events [a]"]);
+    assert_eq!(talk.protocol.addition(), None, "the cookie goes with it");
+
+    // What was pushed is not stored yet: a page that brings it again is waited for.
+    talk.reconnect();
+    let asked = talk.asked(GETMSG);
+    talk.answer(&asked, &page("c2", 1, &["a"]));
+    assert_eq!(
+        (talk.says(), talk.asks()),
+        (vec!["accepted".into(), "events []".into()], vec![])
+    );
+    talk.store();
+    assert_eq!(talk.asks(), [ACK, GETMSG]);
+}
+
+#[test]
 fn after_a_page_that_cannot_be_stored_reading_goes_on() {
     let mut talk = online_and_catching_up();
     let asked = talk.asked(GETMSG);
