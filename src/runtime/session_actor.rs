@@ -207,7 +207,7 @@ impl SessionActor {
             let now = now();
             self.take(now, happened);
             self.take_what_goes_with_it(now);
-            self.work().await;
+            self.work(now).await;
             let done = match self.session.state() {
                 State::Closed => self.outbox.is_idle(),
                 State::LoggedOut => self.outbox.is_stored() && retire(&self.mailbox, self.left()),
@@ -288,24 +288,26 @@ impl SessionActor {
     }
 
     /// Runs what has happened to its end.
-    async fn work(&mut self) {
-        self.sends.expire(WallClock.now());
+    async fn work(&mut self, mut now: Now) {
+        self.sends.expire(now.wall);
         loop {
-            self.take_reports();
+            self.take_reports(now);
             while let Some(input) = self.inputs.pop_front() {
-                self.advance(input).await;
-                self.take_reports();
+                self.advance(now, input).await;
+                self.take_reports(now);
             }
-            if !self.see_to_sends(now()) && self.write_frames().await {
+            if !self.see_to_sends(now) && self.write_frames().await {
                 break;
             }
+            // An upstream that does not read has taken its time.
+            now = self::now();
         }
         match self.outbox.hand_over(&self.session, &mut self.protocol) {
             HandedOver::All => {}
-            HandedOver::Waits => self.protocol.set_stalled(now(), true),
+            HandedOver::Waits => self.protocol.set_stalled(now, true),
             HandedOver::Unsealed(sends) => {
                 self.not_stored(AppendError::Unsealed, sends);
-                self.protocol.set_stalled(now(), true);
+                self.protocol.set_stalled(now, true);
             }
         }
         if self.changed {
@@ -316,8 +318,7 @@ impl SessionActor {
             .answer_if_idle(|| record::view(&self.key, &self.session));
     }
 
-    async fn advance(&mut self, input: Input) {
-        let now = now();
+    async fn advance(&mut self, now: Now, input: Input) {
         let before = self.session.state().phase();
         let attempt = self.session.attempt();
         let timed_out = input == Input::Timeout;

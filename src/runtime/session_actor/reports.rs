@@ -6,20 +6,19 @@ use tracing::{info, warn};
 use crate::connectors::Report;
 use crate::runtime::handle::CallError;
 use crate::runtime::metrics as names;
-use crate::runtime::session_actor::{SessionActor, count_loss, now};
-use crate::session::input::Input;
+use crate::runtime::session_actor::{SessionActor, count_loss};
+use crate::session::input::{Input, Now};
 use crate::tenants::metrics::DAILY_ACTIVE_FAILURES;
-use crate::types::WallClock;
 
 impl SessionActor {
     /// Turns what the connector reports into inputs, events and answers.
-    pub(super) fn take_reports(&mut self) {
+    pub(super) fn take_reports(&mut self, now: Now) {
         let mut events = 0;
         while let Some(report) = self.protocol.out.reports.pop_front() {
             match report {
                 Report::Accepted => {
                     self.count_login("accepted");
-                    self.note_active();
+                    self.note_active(now);
                     self.inputs.push_back(Input::Accepted);
                 }
                 Report::Refused(refusal) => {
@@ -36,7 +35,7 @@ impl SessionActor {
                 Report::Dead(reason) => self.lose(reason.to_owned()),
                 Report::Events(delivery) => {
                     events += delivery.events.len();
-                    self.outbox.deliver(delivery, now());
+                    self.outbox.deliver(delivery, now);
                 }
                 Report::Answered(id, reply) => {
                     let outcome = if reply.code == 0 { "ok" } else { "refused" };
@@ -67,10 +66,10 @@ impl SessionActor {
         }
     }
 
-    fn note_active(&mut self) {
+    fn note_active(&mut self, now: Now) {
         if !self.resuming {
             let (quotas, admitted) = (&self.tenant.quotas, self.admitted.take());
-            if !quotas.note_active(&self.key.account, WallClock.now(), admitted) {
+            if !quotas.note_active(&self.key.account, now.wall, admitted) {
                 counter!(DAILY_ACTIVE_FAILURES, "reason" => "queue_full").increment(1);
             }
         }
