@@ -199,7 +199,7 @@ impl Outbox {
 
     /// Hands over what there is.
     pub(super) fn hand_over(&mut self, session: &Session, protocol: &mut Protocol) -> HandedOver {
-        if self.waiting.is_some() || !(self.save || self.prompt) {
+        if self.waiting.is_some() || !(self.save || self.prompt) || self.can_wait() {
             return HandedOver::All;
         }
         let record = if self.save {
@@ -229,6 +229,17 @@ impl Outbox {
                 HandedOver::Waits
             }
         }
+    }
+
+    /// Whether what there is to store is the record alone, for which nobody waits, and one is on its way: several that come
+    /// during a login become one. The end of that one brings it on.
+    fn can_wait(&self) -> bool {
+        let alone = self.events.is_empty()
+            && self.acks.is_empty()
+            && self.sends.is_empty()
+            && self.deferred.is_empty()
+            && self.given_up.is_none();
+        alone && !self.in_flight.is_empty()
     }
 
     /// The record; where only the connector has read on, what that adds to the last one.
