@@ -314,7 +314,8 @@ impl Gateway {
         }
         let view = sessions.view(&key.account)?;
         if let Some(mailbox) = sessions.running(&key.account) {
-            let online = view.is_some_and(|view| view.state() == v1::SessionState::Online);
+            let is_online = |view: &v1::Session| view.state() == v1::SessionState::Online;
+            let online = view.as_ref().is_some_and(is_online);
             if !online || brings_signature {
                 // A login whose outcome cannot be stored would be forgotten by the next restart, and a signature
                 // that is to be kept would have its caller wait until the store is back.
@@ -324,6 +325,11 @@ impl Gateway {
         }
         if sessions.is_full() {
             return Err(sessions.too_many_sessions());
+        }
+        if view.is_none() {
+            // Whoever holds the partition knows of every account that has a record.
+            self.can_store(sessions).await?;
+            return sessions.start(&key.account, None, Vec::new());
         }
         sessions.accept()?;
         let partition = key.partition(sessions.tenant.partitions);
