@@ -1,11 +1,12 @@
 //! One connection of the API: handshake, service, retirement, end.
 
 use std::error::Error as _;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use axum::http::Request;
@@ -141,7 +142,7 @@ impl Connection {
         let limits = &self.limits;
         let age = limits.max_age.mul_f64(rand::rng().random_range(0.9..=1.1));
         let retires = tokio::select! {
-            end = &mut served => return ended(end, Ended::Closed),
+            end = after_others(served.as_mut()) => return ended(end, Ended::Closed),
             () = self.tasks.stopping() => false,
             () = tokio::time::sleep(age) => true,
         };
@@ -159,7 +160,7 @@ impl Connection {
             tokio::time::sleep(FAREWELL).await;
         });
         tokio::select! {
-            end = &mut served => ended(end, leaves),
+            end = after_others(served.as_mut()) => ended(end, leaves),
             () = &mut over => Ended::Cut,
             () = cut => Ended::Cut,
         }
@@ -182,6 +183,21 @@ impl Connection {
             .max_local_error_reset_streams(MAX_ERROR_RESETS);
         http2
     }
+}
+
+/// Lets the tasks that are ready go before each look at a connection: what their calls answer is written at once, where the
+/// first of them would otherwise have it written for itself.
+async fn after_others<F: Future>(mut connection: Pin<&mut F>) -> F::Output {
+    let mut has_waited = false;
+    poll_fn(|context| {
+        has_waited = !has_waited;
+        if has_waited {
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        connection.as_mut().poll(context)
+    })
+    .await
 }
 
 /// Why a handshake has failed: the client has gone away, or else.
