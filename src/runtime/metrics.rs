@@ -1,6 +1,8 @@
 //! The metrics of sessions. Labels are closed lists; an account is never one.
 
-use metrics::{Unit, counter, describe_counter, describe_gauge, gauge};
+use std::sync::Arc;
+
+use metrics::{Gauge, Unit, counter, describe_counter, describe_gauge, gauge};
 
 use crate::session::state::Phase;
 
@@ -147,27 +149,48 @@ fn describe_reseals() {
     gauge!(RESEALS_PENDING).set(0.0);
 }
 
+/// How many sessions there are in each state. Found once: a session that resumes moves three times.
+#[derive(Debug)]
+pub(super) struct SessionGauges([Gauge; Phase::ALL.len()]);
+
+impl SessionGauges {
+    pub(super) fn new() -> Arc<Self> {
+        let gauge = |phase: Phase| gauge!(SESSIONS, "state" => phase.label());
+        Arc::new(Self(Phase::ALL.map(gauge)))
+    }
+
+    fn add(&self, phase: Phase, count: f64) {
+        let mut gauges = Phase::ALL.into_iter().zip(&self.0);
+        if let Some((_, gauge)) = gauges.find(|(of, _)| *of == phase) {
+            gauge.increment(count);
+        }
+    }
+}
+
 /// Counts one session in its present state; gone when dropped.
 #[derive(Debug)]
-pub(super) struct SessionGauge(Phase);
+pub(super) struct SessionGauge {
+    gauges: Arc<SessionGauges>,
+    phase: Phase,
+}
 
 impl SessionGauge {
-    pub(super) fn new(phase: Phase) -> Self {
-        gauge!(SESSIONS, "state" => phase.label()).increment(1.0);
-        Self(phase)
+    pub(super) fn new(gauges: Arc<SessionGauges>, phase: Phase) -> Self {
+        gauges.add(phase, 1.0);
+        Self { gauges, phase }
     }
 
     pub(super) fn move_to(&mut self, phase: Phase) {
-        if phase != self.0 {
-            gauge!(SESSIONS, "state" => self.0.label()).decrement(1.0);
-            gauge!(SESSIONS, "state" => phase.label()).increment(1.0);
-            self.0 = phase;
+        if phase != self.phase {
+            self.gauges.add(self.phase, -1.0);
+            self.gauges.add(phase, 1.0);
+            self.phase = phase;
         }
     }
 }
 
 impl Drop for SessionGauge {
     fn drop(&mut self) {
-        gauge!(SESSIONS, "state" => self.0.label()).decrement(1.0);
+        self.gauges.add(self.phase, -1.0);
     }
 }

@@ -162,7 +162,7 @@ impl SessionActor {
             begins.wall,
         );
         Box::new(Self {
-            gauge: SessionGauge::new(session.state().phase()),
+            gauge: SessionGauge::new(Arc::clone(&tenant.gauges), session.state().phase()),
             sends,
             outbox: Outbox::new(key.clone(), Arc::clone(&tenant.sealer), writer),
             socket: Socket::None,

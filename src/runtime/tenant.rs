@@ -11,7 +11,7 @@ use crate::connectors::invoke::CommandList;
 use crate::connectors::tencent::protocol::Identification;
 use crate::connectors::websocket::Dial;
 use crate::runtime::issuer::Issuers;
-use crate::runtime::metrics as names;
+use crate::runtime::metrics::{self as names, SessionGauges};
 use crate::runtime::pacer::Pacer;
 use crate::session::policy::Policy;
 use crate::store::seal::Sealer;
@@ -33,6 +33,8 @@ pub struct Tenant {
     pub quotas: Arc<Quotas>,
     /// Counts what is pushed; looked up once.
     pub(super) events_in: Counter,
+    /// Count its sessions.
+    pub(super) gauges: Arc<SessionGauges>,
     /// How many of its partitions are held here.
     held: AtomicU16,
     settings: ArcSwap<Settings>,
@@ -76,6 +78,7 @@ impl Tenant {
         let tenant = Self {
             quotas: Quotas::new(id.clone(), settings.limits),
             events_in: counter!(names::EVENTS_IN),
+            gauges: SessionGauges::new(),
             held: AtomicU16::new(0),
             id,
             partitions,
