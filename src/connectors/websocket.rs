@@ -172,14 +172,12 @@ impl Dialer {
         mut stream: Box<dyn Transport>,
         path: &str,
     ) -> Result<Connection, DialError> {
-        let scheme = if self.tls.is_some() { "wss" } else { "ws" };
         let host = if self.host.contains(':') {
-            format!("[{}]", self.host)
+            format!("[{}]:{}", self.host, self.port)
         } else {
-            self.host.clone()
+            format!("{}:{}", self.host, self.port)
         };
-        let url = format!("{scheme}://{host}:{}{path}", self.port);
-        let unread = handshake::handshake(&mut *stream, &url)
+        let unread = handshake::handshake(&mut *stream, &host, path)
             .await
             .map_err(|error| DialError::Handshake(Box::new(error)))?;
         Ok(Connection::new(stream, unread, self.max_frame_bytes))
