@@ -81,6 +81,11 @@ impl Encoded {
         std::str::from_utf8(&self.account).unwrap_or_default()
     }
 
+    /// Whether it happened to an account, and not to a partition as a whole.
+    pub(super) const fn has_account(&self) -> bool {
+        !self.account.is_empty()
+    }
+
     /// The fingerprint of the account's ID.
     pub(super) const fn account_print(&self) -> u32 {
         self.account_print

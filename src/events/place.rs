@@ -55,7 +55,7 @@ impl Filter {
     }
 
     fn lets_account_through(&self, event: &Encoded) -> bool {
-        if self.accounts.is_empty() || event.account().is_empty() {
+        if self.accounts.is_empty() || !event.has_account() {
             return true;
         }
         self.prints.binary_search(&event.account_print()).is_ok()
