@@ -7,10 +7,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 
 use super::entry::Entry;
+use super::listeners::{Listener, News};
 use super::tail::Tail;
 use super::window::Budget;
 use crate::store::Position;
-use crate::types::{PartitionId, TenantId, WallClock};
+use crate::types::{PartitionId, WallClock};
 
 /// The tails of the logs that are read on this replica. Cheap to clone.
 #[derive(Clone, Debug, Default)]
@@ -26,8 +27,6 @@ struct Shared {
     written: HashSet<PartitionId>,
     /// How many followed logs are not.
     foreign: watch::Sender<usize>,
-    /// As many as there are tenants.
-    news: HashMap<TenantId, watch::Sender<Vec<u64>>>,
     budget: Arc<Budget>,
 }
 
@@ -117,17 +116,16 @@ impl Hub {
         self.locked().foreign.subscribe()
     }
 
-    /// Watches for what is new in the logs of a tenant that are followed.
-    pub(super) fn watch(&self, tenant: &TenantId) -> News {
-        News {
-            counts: self.locked().news(tenant).subscribe(),
-        }
-    }
-
-    /// Follows a partition's log, until the answer is dropped.
-    pub(super) fn follow(&self, partition: &PartitionId) -> Followed {
+    /// Follows a partition's log, until the answer is dropped, for the accounts with these fingerprints; for all when
+    /// there are none.
+    pub(super) fn follow(
+        &self,
+        partition: &PartitionId,
+        accounts: Arc<[u32]>,
+        news: &News,
+    ) -> Followed {
         let mut shared = self.locked();
-        let (news, budget) = (shared.news(&partition.tenant), Arc::clone(&shared.budget));
+        let budget = Arc::clone(&shared.budget);
         if !shared.tails.contains_key(partition) && !shared.written.contains(partition) {
             shared.foreign.send_modify(|foreign| *foreign += 1);
         }
@@ -135,12 +133,17 @@ impl Hub {
             .tails
             .entry(partition.clone())
             .or_insert_with(|| Followers {
-                tail: Arc::new(Tail::new(partition.clone(), budget, news)),
+                tail: Arc::new(Tail::new(partition.clone(), budget)),
                 count: 0,
             });
         followers.count += 1;
+        let tail = Arc::clone(&followers.tail);
+        drop(shared);
+        let listener = Arc::new(Listener::new(accounts, news.clone()));
+        tail.join(&listener);
         Followed {
-            tail: Arc::clone(&followers.tail),
+            tail,
+            listener,
             partition: partition.clone(),
             hub: self.clone(),
         }
@@ -161,24 +164,21 @@ impl Shared {
         let followers = self.tails.get(partition);
         followers.map(|followers| Arc::clone(&followers.tail))
     }
-
-    fn news(&mut self, tenant: &TenantId) -> watch::Sender<Vec<u64>> {
-        let news = self.news.entry(tenant.clone());
-        news.or_insert_with(|| watch::Sender::new(Vec::new()))
-            .clone()
-    }
 }
 
 /// A followed log. With the last one of a partition its tail goes.
 #[derive(Debug)]
 pub(super) struct Followed {
     pub(super) tail: Arc<Tail>,
+    /// What the follower is told.
+    pub(super) listener: Arc<Listener>,
     pub(super) partition: PartitionId,
     hub: Hub,
 }
 
 impl Drop for Followed {
     fn drop(&mut self) {
+        self.tail.leave(&self.listener);
         let mut shared = self.hub.locked();
         let Some(followers) = shared.tails.get_mut(&self.partition) else {
             return;
@@ -207,27 +207,6 @@ impl Drop for Written {
         if shared.written.remove(&self.partition) && shared.tails.contains_key(&self.partition) {
             shared.foreign.send_modify(|foreign| *foreign += 1);
         }
-    }
-}
-
-/// What is new in the followed logs of a tenant.
-#[derive(Clone, Debug)]
-pub(super) struct News {
-    counts: watch::Receiver<Vec<u64>>,
-}
-
-impl News {
-    /// Waits until there is something that was not seen. What came before a look that came later is not missed.
-    pub(super) async fn changed(&mut self) {
-        if self.counts.changed().await.is_err() {
-            // The hub is gone and with it all writers of this replica.
-            std::future::pending::<()>().await;
-        }
-    }
-
-    /// Looks at how much was ever new, by partition number.
-    pub(super) fn look<T>(&mut self, view: impl FnOnce(&[u64]) -> T) -> T {
-        view(&self.counts.borrow_and_update())
     }
 }
 

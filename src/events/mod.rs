@@ -2,7 +2,8 @@
 //!
 //! - [`log`] appends: one writer per partition, which commits in groups and answers when the store has it.
 //! - [`hub`] brings writers and subscribers together. It keeps the newest entries of the logs that are read, in a
-//!   bounded memory that all subscribers share, and hears from [`follower`] of what other replicas write.
+//!   bounded memory that all subscribers share, and hears from [`follower`] of what other replicas write. Of these
+//!   `listeners` wakes who listens to an event's account, and no others.
 //! - [`subscription`] reads: from a cursor on, in batches, with heartbeats, and with a gap where something is
 //!   missing.
 //! - [`service`] is the way in for the API, also to the named subscriptions.
@@ -22,6 +23,7 @@ pub mod encoded;
 pub mod entry;
 pub mod follower;
 pub mod hub;
+mod listeners;
 pub mod log;
 pub mod metrics;
 mod named;

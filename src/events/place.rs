@@ -136,15 +136,25 @@ pub(super) fn take(stand: &mut Stand, read: Read, filter: &Filter, max_events: u
     }
 }
 
-/// Takes at most `max_events` events out of entries that follow the stand without a hole.
+/// Takes at most `max_events` events out of those entries behind the stand that may be for the subscriber, of a log without
+/// a hole, and moves the stand behind the last that was looked at; if that is all of them, to `until`.
 pub(super) fn pass<'a>(
     stand: &mut Stand,
     entries: impl Iterator<Item = &'a Arc<Entry>>,
+    until: Mark,
     filter: &Filter,
     max_events: usize,
 ) -> Vec<Encoded> {
     let mut batch = Batch::new(max_events);
-    batch.walk(stand, entries, 0, filter);
+    for entry in entries {
+        if !batch.has_room(entry.size) {
+            return batch.events;
+        }
+        stand.mark.position.sequence = entry.sequence;
+        stand.mark.print = Some(entry.print);
+        batch.add(entry, filter);
+    }
+    stand.mark = until;
     batch.events
 }
 

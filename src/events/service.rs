@@ -1,18 +1,19 @@
 //! The way in for the API: subscribe, acknowledge, and the named subscriptions.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::try_join_all;
 
 use super::cursor::Cursor;
+use super::encoded::account_print;
 use super::hub::Hub;
 use super::named::{self, Named};
 use super::place::Filter;
 use super::share::Share;
 use super::source::Source;
-use super::subscription::{Reader, Subscription};
+use super::subscription::{Homes, Reader, Subscription};
 use crate::error::{Classified, ErrorKind};
 use crate::proto::v1;
 use crate::runtime::supervisor::Tasks;
@@ -158,18 +159,29 @@ impl TenantLogs {
     }
 
     /// The partitions in which the accounts live; all for no accounts.
-    fn homes(&self, accounts: &HashSet<AccountId>) -> HashSet<u16> {
+    fn homes(&self, accounts: &HashSet<AccountId>) -> Homes {
         if accounts.is_empty() {
-            return self.numbers().collect();
+            return self.numbers().map(|number| (number, [].into())).collect();
         }
-        let numbers = accounts.iter().map(|account| {
+        let mut homes: HashMap<u16, Vec<u32>> = HashMap::new();
+        for account in accounts {
             let key = SessionKey {
                 tenant: self.tenant.clone(),
                 account: account.clone(),
             };
-            key.partition(self.partitions).number
-        });
-        numbers.collect()
+            let home = key.partition(self.partitions).number;
+            let print = account_print(account.as_str().as_bytes());
+            homes.entry(home).or_default().push(print);
+        }
+        homes
+            .into_iter()
+            .map(|(home, mut prints)| {
+                // Two accounts may have one.
+                prints.sort_unstable();
+                prints.dedup();
+                (home, prints.into())
+            })
+            .collect()
     }
 }
 
@@ -198,7 +210,7 @@ impl Events {
         logs: &TenantLogs,
         options: SubscribeOptions,
     ) -> Result<Subscription, EventsError> {
-        let mut followed = logs.homes(&options.accounts);
+        let homes = logs.homes(&options.accounts);
         let (mut keeper, mut share, mut made) = (None, None, false);
         let start = match options.start {
             Start::Latest => Cursor::at(self.latest(logs).await?),
@@ -216,8 +228,7 @@ impl Events {
                 let positions;
                 (positions, made) = named.open(async || self.latest(logs).await).await?;
                 keeper = Some(named.clone().keep(positions.clone(), &self.tasks));
-                // It follows what it gets of them, when it gets it.
-                let wanted = std::mem::take(&mut followed);
+                let wanted = homes.keys().copied().collect();
                 share = Some(Share::join(named, wanted, positions.clone(), &self.tasks));
                 Cursor::at(positions)
             }
@@ -233,7 +244,7 @@ impl Events {
             tenant: logs.tenant.clone(),
             tasks: self.tasks.clone(),
             start,
-            followed,
+            homes,
             share,
             keeper,
             made,

@@ -3,19 +3,21 @@
 //! A subscription gets on only when its subscriber asks for the next batch: it holds one batch at the most, and a
 //! subscriber that does not ask costs nothing. While the store is away it waits, and its heartbeats go on.
 
-use std::collections::HashSet;
 use std::fmt;
+use std::pin::Pin;
 use std::time::Duration;
 
 use metrics::Counter;
-use tokio::time::Instant;
+use tokio::time::{Instant, Sleep};
 use tokio_util::sync::DropGuard;
 
+use logs::Logs;
 use places::{Places, Step};
 
 use super::cursor::Cursor;
 use super::encoded::{Encoded, Kind};
-use super::hub::{Hub, News};
+use super::hub::Hub;
+use super::listeners::News;
 use super::metrics as names;
 use super::place::Filter;
 use super::service::EventsError;
@@ -26,6 +28,9 @@ use crate::runtime::supervisor::Tasks;
 use crate::tenants::token::Tokens;
 use crate::types::TenantId;
 
+pub(super) use logs::Homes;
+
+mod logs;
 mod places;
 mod reading;
 
@@ -37,6 +42,8 @@ pub struct Subscription {
     tokens: Tokens,
     tasks: Tasks,
     heartbeat: Duration,
+    /// Ends with the silence, or before it.
+    silence: Pin<Box<Sleep>>,
     /// When to look for growth that nobody told of.
     look_at: Instant,
     /// Whether the first response is still to be sent.
@@ -59,8 +66,8 @@ pub(super) struct Reader {
     /// Where to begin, in every partition.
     pub(super) start: Cursor,
     /// The partitions that are read; the others keep their positions.
-    pub(super) followed: HashSet<u16>,
-    /// What of a shared subscription is this one's.
+    pub(super) homes: Homes,
+    /// What of a shared subscription is this one's; it follows what it gets of them, when it gets it.
     pub(super) share: Option<Share>,
     /// Keeps a named subscription from expiring.
     pub(super) keeper: Option<DropGuard>,
@@ -92,23 +99,26 @@ enum Woken {
 
 impl Subscription {
     pub(super) fn new(reader: Reader) -> Self {
-        // Watching begins before any place is looked at, so that nothing falls in between.
-        let news = reader.hub.watch(&reader.tenant);
+        let (news, is_shared) = (News::default(), reader.share.is_some());
+        let logs = Logs {
+            hub: reader.hub,
+            tenant: reader.tenant.clone(),
+            homes: reader.homes,
+            news: news.clone(),
+        };
         let mut places = Places::new(
             reader.source,
-            reader.hub,
-            reader.tenant.clone(),
+            logs,
             reader.filter,
             reader.max_batch,
             reader.share,
-            reader.start.clone(),
+            reader.start,
         );
-        for (number, mark) in reader.start.marks {
-            if reader.followed.contains(&number) {
-                places.follow(number, mark);
-            }
+        if !is_shared {
+            places.follow_homes();
         }
         let counts = !reader.tenant.is_reserved();
+        let heartbeat_at = Instant::now() + reader.heartbeat;
         Self {
             places,
             news,
@@ -116,7 +126,8 @@ impl Subscription {
             tokens: reader.tokens,
             tasks: reader.tasks,
             heartbeat: reader.heartbeat,
-            look_at: Instant::now() + reader.heartbeat,
+            silence: Box::pin(tokio::time::sleep_until(heartbeat_at)),
+            look_at: heartbeat_at,
             fresh: true,
             made: reader.made,
             counted: counts.then(Counted::new),
@@ -147,11 +158,7 @@ impl Subscription {
                     Woken::Stopping => return Err(EventsError::Draining),
                     Woken::Silent => return Ok(self.deliver(Vec::new())),
                     Woken::Step(step) => step,
-                    Woken::News => {
-                        let places = &mut self.places;
-                        self.news.look(|news| places.hear(news));
-                        Step::Nothing
-                    }
+                    Woken::News => Step::Nothing,
                 },
                 step @ (Step::Events(_) | Step::Moved) => step,
             };
@@ -176,7 +183,7 @@ impl Subscription {
         tokio::select! {
             biased;
             () = self.tasks.stopping() => Woken::Stopping,
-            () = tokio::time::sleep_until(silent_until) => Woken::Silent,
+            () = over(&mut self.silence, silent_until) => Woken::Silent,
             step = self.places.wait() => Woken::Step(step),
             () = self.news.changed() => Woken::News,
         }
@@ -191,16 +198,29 @@ impl Subscription {
         }
     }
 
-    fn deliver(&self, events: Vec<Encoded>) -> Delivery {
+    fn deliver(&mut self, events: Vec<Encoded>) -> Delivery {
         if let Some(counted) = &self.counted {
             counted.count(&events);
         }
+        self.places.pass();
         let cursor = self.places.cursor();
         Delivery {
             events,
             cursor: cursor.encode(&self.tokens, &self.tenant),
             made: false,
         }
+    }
+}
+
+/// Resolves at `moment`. The timer may end earlier, and is set anew only then: a batch puts the end of the silence off, and
+/// there are many batches to a heartbeat.
+async fn over(timer: &mut Pin<Box<Sleep>>, moment: Instant) {
+    loop {
+        timer.as_mut().await;
+        if Instant::now() >= moment {
+            return;
+        }
+        timer.as_mut().reset(moment);
     }
 }
 

@@ -11,11 +11,11 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, Shared, WeakShared};
-use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::cursor::Mark;
 use super::entry::Entry;
+use super::listeners::{Listener, Listeners, Told};
 use super::place::MAX_BATCH_BYTES;
 use super::source::{Read, Retry, Source};
 use super::window::{Budget, Window};
@@ -31,12 +31,11 @@ const MAX_FETCH: usize = 256;
 pub(super) struct Tail {
     partition: PartitionId,
     budget: Arc<Budget>,
-    /// Counts the tenant's news, by partition number.
-    news: watch::Sender<Vec<u64>>,
     state: Mutex<State>,
 }
 
 struct State {
+    listeners: Listeners,
     /// Nothing before a subscriber has found the end of the log, or the writer has put something in.
     window: Option<Window>,
     /// Grows whenever the tail is emptied: what a subscriber has read may be of another log, or before a hole.
@@ -61,17 +60,24 @@ pub(super) struct Ask {
     pub(super) after: Position,
     /// The generation in which it has made sure that the store has what it has read; `None` if never.
     pub(super) certain: Option<u64>,
+    /// Whether it has taken all up to the tail's end when it last asked: what came since it was told of, if it is for it.
+    pub(super) level: bool,
     /// Since when it wants to know about growth that nobody told of.
     pub(super) look: Option<Instant>,
-    /// At most so many entries.
-    pub(super) limit: usize,
+    /// How many that follow each other are looked at, at the most.
+    pub(super) limit: u64,
 }
 
 /// What a subscriber gets.
 #[derive(Debug)]
 pub(super) enum Next<T> {
-    /// What it makes of the entries that follow, one at least.
-    Entries(T),
+    /// There are entries that follow.
+    Entries {
+        /// What it makes of them.
+        taken: T,
+        /// Where the tail ends.
+        end: u64,
+    },
     /// Nothing follows, as far as is known.
     Nothing,
     /// There may be more in the store: wait for [`Tail::fetch`].
@@ -80,6 +86,17 @@ pub(super) enum Next<T> {
     Later(Instant),
     /// The tail does not reach back so far: read the store.
     Behind,
+}
+
+/// How the tail goes on from where a subscriber has found the log to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Met {
+    /// It ends there too.
+    Level,
+    /// It has what came meanwhile, which may not have been told.
+    Further,
+    /// It does not.
+    Apart,
 }
 
 /// What is known when a read of the store begins.
@@ -95,16 +112,12 @@ pub(super) struct Stamp {
 pub(super) type Fetch = Shared<BoxFuture<'static, ()>>;
 
 impl Tail {
-    pub(super) fn new(
-        partition: PartitionId,
-        budget: Arc<Budget>,
-        news: watch::Sender<Vec<u64>>,
-    ) -> Self {
+    pub(super) fn new(partition: PartitionId, budget: Arc<Budget>) -> Self {
         Self {
             partition,
             budget,
-            news,
             state: Mutex::new(State {
+                listeners: Listeners::default(),
                 window: None,
                 generation: 0,
                 told: 0,
@@ -117,25 +130,50 @@ impl Tail {
         }
     }
 
-    /// What follows a position. What a subscriber takes of it, it takes at once: most of many subscribers take nothing of
-    /// most entries, and do not have them handed over for that.
+    /// Tells a subscriber from now on of what may be for it.
+    pub(super) fn join(&self, listener: &Arc<Listener>) {
+        self.locked().listeners.join(listener);
+    }
+
+    /// Tells it no more.
+    pub(super) fn leave(&self, listener: &Arc<Listener>) {
+        self.locked().listeners.leave(listener);
+    }
+
+    /// What follows a position, for one of the listeners. It takes its own at once: most of many subscribers take nothing
+    /// of most entries, and do not have them handed over for that. It gets those that may be for it, and up to where the
+    /// others need not be looked at.
     pub(super) fn next<T>(
         &self,
+        listener: &Listener,
         ask: Ask,
-        take: impl FnOnce(&mut dyn Iterator<Item = &Arc<Entry>>) -> T,
+        take: impl FnOnce(&mut dyn Iterator<Item = &Arc<Entry>>, Mark) -> T,
     ) -> Next<T> {
         let state = self.locked();
+        let told = listener.ask();
         let certain = ask.certain == Some(state.generation);
         let Some(window) = state.window.as_ref().filter(|_| certain) else {
             return Next::Behind;
         };
         let (base, end) = (window.base().position, window.end().position);
-        if ask.after.log != end.log || ask.after.sequence < base.sequence {
+        let after = ask.after.sequence;
+        let told = if ask.level { told } else { Told::after(after) };
+        let first = told.first().unwrap_or(end.sequence + 1).max(after + 1);
+        if ask.after.log != end.log || first <= base.sequence {
             return Next::Behind;
         }
-        if ask.after.sequence < end.sequence {
-            let mut following = window.after(ask.after.sequence).take(ask.limit);
-            return Next::Entries(take(&mut following));
+        if after < end.sequence {
+            let some = told.some.iter().filter(|&&sequence| sequence > after);
+            let some = some.filter_map(|&sequence| window.get(sequence));
+            let rest = told.rest.map(|rest| after.max(rest.saturating_sub(1)));
+            let following = rest.into_iter().flat_map(|rest| window.after(rest));
+            let until = rest.map_or(end.sequence, |rest| {
+                end.sequence.min(rest.saturating_add(ask.limit))
+            });
+            let following = following.take_while(|entry| entry.sequence <= until);
+            let taken = take(&mut some.chain(following), window.mark(until));
+            let end = end.sequence;
+            return Next::Entries { taken, end };
         }
         let look = |asked| state.looked_at + LOOK_EVERY <= asked;
         if state.told > state.looked_into || ask.look.is_some_and(look) {
@@ -146,6 +184,14 @@ impl Tail {
         } else {
             Next::Behind
         }
+    }
+
+    /// Where it ends, for a listener at a place that is certain and level with it, if nothing since is for it.
+    pub(super) fn passed(&self, listener: &Listener, certain: Option<u64>) -> Option<Mark> {
+        let state = self.locked();
+        let nothing = certain == Some(state.generation) && !listener.is_told();
+        let window = state.window.as_ref().filter(|_| nothing);
+        window.map(Window::end)
     }
 
     /// Takes in what the writer on this replica has committed: the entries that the log ends with.
@@ -163,13 +209,14 @@ impl Tail {
             let window = Window::new(before.into(), Arc::clone(&self.budget));
             state.empty(Some(window));
         }
+        for entry in &entries {
+            state.listeners.tell_of(entry);
+        }
         if let Some(window) = state.window.as_mut() {
             window.extend(entries);
         }
         state.looked_at = Instant::now();
         state.looked_into = state.told;
-        drop(state);
-        self.tell();
     }
 
     /// Notes that the log ends at `end`, by whoever writes it.
@@ -183,14 +230,14 @@ impl Tail {
             return;
         }
         state.told += 1;
-        drop(state);
-        self.tell();
+        state.listeners.tell_all();
     }
 
     /// Notes that the log may have grown without a word.
     pub(super) fn may_have_grown(&self) {
-        self.locked().told += 1;
-        self.tell();
+        let mut state = self.locked();
+        state.told += 1;
+        state.listeners.tell_all();
     }
 
     /// What is known now, before a subscriber reads the store by itself.
@@ -200,15 +247,19 @@ impl Tail {
 
     /// Notes that a subscriber has found the log to end at `end`, by a read that began at the stamp. From there on the
     /// tail grows, if nobody has found that before.
-    pub(super) fn ends(&self, end: Mark, stamp: Stamp) {
+    pub(super) fn ends(&self, end: Mark, stamp: Stamp) -> Met {
         let mut state = self.locked();
         if state.generation != stamp.generation {
-            return;
+            return Met::Apart;
         }
-        let known = state.window.as_ref().map(Window::end);
+        let window = state.window.as_ref();
+        let known = window.map(Window::end);
         match known {
             None => state.window = Some(Window::new(end, Arc::clone(&self.budget))),
-            Some(known) if known.position != end.position => return,
+            Some(known) if known.position != end.position => {
+                let goes_on = window.is_some_and(|window| window.goes_on_from(end.position));
+                return if goes_on { Met::Further } else { Met::Apart };
+            }
             Some(known) if known.differs(end) => {
                 let window = Window::new(end, Arc::clone(&self.budget));
                 state.empty(Some(window));
@@ -217,6 +268,11 @@ impl Tail {
         }
         state.looked_at = state.looked_at.max(stamp.at);
         state.looked_into = state.looked_into.max(stamp.told);
+        if state.generation == stamp.generation {
+            Met::Level
+        } else {
+            Met::Apart
+        }
     }
 
     /// The read of what follows the tail's end: the one under way, or a new one. Afterwards ask again.
@@ -271,8 +327,7 @@ impl Tail {
         if let Some(average) = average {
             state.average_bytes = (3 * state.average_bytes + average) / 4;
         }
-        drop(state);
-        self.tell();
+        state.listeners.tell_all();
     }
 
     /// The numbers of the entries that it has.
@@ -284,19 +339,6 @@ impl Tail {
             let all = window.after(window.base().position.sequence);
             all.map(|entry| entry.sequence).collect()
         })
-    }
-
-    /// Wakes the subscribers.
-    fn tell(&self) {
-        let number = usize::from(self.partition.number);
-        self.news.send_modify(|news| {
-            if news.len() <= number {
-                news.resize(number + 1, 0);
-            }
-            if let Some(news) = news.get_mut(number) {
-                *news += 1;
-            }
-        });
     }
 
     fn locked(&self) -> MutexGuard<'_, State> {
@@ -318,6 +360,7 @@ impl State {
     fn empty(&mut self, window: Option<Window>) {
         self.generation += 1;
         self.window = window;
+        self.listeners.tell_all();
     }
 
     /// As many entries as will probably make one batch.

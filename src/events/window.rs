@@ -82,6 +82,28 @@ impl Window {
         })
     }
 
+    pub(super) fn get(&self, sequence: u64) -> Option<&Arc<Entry>> {
+        let distance = sequence.checked_sub(self.base.position.sequence + 1)?;
+        self.entries.get(usize::try_from(distance).ok()?)
+    }
+
+    /// The place of an entry that it has, or its beginning.
+    pub(super) fn mark(&self, sequence: u64) -> Mark {
+        self.get(sequence).map_or(self.base, |entry| Mark {
+            position: Position {
+                sequence,
+                ..self.base.position
+            },
+            print: Some(entry.print),
+        })
+    }
+
+    /// Whether it has the entry after this place.
+    pub(super) fn goes_on_from(&self, place: Position) -> bool {
+        let (base, end) = (self.base.position, self.end().position);
+        place.log == base.log && (base.sequence..end.sequence).contains(&place.sequence)
+    }
+
     /// What follows `sequence`, which is not before the base.
     pub(super) fn after(&self, sequence: u64) -> impl Iterator<Item = &Arc<Entry>> {
         let skip = sequence.saturating_sub(self.base.position.sequence);

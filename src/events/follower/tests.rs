@@ -7,8 +7,9 @@ use futures_util::stream;
 use tokio::sync::mpsc;
 
 use super::*;
-use crate::events::hub::News;
-use crate::events::testing::{partition, tenant};
+use crate::events::hub::Followed;
+use crate::events::listeners::{News, Told};
+use crate::events::testing::partition;
 use crate::store::LogId;
 
 /// What the store answers, one after the other; it does not answer when there is no more.
@@ -19,6 +20,7 @@ struct World {
     answers: Answers,
     asked: mpsc::Receiver<Instant>,
     news: News,
+    followed: Followed,
     tasks: Tasks,
 }
 
@@ -41,10 +43,10 @@ fn refusal() -> Result<Growth, StoreError> {
     Err(StoreError::Unavailable("told to be away".into()))
 }
 
-fn world(answers: impl IntoIterator<Item = Result<Growth, StoreError>>) -> (World, impl Drop) {
+fn world(answers: impl IntoIterator<Item = Result<Growth, StoreError>>) -> World {
     let (hub, tasks) = (Hub::new(), Tasks::new());
-    let followed = hub.follow(&partition(0));
-    let news = hub.watch(&tenant());
+    let news = News::default();
+    let followed = hub.follow(&partition(0), [].into(), &news);
     let answers: Answers = Arc::new(Mutex::new(answers.into_iter().collect()));
     let (ask, asked) = mpsc::channel(1000);
     let store = Arc::clone(&answers);
@@ -67,60 +69,64 @@ fn world(answers: impl IntoIterator<Item = Result<Growth, StoreError>>) -> (Worl
             () = stop.stopping() => {}
         }
     });
-    let world = World {
+    World {
         hub,
         answers,
         asked,
         news,
+        followed,
         tasks,
-    };
-    (world, followed)
+    }
+}
+
+impl World {
+    /// Waits until there is news, and takes note of it.
+    async fn hear(&self) {
+        self.news.changed().await;
+        assert_eq!(self.followed.listener.ask(), Told::after(0));
+    }
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_the_store_tells_reaches_the_subscribers() {
     let (sender, growth) = live();
-    let (mut world, _followed) = world([Ok(growth)]);
+    let world = world([Ok(growth)]);
     // They look once when it begins.
-    world.news.changed().await;
-    assert_eq!(world.news.look(<[u64]>::to_vec), [1]);
+    world.hear().await;
     for sequence in 1..=3 {
         sender.send(end(sequence)).await.unwrap();
-        world.news.changed().await;
-        assert_eq!(world.news.look(<[u64]>::to_vec), [1 + sequence]);
+        world.hear().await;
     }
     // What nobody follows is passed over.
     let (mut other, position) = end(4);
     other.number = 1;
     sender.send((other, position)).await.unwrap();
     sender.send(end(4)).await.unwrap();
-    world.news.changed().await;
-    assert_eq!(world.news.look(<[u64]>::to_vec), [5]);
+    world.hear().await;
+    assert!(world.news.changed().now_or_never().is_none());
 }
 
 #[tokio::test(start_paused = true)]
 async fn when_it_ends_it_is_asked_again_and_everybody_looks() {
     let (sender, growth) = live();
     let (again, then) = live();
-    let (mut world, _followed) = world([Ok(growth), refusal(), refusal(), Ok(then)]);
-    world.news.changed().await;
-    world.news.look(|_| ());
+    let world = world([Ok(growth), refusal(), refusal(), Ok(then)]);
+    world.hear().await;
     let broke = Instant::now();
     drop(sender);
     // Nothing is new before the store tells again.
-    world.news.changed().await;
-    world.news.look(|_| ());
+    world.hear().await;
     assert_eq!(world.asked.len(), 4);
     assert!(broke.elapsed() <= 3 * RETRY_MAX);
     again.send(end(1)).await.unwrap();
-    world.news.changed().await;
+    world.hear().await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_store_that_ends_at_once_is_not_asked_all_the_time() {
     let nothing = || Ok(stream::empty().boxed());
     let answers: Vec<_> = std::iter::repeat_with(nothing).take(200).collect();
-    let (mut world, _followed) = world(answers);
+    let mut world = world(answers);
     tokio::time::sleep(60 * RETRY_MAX).await;
     let mut asked = Vec::new();
     while let Ok(at) = world.asked.try_recv() {
@@ -137,7 +143,7 @@ async fn a_store_that_ends_at_once_is_not_asked_all_the_time() {
 #[tokio::test(start_paused = true)]
 async fn it_stops_when_it_is_told_to() {
     let (_sender, growth) = live();
-    let (world, _followed) = world([Ok(growth)]);
+    let world = world([Ok(growth)]);
     tokio::task::yield_now().await;
     world.tasks.stop();
     world.tasks.ended().await;
@@ -147,18 +153,17 @@ async fn it_stops_when_it_is_told_to() {
 async fn it_listens_only_while_others_write_what_is_followed() {
     let (sender, growth) = live();
     let (again, then) = live();
-    let (mut world, _followed) = world([Ok(growth), Ok(then)]);
-    world.news.changed().await;
-    assert_eq!(world.asked.recv().await.map(drop), Some(()));
+    let mut world = world([Ok(growth), Ok(then)]);
+    world.hear().await;
+    assert!(world.asked.recv().await.is_some());
     let own = world.hub.write(&partition(0));
+    world.hear().await;
     sender.closed().await;
     tokio::time::sleep(60 * RETRY_MAX).await;
     assert!(world.asked.try_recv().is_err());
-    world.news.look(|_| ());
     drop(own);
     // What grew in between is looked for.
-    world.news.changed().await;
-    assert_eq!(world.news.look(<[u64]>::to_vec).len(), 1);
+    world.hear().await;
     again.send(end(1)).await.unwrap();
-    world.news.changed().await;
+    world.hear().await;
 }

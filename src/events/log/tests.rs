@@ -5,7 +5,8 @@ use prost::Message as _;
 use tokio::time::Instant;
 
 use super::*;
-use crate::events::testing::{self, lease, message, partition, tenant};
+use crate::events::listeners::News;
+use crate::events::testing::{self, lease, message, partition};
 use crate::proto::v1;
 use crate::store::memory::MemoryStore;
 use crate::store::{Claim, LogEntry};
@@ -118,8 +119,8 @@ fn one(text: &str) -> (Append, oneshot::Receiver<Result<(), AppendError>>) {
 #[tokio::test(start_paused = true)]
 async fn what_arrives_during_a_commit_is_the_next_group() {
     let world = world(LogOptions::default()).await;
-    let followed = world.hub.follow(&partition(0));
-    let mut news = world.hub.watch(&tenant());
+    let news = News::default();
+    let followed = world.hub.follow(&partition(0), [].into(), &news);
     world.store.set_hanging(true);
     let first = world.push("0");
     tokio::task::yield_now().await;

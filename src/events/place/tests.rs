@@ -265,7 +265,13 @@ fn a_batch_is_bounded_in_bytes_but_takes_a_large_event() {
     let log = || vec![large(1), large(2)];
     let mut stand = behind(0);
     for expected in 1..=2 {
-        let events = pass(&mut stand, log().iter(), &Filter::default(), 100);
+        let log = log();
+        let following = log.iter().filter(|entry| entry.sequence >= expected);
+        let until = Mark {
+            position: at(2),
+            print: Some(log[1].print),
+        };
+        let events = pass(&mut stand, following, until, &Filter::default(), 100);
         assert_eq!(
             (events.len(), stand.mark.position),
             (1, at(expected)),
@@ -289,7 +295,9 @@ fn a_batch_is_bounded_in_bytes_but_takes_a_large_event() {
 fn a_stand_moves_over_what_the_filter_keeps() {
     let filter = Filter::new(HashSet::from(["nobody".to_owned()]), vec![]);
     let mut stand = behind(0);
-    assert_eq!(pass(&mut stand, entries(1..=4).iter(), &filter, 2), []);
+    let until = behind(4).mark;
+    let events = pass(&mut stand, entries(1..=4).iter(), until, &filter, 2);
+    assert_eq!(events, []);
     assert_eq!(stand, behind(4));
     assert_ne!(stand.mark.print, Some(Print(0)));
 }

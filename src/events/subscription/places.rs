@@ -8,17 +8,17 @@ use std::collections::BTreeMap;
 use futures_util::FutureExt as _;
 use tokio::time::Instant;
 
+use super::logs::Logs;
 use super::reading::{Reading, finished};
 
 use crate::events::cursor::{Cursor, Mark};
 use crate::events::encoded::Encoded;
-use crate::events::hub::{Followed, Hub};
+use crate::events::hub::Followed;
 use crate::events::place::{self, Filter, MAX_BATCH_BYTES, Stand};
 use crate::events::share::{Change, Share};
 use crate::events::source::{Read, Retry, Source};
-use crate::events::tail::{Ask, Next};
+use crate::events::tail::{Ask, Met, Next};
 use crate::store::StoreError;
-use crate::types::{PartitionId, TenantId};
 
 /// How many entries are looked at at once where a filter leaves most of them out.
 const FILTERED_READ: usize = 256;
@@ -26,8 +26,7 @@ const FILTERED_READ: usize = 256;
 /// The places of one subscription.
 pub(super) struct Places {
     source: Source,
-    hub: Hub,
-    tenant: TenantId,
+    logs: Logs,
     filter: Filter,
     max_batch: usize,
     /// What of a shared subscription is this one's.
@@ -50,9 +49,9 @@ struct Place {
     stand: Stand,
     /// The tail's generation in which the stand was compared with the store.
     certain: Option<u64>,
-    /// How much was new in the log when it was last looked at; see [`Places::hear`].
-    heard: u64,
-    /// Whether there is, or may be, more to read.
+    /// See [`Ask::level`].
+    level: bool,
+    /// Whether there may be more to read than it was told of.
     stirred: bool,
     /// Since when it wants to know about growth that nobody told of.
     look: Option<Instant>,
@@ -74,8 +73,7 @@ pub(super) enum Step {
 impl Places {
     pub(super) fn new(
         source: Source,
-        hub: Hub,
-        tenant: TenantId,
+        logs: Logs,
         filter: Filter,
         max_batch: usize,
         share: Option<Share>,
@@ -83,8 +81,7 @@ impl Places {
     ) -> Self {
         Self {
             source,
-            hub,
-            tenant,
+            logs,
             filter,
             max_batch,
             share,
@@ -96,19 +93,27 @@ impl Places {
         }
     }
 
+    /// Follows all partitions in which there may be something for it, from where it stands on.
+    pub(super) fn follow_homes(&mut self) {
+        let homes = &self.logs.homes;
+        let marks = self.rest.iter().map(|(&number, &mark)| (number, mark));
+        let followed: Vec<_> = marks
+            .filter(|(number, _)| homes.contains_key(number))
+            .collect();
+        for (number, mark) in followed {
+            self.follow(number, mark);
+        }
+    }
+
     /// Follows a partition from a mark on; one that is followed goes on from there.
     pub(super) fn follow(&mut self, number: u16, mark: Mark) {
         self.unfollow(number);
         self.rest.remove(&number);
-        let partition = PartitionId {
-            tenant: self.tenant.clone(),
-            number,
-        };
         let place = Place {
-            followed: self.hub.follow(&partition),
+            followed: self.logs.follow(number),
             stand: mark.into(),
             certain: None,
-            heard: 0,
+            level: false,
             stirred: true,
             look: None,
             retry: Retry::default(),
@@ -146,12 +151,17 @@ impl Places {
         Cursor { marks }
     }
 
-    /// Takes note of how much was ever new in the logs, by partition number.
-    pub(super) fn hear(&mut self, news: &[u64]) {
+    /// Passes what has come and is not for this subscription, which it was not woken for.
+    pub(super) fn pass(&mut self) {
         for place in &mut self.places {
-            let count = news.get(usize::from(place.number())).copied().unwrap_or(0);
-            place.stirred |= place.heard != count;
-            place.heard = count;
+            let passed = place.passed().filter(|&mark| mark != place.stand.mark);
+            let confirmed = |mark: &Mark| {
+                let share = self.share.as_ref();
+                share.is_none_or(|share| share.confirm(place.number(), mark.position, false))
+            };
+            if let Some(mark) = passed.filter(confirmed) {
+                place.stand = mark.into();
+            }
         }
     }
 
@@ -200,19 +210,27 @@ impl Places {
         {
             return self.poll_reading();
         }
-        if !place.stirred {
+        if !place.stirred && !place.followed.listener.is_told() {
             return Step::Nothing;
         }
+        // What it was told is forgotten with the asking.
+        place.stirred = true;
         place.retry_at = None;
         let (mut stand, filter, max_batch) = (place.stand, &self.filter, self.max_batch);
-        let next = place.followed.tail.next(place.ask(limit), |entries| {
-            place::pass(&mut stand, entries, filter, max_batch)
+        let (tail, listener) = (&place.followed.tail, &place.followed.listener);
+        let next = tail.next(listener, place.ask(limit), |entries, until| {
+            place::pass(&mut stand, entries, until, filter, max_batch)
         });
+        place.level = match next {
+            Next::Entries { end, .. } => stand.mark.position.sequence == end,
+            Next::Nothing => true,
+            Next::Fetch | Next::Later(_) | Next::Behind => false,
+        };
         if !matches!(next, Next::Fetch) {
             self.reading.take_if(|reading| reading.number() == number);
         }
         match next {
-            Next::Entries(events) => self.settle(index, stand, events),
+            Next::Entries { taken, .. } => self.settle(index, stand, taken),
             Next::Nothing => {
                 place.stirred = false;
                 place.look = None;
@@ -299,7 +317,9 @@ impl Places {
         place.stirred |= taken.more;
         place.certain = taken.certain.then_some(stamp.generation);
         if taken.certain && !taken.more {
-            place.followed.tail.ends(stand.mark, stamp);
+            let met = place.followed.tail.ends(stand.mark, stamp);
+            place.level = met == Met::Level;
+            place.stirred |= met == Met::Further;
         }
         self.settle(index, stand, taken.events)
     }
@@ -316,6 +336,7 @@ impl Places {
         if !share.is_none_or(|share| share.confirm(number, position, !events.is_empty())) {
             // It may be wanted again before it is looked at.
             place.stirred = true;
+            place.level = false;
             return Step::Moved;
         }
         place.stand = stand;
@@ -354,9 +375,19 @@ impl Place {
         Ask {
             after: self.stand.mark.position,
             certain: self.certain,
+            level: self.level,
             look: self.look,
-            limit,
+            limit: limit as u64,
         }
+    }
+
+    /// How far there is nothing for it, if it need not look for itself.
+    fn passed(&self) -> Option<Mark> {
+        let listener = &self.followed.listener;
+        if !self.level || listener.takes_all() {
+            return None;
+        }
+        self.followed.tail.passed(listener, self.certain)
     }
 }
 

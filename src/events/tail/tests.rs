@@ -3,6 +3,7 @@
 use futures_util::FutureExt as _;
 
 use super::*;
+use crate::events::listeners::News;
 use crate::events::source::RETRY_MAX;
 use crate::events::testing::{append, append_after, entry, message, partition, sealer};
 use crate::store::memory::MemoryStore;
@@ -11,21 +12,23 @@ use crate::store::{LogId, Store as _};
 struct World {
     store: Arc<MemoryStore>,
     source: Source,
-    news: watch::Receiver<Vec<u64>>,
+    listener: Arc<Listener>,
     tail: Arc<Tail>,
 }
 
 fn world() -> World {
     let store = Arc::new(MemoryStore::new());
-    let news = watch::Sender::new(Vec::new());
+    let tail = Arc::new(Tail::new(partition(3), Arc::default()));
+    let listener = Arc::new(Listener::new([].into(), News::default()));
+    tail.join(&listener);
     World {
         source: Source {
             store: store.clone(),
             sealer: Arc::new(sealer(1)),
         },
         store,
-        news: news.subscribe(),
-        tail: Arc::new(Tail::new(partition(3), Arc::default(), news)),
+        listener,
+        tail,
     }
 }
 
@@ -62,15 +65,18 @@ impl World {
         let ask = Ask {
             after,
             certain,
+            level: false,
             look,
             limit: 100,
         };
-        let next = self.tail.next(ask, |entries| {
+        // What others are told is not taken from them.
+        let other = Listener::new([].into(), News::default());
+        let next = self.tail.next(&other, ask, |entries, _| {
             let numbers = entries.map(|entry| entry.sequence.to_string());
             numbers.collect::<Vec<_>>().join(" ")
         });
         match next {
-            Next::Entries(numbers) => numbers,
+            Next::Entries { taken, .. } => taken,
             Next::Nothing => "nothing".into(),
             Next::Fetch => "fetch".into(),
             Next::Later(_) => "later".into(),
@@ -78,10 +84,8 @@ impl World {
         }
     }
 
-    fn stirred(&mut self) -> bool {
-        let stirred = self.news.has_changed().unwrap();
-        self.news.mark_unchanged();
-        stirred
+    fn stirred(&self) -> bool {
+        self.listener.ask() != Told::default()
     }
 }
 
@@ -118,7 +122,7 @@ async fn it_begins_where_a_subscriber_found_the_end() {
 
 #[tokio::test(start_paused = true)]
 async fn what_the_writer_commits_is_there_without_a_read() {
-    let mut world = world();
+    let world = world();
     let end = world.anchor(5).await;
     assert!(!world.stirred());
     let log = |sequence| Position { sequence, ..end };
@@ -153,7 +157,7 @@ async fn what_the_writer_commits_is_there_without_a_read() {
 
 #[tokio::test(start_paused = true)]
 async fn what_others_write_is_fetched_once() {
-    let mut world = world();
+    let world = world();
     let end = world.anchor(2).await;
     let grown = world.append(3).await;
     assert_eq!(world.next(end), "nothing");
@@ -320,11 +324,14 @@ async fn a_long_way_is_fetched_in_parts() {
         let ask = Ask {
             after: end,
             certain: Some(0),
+            level: false,
             look: None,
-            limit: usize::MAX,
+            limit: u64::MAX,
         };
-        let next = world.tail.next(ask, |entries| entries.count());
-        let Next::Entries(entries) = next else {
+        let next = world
+            .tail
+            .next(&world.listener, ask, |entries, _| entries.count());
+        let Next::Entries { taken: entries, .. } = next else {
             panic!("{next:?}");
         };
         assert!(entries <= MAX_FETCH);

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use super::*;
 use crate::events::payload;
+use crate::events::testing::tenant;
 use crate::store::seal::{KeyRing, SealError};
 use crate::types::{Secret, TenantId};
 

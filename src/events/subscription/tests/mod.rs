@@ -1,6 +1,6 @@
 //! Subscriptions on paused time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex};
 
 use futures_util::FutureExt as _;
@@ -20,6 +20,7 @@ use crate::store::{Position, Retention, Store as _};
 use crate::types::{AccountId, Secret, SessionKey, UnixMillis};
 
 mod crowd;
+mod filtered;
 mod losses;
 
 const HEARTBEAT: Duration = Duration::from_secs(15);
