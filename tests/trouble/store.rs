@@ -187,10 +187,9 @@ async fn more_messages_than_can_wait_for_the_store_are_fetched_when_it_is_back()
     client.online("bot").await;
     redis.pause();
     let texts = numbered("text", 3000);
-    for (number, some) in texts.chunks(20).enumerate() {
-        upstream.texts("friend", "bot", some.iter().cloned());
-        // No more than the upstream's own queue takes.
-        let delivered = 20 * (number as u64 + 1);
+    for (delivered, text) in (1..).zip(&texts) {
+        // One after the other: what comes together waits as one.
+        upstream.texts("friend", "bot", [text.clone()]);
         until("it is not pushed", || {
             upstream.user("bot").delivered >= delivered
         })
