@@ -39,7 +39,7 @@ pub(super) struct Writer {
     /// The last batch.
     batch: BatchId,
     /// While there is a lease that the store does not refuse.
-    written_here: Option<Written>,
+    written_here: Option<(Epoch, Written)>,
     /// The epoch that the store refused: nothing is written under it again.
     refused: Option<Epoch>,
     /// Where this writer has seen the log end in the present hold of the partition.
@@ -158,6 +158,9 @@ impl Writer {
                 }
             }
         };
+        // Whoever is the first wakes the writer before others have handed over what has come for them at the same time: on
+        // a busy core each would be a commit of its own.
+        tokio::task::yield_now().await;
         let mut bytes = first.bytes();
         let mut group = vec![first];
         let options = self.options.borrow();
@@ -311,11 +314,12 @@ impl Writer {
             self.refused = None;
             self.seen = Position::default();
         }
-        let is_ours = |lease: &Lease| self.refused != Some(lease.epoch);
-        if !lease.as_ref().is_some_and(is_ours) {
+        let epoch = lease.as_ref().map(|lease| lease.epoch);
+        let epoch = epoch.filter(|&epoch| self.refused != Some(epoch));
+        if epoch != self.written_here.as_ref().map(|(epoch, _)| *epoch) {
+            // Between two holds another may have written.
             self.written_here = None;
-        } else if self.written_here.is_none() {
-            self.written_here = Some(self.hub.write(&self.partition));
+            self.written_here = epoch.map(|epoch| (epoch, self.hub.write(&self.partition)));
         }
         lease
     }
