@@ -2,10 +2,12 @@
 //! this one it does not listen: a store would tell of each commit of one's own.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
 use futures_util::{FutureExt as _, StreamExt as _};
+use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
@@ -14,6 +16,9 @@ use super::source::{RETRY_MAX, pause};
 use crate::runtime::supervisor::{TaskKind, Tasks};
 use crate::store::{Position, Store, StoreError};
 use crate::types::PartitionId;
+
+/// How long the store is still listened to when all that is followed is written on this replica.
+const LINGER: Duration = Duration::from_secs(10);
 
 type Opening = BoxFuture<'static, Result<Growth, StoreError>>;
 type Growth = BoxStream<'static, (PartitionId, Position)>;
@@ -36,9 +41,9 @@ pub fn start(store: Arc<dyn Store>, hub: Hub, tasks: &Tasks) {
 
 async fn follow(open: impl Fn() -> Opening, hub: &Hub) {
     let mut failures = 0;
-    let (mut some, mut none) = (hub.foreign(), hub.foreign());
+    let mut foreign = hub.foreign();
     loop {
-        if some.wait_for(|foreign| *foreign > 0).await.is_err() {
+        if foreign.wait_for(|foreign| *foreign > 0).await.is_err() {
             // The hub is gone, and with it all who read.
             return;
         }
@@ -51,7 +56,7 @@ async fn follow(open: impl Fn() -> Opening, hub: &Hub) {
                 hub.look_again();
                 let told = tokio::select! {
                     told = tell(growth, hub) => told,
-                    _all_own = none.wait_for(|foreign| *foreign == 0) => {
+                    () = all_own(&mut foreign) => {
                         failures = 0;
                         continue;
                     }
@@ -71,6 +76,20 @@ async fn follow(open: impl Fn() -> Opening, hub: &Hub) {
         }
         tokio::time::sleep(pause(failures)).await;
         failures = failures.saturating_add(1);
+    }
+}
+
+/// Waits until all that is followed has been written on this replica for a while: subscribers come and go, and each
+/// beginning has all of them look at the store.
+async fn all_own(foreign: &mut watch::Receiver<usize>) {
+    loop {
+        if foreign.wait_for(|foreign| *foreign == 0).await.is_err() {
+            return;
+        }
+        let again = foreign.wait_for(|foreign| *foreign > 0);
+        if tokio::time::timeout(LINGER, again).await.is_err() {
+            return;
+        }
     }
 }
 

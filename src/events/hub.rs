@@ -57,9 +57,13 @@ impl Hub {
         (shared.tails.len(), shared.budget.used())
     }
 
-    /// Tells that a log now ends at `end`, by an append of which no more is known here. Never waits.
+    /// Tells that a log now ends at `end`, by an append of which no more is known here. Never waits. What is written here
+    /// its writer tells itself, and better.
     pub fn publish(&self, partition: &PartitionId, end: Position) {
-        if let Some(tail) = self.tail(partition) {
+        let shared = self.locked();
+        let tail = (!shared.written.contains(partition)).then(|| shared.tail(partition));
+        drop(shared);
+        if let Some(tail) = tail.flatten() {
             tail.grown(end);
         }
     }
@@ -204,9 +208,14 @@ pub(super) struct Written {
 impl Drop for Written {
     fn drop(&mut self) {
         let mut shared = self.hub.locked();
-        if shared.written.remove(&self.partition) && shared.tails.contains_key(&self.partition) {
-            shared.foreign.send_modify(|foreign| *foreign += 1);
-        }
+        let was_written = shared.written.remove(&self.partition);
+        let Some(tail) = shared.tail(&self.partition).filter(|_| was_written) else {
+            return;
+        };
+        shared.foreign.send_modify(|foreign| *foreign += 1);
+        drop(shared);
+        // What another has written by now was passed over.
+        tail.may_have_grown();
     }
 }
 

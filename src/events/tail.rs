@@ -258,7 +258,15 @@ impl Tail {
             None => state.window = Some(Window::new(end, Arc::clone(&self.budget))),
             Some(known) if known.position != end.position => {
                 let goes_on = window.is_some_and(|window| window.goes_on_from(end.position));
-                return if goes_on { Met::Further } else { Met::Apart };
+                // Another has looked later and found more, which this one was not told of.
+                let has_grown = known.position.log == end.position.log
+                    && known.position.sequence > end.position.sequence
+                    && state.looked_at > stamp.at;
+                return if goes_on || has_grown {
+                    Met::Further
+                } else {
+                    Met::Apart
+                };
             }
             Some(known) if known.differs(end) => {
                 let window = Window::new(end, Arc::clone(&self.budget));

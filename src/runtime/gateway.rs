@@ -327,9 +327,11 @@ impl Gateway {
             return Err(sessions.too_many_sessions());
         }
         if view.is_none() {
-            // Whoever holds the partition knows of every account that has a record.
             self.can_store(sessions).await?;
-            return sessions.start(&key.account, None, Vec::new());
+            // Whoever holds the partition knows of every account that has a record; it may have got one meanwhile.
+            if sessions.view(&key.account)?.is_none() {
+                return sessions.start(&key.account, None, Vec::new());
+            }
         }
         sessions.accept()?;
         let partition = key.partition(sessions.tenant.partitions);

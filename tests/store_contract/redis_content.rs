@@ -336,3 +336,18 @@ async fn events_that_were_appended_together_share_entries() {
     assert_eq!(trim(&store, &lease, newest(29)).await, 1);
     assert_eq!(store.read(&here(), 0, 100).await.unwrap().entries.len(), 29);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_entry_has_not_many_more_bytes_than_its_bound() {
+    let (store, lease, hand) = store_with_an_entry().await;
+    let large = "x".repeat(40_000);
+    append(&store, &lease, [large.as_str(); 5]).await;
+    let mut entries = redis::cmd("XLEN");
+    entries.arg(key("log"));
+    let entries: u64 = entries.query(&mut hand.0.client()).unwrap();
+    assert_eq!(entries, 1 + 3);
+    let read = store.read(&here(), 0, 100).await.unwrap();
+    assert_eq!(read.entries.len(), 6);
+    assert_eq!(trim(&store, &lease, newest(2)).await, 4);
+    assert_eq!(store.read(&here(), 0, 100).await.unwrap().entries.len(), 2);
+}

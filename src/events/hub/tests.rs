@@ -139,3 +139,17 @@ async fn whoever_follows_a_log_looks_at_it_once_when_its_writer_comes() {
     assert!(woken(&news));
     assert_eq!(followed.listener.ask(), Told::after(0));
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_the_store_tells_of_a_log_written_here_is_passed_over_until_its_writer_goes() {
+    let (hub, news) = (Hub::new(), News::default());
+    let followed = follow(&hub, "a", 0, &news);
+    let written = hub.write(&partition("a", 0));
+    assert!(woken(&news));
+    followed.listener.ask();
+    hub.publish(&partition("a", 0), end(1));
+    assert!(!woken(&news));
+    drop(written);
+    assert!(woken(&news));
+    assert_eq!(followed.listener.ask(), Told::after(0));
+}

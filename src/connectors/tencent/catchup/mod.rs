@@ -300,7 +300,7 @@ impl CatchUp {
         }
         Fetched {
             events: vec![gap(count)],
-            messages: Vec::new(),
+            ..Fetched::default()
         }
     }
 
@@ -326,7 +326,7 @@ impl CatchUp {
         position.advance_group(group, last + 1);
         Some(Fetched {
             events: vec![gap(1)],
-            messages: Vec::new(),
+            ..Fetched::default()
         })
     }
 

@@ -15,6 +15,8 @@ pub(in crate::connectors::tencent) struct Fetched {
     pub(in crate::connectors::tencent) events: Vec<v1::event::Kind>,
     /// The identities of the one-to-one messages of the page, also of those that were known.
     pub(in crate::connectors::tencent) messages: Vec<String>,
+    /// There was a message in it, be it one that was known: that may not be stored yet.
+    pub(in crate::connectors::tencent) has_messages: bool,
 }
 
 #[derive(Deserialize)]
@@ -277,6 +279,7 @@ impl CatchUp {
 
 impl Fetched {
     fn add_c2c(&mut self, position: &mut Position, mut message: v1::Message) {
+        self.has_messages = true;
         self.messages.push(message.id.clone());
         if position.fetched(&message.id) {
             message.backfilled = true;
@@ -291,6 +294,7 @@ impl Fetched {
         sequence: u64,
         mut message: v1::Message,
     ) {
+        self.has_messages = true;
         let new = match sequence {
             0 => position.fetched(&message.id),
             sequence => position.group(group).is_none_or(|last| sequence > last),

@@ -119,7 +119,7 @@ impl Protocol {
         }
         // Nothing has come that could be lost, so the next page need not wait until this one is stored. Nor is it stored for
         // its cookie, which goes with what is stored next: from the one before, the same nothing would come again.
-        if fetched.events.is_empty() && fetched.messages.is_empty() && !self.owes_gap {
+        if fetched.events.is_empty() && !fetched.has_messages && !self.owes_gap {
             if self.position.has_news() {
                 self.report_events(Delivery::default());
             }

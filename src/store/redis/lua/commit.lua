@@ -39,6 +39,12 @@ if ARGV[2] ~= '0' then
         return {0, latest}
     end
 end
+-- Is there more in the log than the counter knows of? A writer finds out with its first batch.
+if (writer == '0' or writer ~= ARGV[2])
+    and #redis.call('XRANGE', KEYS[3], digits(last + 1) .. '-0', '+', 'COUNT', 1) > 0
+then
+    return redis.error_reply('CORRUPT meta')
+end
 if has_events then
     if log == '0' and ARGV[6] ~= '0' then
         log, last = ARGV[6], tonumber(ARGV[7])
@@ -48,21 +54,18 @@ if has_events then
     if log == '0' then
         log = ARGV[5]
     end
-    -- Is there more in the log than the counter knows of? A writer finds out with its first batch.
-    if (writer == '0' or writer ~= ARGV[2])
-        and #redis.call('XRANGE', KEYS[3], digits(last + 1) .. '-0', '+', 'COUNT', 1) > 0
-    then
-        return redis.error_reply('CORRUPT meta')
-    end
-    for first = first_event, #ARGV, GROUP do
-        local entry = {KEYS[3], '', 't', ARGV[4]}
-        for i = first, math.min(first + GROUP - 1, #ARGV) do
-            last, count, bytes = last + 1, count + 1, bytes + #ARGV[i]
+    local i = first_event
+    while i <= #ARGV do
+        local entry, size, stop = {KEYS[3], '', 't', ARGV[4]}, 0, i + GROUP
+        repeat
+            last, count, size = last + 1, count + 1, size + #ARGV[i]
             entry[#entry + 1] = 'p'
             entry[#entry + 1] = ARGV[i]
-        end
+            i = i + 1
+        until i > #ARGV or i == stop or size >= GROUP_BYTES
         entry[2] = digits(last) .. '-0'
         redis.call('XADD', unpack(entry))
+        bytes = bytes + size
     end
     redis.call('HSET', KEYS[2], 'batch', batch, 'log', log, 'last', digits(last), 'bytes', digits(bytes),
         'count', digits(count))

@@ -2,6 +2,8 @@
 
 -- The most events in one entry of a log: an entry for each would cost the server twice as much.
 local GROUP = 16
+-- When an entry has so many bytes no further event joins it: whoever wants one of them gets all.
+local GROUP_BYTES = 65536
 
 -- Compares numbers that are 64 bits wide, which Lua's own numbers are not.
 local function greater(a, b)

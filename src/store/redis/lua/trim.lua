@@ -71,7 +71,7 @@ while not kept do
         from = '(' .. entry[1]
     end
     -- Most often there is nothing to drop, and the first entry shows it.
-    chunk = 100
+    chunk = math.ceil(100 / GROUP)
 end
 if dropped > 0 then
     -- A full server lets a script go on that has begun to write, and trimming may always begin.
