@@ -116,25 +116,6 @@ fn one(text: &str) -> (Append, oneshot::Receiver<Result<(), AppendError>>) {
     (append, outcome)
 }
 
-/// Until what was pushed is on its way to the store. The writer lets others go first, once.
-async fn commit_begins() {
-    for _ in 0..2 {
-        tokio::task::yield_now().await;
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn what_is_handed_over_at_the_same_moment_is_one_group() {
-    let world = world(LogOptions::default()).await;
-    let first = world.push("0");
-    // The writer is awake, and has not looked for more yet.
-    tokio::task::yield_now().await;
-    let second = world.push("1");
-    first.await.unwrap().unwrap();
-    second.await.unwrap().unwrap();
-    assert_eq!(world.store.commits(), [2]);
-}
-
 #[tokio::test(start_paused = true)]
 async fn what_arrives_during_a_commit_is_the_next_group() {
     let world = world(LogOptions::default()).await;
@@ -142,7 +123,7 @@ async fn what_arrives_during_a_commit_is_the_next_group() {
     let followed = world.hub.follow(&partition(0), [].into(), &news);
     world.store.set_hanging(true);
     let first = world.push("0");
-    commit_begins().await;
+    tokio::task::yield_now().await;
     let rest: Vec<_> = (1..=5).map(|n| world.push(&n.to_string())).collect();
     world.store.set_hanging(false);
     let began = Instant::now();
@@ -172,7 +153,7 @@ async fn a_group_is_bounded_in_count_and_bytes() {
         let world = world(options).await;
         world.store.set_hanging(true);
         let mut waiting = vec![world.push("0")];
-        commit_begins().await;
+        tokio::task::yield_now().await;
         waiting.extend((1..=5).map(|n| world.push(&n.to_string())));
         world.store.set_hanging(false);
         for done in waiting {
@@ -213,7 +194,7 @@ async fn a_full_queue_refuses_at_once_and_serves_what_it_took() {
     world.store.set_available(false);
     let mut waiting = vec![world.push("0")];
     // Let the writer take the first; then the queue holds two more.
-    commit_begins().await;
+    tokio::task::yield_now().await;
     waiting.extend([world.push("1"), world.push("2")]);
     let (append, done) = one("3");
     let refused = world.writer.try_append(append).unwrap_err();
@@ -290,7 +271,7 @@ async fn a_stop_writes_what_is_queued() {
     world.store.set_hanging(true);
     let waiting: Vec<_> = (0..3).map(|n| world.push(&n.to_string())).collect();
     world.tasks.stop();
-    commit_begins().await;
+    tokio::task::yield_now().await;
     world.store.set_hanging(false);
     world.tasks.ended().await;
     for done in waiting {
@@ -309,7 +290,7 @@ async fn a_stop_does_not_wait_for_ever() {
     let world = world(LogOptions::default()).await;
     world.store.set_available(false);
     let mut waiting = vec![world.push("0")];
-    commit_begins().await;
+    tokio::task::yield_now().await;
     waiting.push(world.push("1"));
     let began = Instant::now();
     world.tasks.stop();
@@ -383,7 +364,7 @@ async fn a_hold_that_ends_and_begins_between_two_tries_is_noticed() {
         let done = world.push("stale");
         tokio::time::sleep(Duration::from_secs(60)).await;
         let held = world.lease.send_replace(None);
-        commit_begins().await;
+        tokio::task::yield_now().await;
         world.lease.send_replace(held);
         world.store.set_available(true);
         world.store.set_hanging(false);

@@ -158,9 +158,6 @@ impl Writer {
                 }
             }
         };
-        // Whoever is the first wakes the writer before others have handed over what has come for them at the same time: on
-        // a busy core each would be a commit of its own.
-        tokio::task::yield_now().await;
         let mut bytes = first.bytes();
         let mut group = vec![first];
         let options = self.options.borrow();
