@@ -61,13 +61,15 @@ impl Recent {
     }
 }
 
+/// From a record, in which each is once. Were it not so, a message might come twice.
 impl FromIterator<u64> for Recent {
     fn from_iter<I: IntoIterator<Item = u64>>(fingerprints: I) -> Self {
-        let mut recent = Self::default();
-        for fingerprint in fingerprints {
-            recent.insert_before(0, fingerprint);
+        let order: VecDeque<u64> = fingerprints.into_iter().collect();
+        let mut set = HashSet::new();
+        if order.len() > FEW {
+            set.extend(&order);
         }
-        recent
+        Self { order, set }
     }
 }
 
