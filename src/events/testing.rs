@@ -18,6 +18,16 @@ use crate::store::{Batch, Claim, Lease, LogBounds, Position, Store as _};
 use crate::tenants::token::Tokens;
 use crate::types::{Epoch, PartitionId, ReplicaId, Secret, TenantId, UnixMillis};
 
+/// Runs something on paused time, within a test that is none of tokio's.
+pub(crate) fn on_paused_time<T>(work: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .unwrap();
+    runtime.block_on(work)
+}
+
 /// A lease of a partition.
 pub(crate) async fn lease(store: &MemoryStore, partition: &PartitionId) -> Lease {
     let ttl = Duration::from_secs(3600);

@@ -750,12 +750,7 @@ proptest! {
     fn nothing_is_lost_and_nothing_is_out_of_order(
         steps in prop::collection::vec((0..10_u8, 0..16_usize), 1..120),
     ) {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_time()
-            .start_paused(true)
-            .build()
-            .unwrap();
-        runtime.block_on(async {
+        testing::on_paused_time(async {
             let mut run = Run {
                 world: World::new(),
                 members: Vec::new(),

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use proptest::prelude::*;
 
 use super::*;
-use crate::events::testing::append;
+use crate::events::testing::{append, on_paused_time};
 use crate::store::LogId;
 
 #[tokio::test(start_paused = true)]
@@ -174,12 +174,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
     #[test]
     fn no_number_has_two_events_and_no_event_two_numbers(troubles in troubles()) {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_time()
-            .start_paused(true)
-            .build()
-            .unwrap();
-        let read = runtime.block_on(live_through(&troubles));
+        let read = on_paused_time(live_through(&troubles));
         // A store that loses an event which it has said it has cannot hide that it was there.
         prop_assert_eq!(read.len(), troubles.len());
     }

@@ -117,12 +117,7 @@ proptest! {
         steps in prop::collection::vec((0..ACCOUNTS.len(), 0..9_u8, 1..12_usize), 1..120),
         tail in prop::sample::select(vec![2_usize, 64]),
     ) {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_time()
-            .start_paused(true)
-            .build()
-            .unwrap();
-        runtime.block_on(async {
+        on_paused_time(async {
             let world = world_with(3, Hub::with_budget(tail * 1024));
             let own = &ACCOUNTS[..2];
             let mut expected: [Vec<String>; 2] = Default::default();

@@ -13,7 +13,7 @@ use crate::events::payload;
 use crate::events::service::{Events, Start, SubscribeOptions, TenantLogs};
 use crate::events::source::RETRY_MAX;
 use crate::events::testing::{
-    append_after, events, gist, lease, message, partition, sealer, tenant,
+    append_after, events, gist, lease, message, on_paused_time, partition, sealer, tenant,
 };
 use crate::store::memory::MemoryStore;
 use crate::store::{Position, Retention, Store as _};
@@ -500,12 +500,7 @@ proptest! {
     fn a_resumed_subscription_misses_nothing(
         steps in prop::collection::vec((0..3_u16, 0..8_u8, 1..7_usize), 1..80),
     ) {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_time()
-            .start_paused(true)
-            .build()
-            .unwrap();
-        runtime.block_on(async {
+        on_paused_time(async {
             let world = world(3);
             let mut ends = [0_u64; 3];
             let mut seen = [0_u64; 3];
