@@ -150,9 +150,7 @@ pub(super) fn pass<'a>(
         if !batch.has_room(entry.size) {
             return batch.events;
         }
-        stand.mark.position.sequence = entry.sequence;
-        stand.mark.print = Some(entry.print);
-        batch.add(entry, filter);
+        batch.add(stand, entry, filter);
     }
     stand.mark = until;
     batch.events
@@ -199,9 +197,7 @@ impl Batch {
             if stand.mark.position.sequence < before || !self.has_room(entry.size) {
                 return;
             }
-            stand.mark.position.sequence = entry.sequence;
-            stand.mark.print = Some(entry.print);
-            self.add(entry, filter);
+            self.add(stand, entry, filter);
         }
     }
 
@@ -220,7 +216,10 @@ impl Batch {
         }
     }
 
-    fn add(&mut self, entry: &Entry, filter: &Filter) {
+    /// Looks at an entry, and moves the stand behind it.
+    fn add(&mut self, stand: &mut Stand, entry: &Entry, filter: &Filter) {
+        stand.mark.position.sequence = entry.sequence;
+        stand.mark.print = Some(entry.print);
         match &entry.event {
             Some(event) if filter.lets_through(event) => {
                 self.bytes += entry.size;
