@@ -29,6 +29,7 @@ use crate::events::follower;
 use crate::events::hub::Hub;
 use crate::events::upkeep;
 use crate::grpc::server::{self, Api, ServerError};
+use crate::net;
 use crate::observability::ops_server;
 use crate::observability::readiness::{Condition, Readiness};
 use crate::runtime::handle::Gateway;
@@ -174,8 +175,8 @@ impl App {
             warn!("{warning}");
         }
         let (sealer, tokens) = parts::secrets(&config.seal.open()?)?;
-        let (grpc_listener, grpc_address) = listen("grpc.listen", config.grpc.listen).await?;
-        let (ops_listener, ops_address) = listen("ops.listen", config.ops.listen).await?;
+        let (grpc_listener, grpc_address) = listen("grpc.listen", config.grpc.listen)?;
+        let (ops_listener, ops_address) = listen("ops.listen", config.ops.listen)?;
 
         let (api, ownership, writers, services) =
             (Tasks::new(), Tasks::new(), Tasks::new(), Tasks::new());
@@ -310,16 +311,13 @@ impl App {
     }
 }
 
-async fn listen(
-    key: &'static str,
-    address: SocketAddr,
-) -> Result<(TcpListener, SocketAddr), AppError> {
+fn listen(key: &'static str, address: SocketAddr) -> Result<(TcpListener, SocketAddr), AppError> {
     let refuse = |error| AppError::Listen {
         key,
         address,
         error,
     };
-    let listener = TcpListener::bind(address).await.map_err(refuse)?;
+    let listener = net::listen(address).map_err(refuse)?;
     let bound = listener.local_addr().map_err(refuse)?;
     Ok((listener, bound))
 }

@@ -130,6 +130,7 @@ pub mod connectors;
 pub mod error;
 pub mod events;
 pub mod grpc;
+mod net;
 pub mod observability;
 pub mod proto;
 pub mod runtime;

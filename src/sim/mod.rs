@@ -27,6 +27,7 @@ pub use self::stats::{SimStats, UserStats};
 pub use self::tls::SimTls;
 use self::world::World;
 use crate::error::{Classified, ErrorKind};
+use crate::net;
 use crate::runtime::supervisor::{TaskKind, Tasks};
 use crate::types::{Secret, WallClock};
 
@@ -145,8 +146,8 @@ impl Sim {
     /// [`SimError::Listen`] when an address cannot be bound, [`SimError::Tls`] when the certificate cannot be used.
     pub async fn start(options: SimOptions, tasks: &Tasks) -> Result<SimHandle, SimError> {
         let tls = options.tls.as_ref().map(tls::server_config).transpose()?;
-        let (listener, listen_addr) = bind(options.listen).await?;
-        let (control, control_addr) = bind(options.control).await?;
+        let (listener, listen_addr) = bind(options.listen)?;
+        let (control, control_addr) = bind(options.control)?;
         let tasks = tasks.child();
         let world = Arc::new(World::new(options, tls));
         tasks.spawn(
@@ -168,9 +169,9 @@ impl Sim {
     }
 }
 
-async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), SimError> {
+fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), SimError> {
     let failed = |source| SimError::Listen { address, source };
-    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let listener = net::listen(address).map_err(failed)?;
     let bound = listener.local_addr().map_err(failed)?;
     Ok((listener, bound))
 }
