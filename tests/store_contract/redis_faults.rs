@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
+use futures_util::future::join_all;
 use imgate::store::redis::{RedisOptions, RedisStore};
 use imgate::store::{Batch, LogId, Renewal, Retention, Store as _, StoreError};
 use imgate::types::{AccountId, Epoch, MemberId, TenantId, UnixMillis};
@@ -163,6 +165,43 @@ async fn forgotten_scripts_are_loaded_again() {
         .query(&mut server.client())
         .unwrap();
     assert_eq!(append(&store, &lease, ["y"]).await.last_sequence, 2);
+}
+
+/// How many pings the server has answered.
+fn pings(server: &RedisServer) -> u64 {
+    let statistics: String = redis::cmd("INFO")
+        .arg("commandstats")
+        .query(&mut server.client())
+        .unwrap();
+    let calls = statistics.split_once("cmdstat_ping:calls=").unwrap().1;
+    calls.split_once(',').unwrap().0.parse().unwrap()
+}
+
+// On one thread no answer comes before all have asked.
+#[tokio::test]
+async fn many_that_ask_at_once_whether_it_answers_ask_once_and_later_ones_anew() {
+    let server = RedisServer::start();
+    let store = connect(&server).await;
+    store.ping().await.unwrap();
+    let before = pings(&server);
+    for answer in join_all((0..100).map(|_| store.ping())).await {
+        answer.unwrap();
+    }
+    assert_eq!(pings(&server), before + 1);
+    store.ping().await.unwrap();
+    assert_eq!(pings(&server), before + 2);
+
+    // What was asked for those who do not wait any more is no answer for others.
+    {
+        let mut given_up = std::pin::pin!(store.ping());
+        assert!(given_up.as_mut().now_or_never().is_none());
+        let is_asked = async || (pings(&server) > before + 2).then_some(());
+        eventually("the server is asked", is_asked).await;
+    }
+    server.pause();
+    let asked = tokio::time::timeout(Duration::from_millis(200), store.ping()).await;
+    server.resume();
+    assert!(asked.is_err(), "{asked:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

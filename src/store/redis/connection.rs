@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
-use futures_util::future::{BoxFuture, Shared};
+use futures_util::future::{BoxFuture, Shared, WeakShared};
 use redis::aio::ConnectionLike;
 use redis::{Client, Cmd, ErrorKind, Pipeline, RedisError, Script, ServerErrorKind, Value};
 use tokio::time::Instant;
@@ -56,7 +56,11 @@ struct Current {
     line: Line,
     /// When the sentinels were last asked whether the master is still theirs.
     asked: Option<Instant>,
+    /// The last ping, and the generation that it asks.
+    ping: Option<(u64, WeakShared<Pinging>)>,
 }
+
+type Pinging = BoxFuture<'static, Result<(), RedisError>>;
 
 impl Connection {
     /// Prepares the connection; fails only on options that cannot work.
@@ -70,6 +74,7 @@ impl Connection {
                 generation: 0,
                 line: line(&servers),
                 asked: None,
+                ping: None,
             }),
             servers,
         })
@@ -113,7 +118,29 @@ impl Connection {
     /// master. A master that was replaced goes on taking writes until it hears of it, and all of them are lost.
     pub(super) async fn ping(&self) -> Result<(), RedisError> {
         self.leave_a_former_master().await;
-        self.send(&redis::cmd("PING")).await.map(drop)
+        let (generation, connection) = self.connection().await?;
+        let answer = self.ping_on_its_way(generation, connection).await;
+        self.noticed(generation, answer)
+    }
+
+    /// A ping whose answer somebody waits for: many that log in at once ask once.
+    fn ping_on_its_way(
+        &self,
+        generation: u64,
+        mut connection: impl ConnectionLike + Send + 'static,
+    ) -> Shared<Pinging> {
+        let mut current = self.locked();
+        let last = current.ping.take();
+        let last = last.filter(|(asked, _)| *asked == generation);
+        let last = last.and_then(|(_, ping)| ping.upgrade());
+        let ping = last
+            .filter(|ping| ping.peek().is_none())
+            .unwrap_or_else(|| {
+                let ask = async move { redis::cmd("PING").query_async(&mut connection).await };
+                ask.boxed().shared()
+            });
+        current.ping = ping.downgrade().map(|ping| (generation, ping));
+        ping
     }
 
     /// A client of the server, for a connection of another kind. Sentinels cut such a one when they demote the
