@@ -176,6 +176,8 @@ impl KeyRing {
 impl Sealer {
     /// Seals and opens with a ring.
     pub fn new(ring: KeyRing) -> Self {
+        // The library's first randomness takes it tens of milliseconds: not those of the first login.
+        let _gathered = aws_lc_rs::rand::fill(&mut [0]);
         Self {
             ring: ArcSwap::from_pointee(ring),
             replaced: AtomicU64::new(0),
