@@ -169,6 +169,10 @@ impl CanaryHandle {
 impl Actor {
     async fn live(mut self) {
         loop {
+            // Without one nobody here writes the log, and whoever follows it has the store tell of all logs.
+            if self.canary.lease.wait_for(Option::is_some).await.is_err() {
+                return;
+            }
             self.note("for its subscription");
             match self.subscribe().await {
                 Ok(subscription) => {

@@ -206,6 +206,20 @@ async fn nothing_is_sent_without_the_lease() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn at_no_time_is_its_log_one_that_the_store_has_to_tell_of() {
+    let hub = Hub::new();
+    let store = Arc::new(MemoryStore::new());
+    let mut world = start(store.clone(), None, &hub, &hub);
+    let foreign = hub.foreign();
+    world.pass(60).await;
+    let held = lease(&store, &here()).await;
+    world.lease.send_replace(Some(held));
+    world.comes_through().await;
+    world.pass(60).await;
+    assert!(!foreign.has_changed().unwrap());
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_an_earlier_process_sent_does_not_count() {
     let mut world = world().await;
     world.comes_through().await;
