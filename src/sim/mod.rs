@@ -144,6 +144,10 @@ impl Sim {
     /// # Errors
     ///
     /// [`SimError::Listen`] when an address cannot be bound, [`SimError::Tls`] when the certificate cannot be used.
+    #[expect(
+        clippy::unused_async,
+        reason = "its sockets belong to a runtime, without which there would be a panic"
+    )]
     pub async fn start(options: SimOptions, tasks: &Tasks) -> Result<SimHandle, SimError> {
         let tls = options.tls.as_ref().map(tls::server_config).transpose()?;
         let (listener, listen_addr) = bind(options.listen)?;
