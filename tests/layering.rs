@@ -18,6 +18,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("main", &[]),
     ("types", &[]),
     ("error", &[]),
+    ("net", &[]),
     ("proto", &[]),
     ("session", &[]),
     (
@@ -92,6 +93,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "store",
             "events",
             "runtime",
+            "net",
             "proto",
         ],
     ),
@@ -110,6 +112,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "events",
             "observability",
             "sim",
+            "net",
             "proto",
         ],
     ),
@@ -129,7 +132,7 @@ const ROOMS: &[(&str, &[&str])] = &[
 ];
 
 /// Rooms that do not even see `types` and `error`.
-const ALONE: &[&str] = &["types", "error", "proto"];
+const ALONE: &[&str] = &["types", "error", "net", "proto"];
 
 /// Only the program's assembly and the simulation choose an implementation of the store.
 const STORES: &[&str] = &["store::redis", "store::embedded", "store::memory"];

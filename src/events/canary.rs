@@ -173,6 +173,8 @@ impl Actor {
             if self.canary.lease.wait_for(Option::is_some).await.is_err() {
                 return;
             }
+            // The writer has been woken by the same lease, and goes first.
+            tokio::task::yield_now().await;
             self.note("for its subscription");
             match self.subscribe().await {
                 Ok(subscription) => {
