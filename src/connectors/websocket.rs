@@ -20,8 +20,9 @@ pub use crate::connectors::websocket::connection::{Connection, Ended};
 use crate::connectors::websocket::tls::TlsStream;
 use crate::error::{Classified, ErrorKind};
 
-/// How many connections to one upstream are being opened at a time at the most. Of thousands at once the upstream's system
-/// drops what it cannot queue, and those come again after a second or three.
+/// How many connections a dialler, which is one tenant's, opens at a time at the most. Of thousands at once the upstream's
+/// system drops what it cannot queue, and those come again after a second or three. Policy when full: who has its turn
+/// waits for one of the others, first come, first served.
 const OPENING: usize = 512;
 
 /// What a session's socket must be able to do; TCP and TLS alike, and memory in tests.
