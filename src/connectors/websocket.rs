@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::net::TcpStream;
-use tokio::sync::Semaphore;
 use tokio_rustls::rustls::pki_types::ServerName;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 use tokio_tungstenite::tungstenite::Error;
@@ -19,11 +18,6 @@ use tokio_tungstenite::tungstenite::http::Uri;
 pub use crate::connectors::websocket::connection::{Connection, Ended};
 use crate::connectors::websocket::tls::TlsStream;
 use crate::error::{Classified, ErrorKind};
-
-/// How many connections a dialler, which is one tenant's, opens at a time at the most. Of thousands at once the upstream's
-/// system drops what it cannot queue, and those come again after a second or three. Policy when full: who has its turn
-/// waits for one of the others, first come, first served.
-const OPENING: usize = 512;
 
 /// What a session's socket must be able to do; TCP and TLS alike, and memory in tests.
 pub trait Transport: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send {}
@@ -45,7 +39,6 @@ pub struct Dialer {
     tls: Option<Arc<ClientConfig>>,
     max_frame_bytes: usize,
     timeout: Duration,
-    opening: Arc<Semaphore>,
 }
 
 impl fmt::Debug for Dialer {
@@ -156,7 +149,6 @@ impl Dialer {
             tls,
             max_frame_bytes,
             timeout,
-            opening: Arc::new(Semaphore::new(OPENING)),
         })
     }
 
@@ -195,8 +187,6 @@ impl Dialer {
 #[async_trait]
 impl Dial for Dialer {
     async fn dial(&self, path: &str) -> Result<Connection, DialError> {
-        // Who waits for the others does not wait for the upstream, which alone is timed. The semaphore is never closed.
-        let _one = self.opening.acquire().await;
         match tokio::time::timeout(self.timeout, self.dial_without_limit(path)).await {
             Ok(dialled) => dialled,
             Err(_) => Err(DialError::TimedOut(self.timeout)),

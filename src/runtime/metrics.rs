@@ -1,5 +1,6 @@
 //! The metrics of sessions. Labels are closed lists; an account is never one.
 
+use std::future::Future;
 use std::sync::Arc;
 
 use metrics::{Gauge, Unit, counter, describe_counter, describe_gauge, gauge};
@@ -8,6 +9,8 @@ use crate::session::state::Phase;
 
 /// Sessions on this replica by state.
 pub const SESSIONS: &str = "imgate_session_sessions";
+/// Sessions here that connect, by what they wait for.
+pub const CONNECTS: &str = "imgate_session_connects";
 /// Upstream logins by credential and outcome.
 pub const LOGINS: &str = "imgate_session_logins_total";
 /// Signatures made or received after the first.
@@ -40,6 +43,11 @@ pub const RESEALS_PENDING: &str = "imgate_session_reseals_pending";
 /// Declares the metrics and starts them at zero.
 pub fn describe_metrics() {
     describe_gauge!(SESSIONS, Unit::Count, "Sessions on this replica, by state");
+    describe_gauge!(
+        CONNECTS,
+        Unit::Count,
+        "Sessions that connect upstream, by what they wait for"
+    );
     describe_counter!(
         LOGINS,
         Unit::Count,
@@ -100,6 +108,9 @@ pub fn describe_metrics() {
 fn start_at_zero() {
     for phase in Phase::ALL {
         gauge!(SESSIONS, "state" => phase.label()).set(0.0);
+    }
+    for stage in ["place", "turn", "dial"] {
+        gauge!(CONNECTS, "stage" => stage).set(0.0);
     }
     for credential in ["signature", "ticket"] {
         for outcome in ["accepted", "refused"] {
@@ -193,4 +204,37 @@ impl Drop for SessionGauge {
     fn drop(&mut self) {
         self.gauges.add(self.phase, -1.0);
     }
+}
+
+/// How many sessions wait at each stage of connecting.
+#[derive(Debug)]
+pub(super) struct ConnectGauges {
+    pub(super) place: Gauge,
+    pub(super) turn: Gauge,
+    pub(super) dial: Gauge,
+}
+
+impl ConnectGauges {
+    pub(super) fn new() -> Self {
+        Self {
+            place: gauge!(CONNECTS, "stage" => "place"),
+            turn: gauge!(CONNECTS, "stage" => "turn"),
+            dial: gauge!(CONNECTS, "stage" => "dial"),
+        }
+    }
+}
+
+/// Counts one at the gauge for as long as the future is waited for.
+pub(super) async fn counted<F: Future>(gauge: &Gauge, waiting: F) -> F::Output {
+    struct One<'a>(&'a Gauge);
+
+    impl Drop for One<'_> {
+        fn drop(&mut self) {
+            self.0.decrement(1.0);
+        }
+    }
+
+    gauge.increment(1.0);
+    let _one = One(gauge);
+    waiting.await
 }

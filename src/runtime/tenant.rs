@@ -6,17 +6,23 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use metrics::{Counter, counter};
+use tokio::sync::Semaphore;
 
 use crate::connectors::invoke::CommandList;
 use crate::connectors::tencent::protocol::Identification;
-use crate::connectors::websocket::Dial;
+use crate::connectors::websocket::{Connection, Dial, DialError};
 use crate::runtime::issuer::Issuers;
-use crate::runtime::metrics::{self as names, SessionGauges};
+use crate::runtime::metrics::{self as names, ConnectGauges, SessionGauges, counted};
 use crate::runtime::pacer::Pacer;
 use crate::session::policy::Policy;
 use crate::store::seal::Sealer;
 use crate::tenants::quotas::{Limits, Quotas, Share};
 use crate::types::{AccountId, SessionKey, TenantId};
+
+/// How many of a tenant's sessions connect at a time on this replica at the most. Of thousands at once the upstream's
+/// system drops what it cannot queue, and those come again after a second or three. Policy when full: the others, who are
+/// no more than the tenant's sessions, wait, first come, first served.
+pub(super) const CONNECTING: usize = 512;
 
 /// What all sessions of a tenant share.
 #[derive(Debug)]
@@ -35,6 +41,9 @@ pub struct Tenant {
     pub(super) events_in: Counter,
     /// Count its sessions.
     pub(super) gauges: Arc<SessionGauges>,
+    /// Places to connect.
+    places: Semaphore,
+    connects: ConnectGauges,
     /// How many of its partitions are held here.
     held: AtomicU16,
     settings: ArcSwap<Settings>,
@@ -79,6 +88,8 @@ impl Tenant {
             quotas: Quotas::new(id.clone(), settings.limits),
             events_in: counter!(names::EVENTS_IN),
             gauges: SessionGauges::new(),
+            places: Semaphore::new(CONNECTING),
+            connects: ConnectGauges::new(),
             held: AtomicU16::new(0),
             id,
             partitions,
@@ -113,6 +124,18 @@ impl Tenant {
         self.quotas.set_share(Share::new(held, self.partitions));
         let settings = self.settings();
         settings.pacer.set_held(&self.id, held, self.partitions);
+    }
+
+    /// Connects to the upstream's `path`, when it is the caller's turn. Who waits for a place uses no turn, and dials where
+    /// the upstream is then.
+    pub async fn connect(&self, path: &str) -> Result<Connection, DialError> {
+        // Never closed.
+        let _place = counted(&self.connects.place, self.places.acquire()).await;
+        let turn = async { self.settings().pacer.turn().await };
+        counted(&self.connects.turn, turn).await;
+        // The settings may be other ones by now.
+        let dialling = async { self.settings().dialer.dial(path).await };
+        counted(&self.connects.dial, dialling).await
     }
 
     /// Names an account of the tenant.

@@ -3,8 +3,7 @@
 use std::future::Future;
 
 use bytes::Bytes;
-use futures_util::stream::FuturesUnordered;
-use futures_util::{FutureExt as _, SinkExt as _, StreamExt as _};
+use futures_util::{SinkExt as _, StreamExt as _};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
@@ -156,35 +155,6 @@ async fn a_server_that_speaks_no_websocket_is_refused() {
         );
         assert_eq!(error.kind(), ErrorKind::Unavailable);
     }
-}
-
-#[tokio::test]
-async fn of_a_crowd_only_so_many_connections_are_opened_at_a_time() {
-    let listener = crate::net::listen("127.0.0.1:0".parse().unwrap()).unwrap();
-    let url = format!("ws://{}", listener.local_addr().unwrap());
-    let dialer = dialer(&url, None).unwrap();
-    let crowd = (0..=OPENING).map(|_| dialer.dial("/binfo"));
-    let mut crowd: FuturesUnordered<_> = crowd.collect();
-    let mut opening = Vec::new();
-    while opening.len() < OPENING {
-        tokio::select! {
-            accepted = listener.accept() => opening.push(accepted.unwrap()),
-            _ = crowd.next() => panic!("nobody has been answered"),
-        }
-    }
-    // All of the crowd have been asked to go on, or there would not be so many.
-    assert!(crowd.next().now_or_never().is_none());
-    assert!(listener.accept().now_or_never().is_none());
-
-    opening.pop();
-    assert!(crowd.next().await.unwrap().is_err());
-    let last = async {
-        tokio::select! {
-            accepted = listener.accept() => accepted.unwrap(),
-            _ = crowd.next() => panic!("nobody else has been answered"),
-        }
-    };
-    tokio::time::timeout(PATIENCE, last).await.unwrap();
 }
 
 #[tokio::test]

@@ -23,11 +23,8 @@ impl SessionActor {
             Effect::Connect => {
                 let tenant = Arc::clone(&self.tenant);
                 let path = self.protocol.path();
-                self.socket = Socket::Dialling(Box::pin(async move {
-                    tenant.settings().pacer.turn().await;
-                    // Where the upstream is may have been set anew meanwhile.
-                    tenant.settings().dialer.dial(&path).await
-                }));
+                let dialling = async move { tenant.connect(&path).await };
+                self.socket = Socket::Dialling(Box::pin(dialling));
             }
             Effect::LogIn(credential) => {
                 self.resuming = credential == Credential::Ticket;

@@ -1,5 +1,6 @@
 //! Sessions on paused time, with the upstream at the other end of a pipe in memory.
 
+mod connects;
 mod gaps;
 mod keys;
 mod quotas;
