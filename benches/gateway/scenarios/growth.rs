@@ -3,12 +3,16 @@
 use std::time::Duration;
 
 use crate::bench::Bench;
-use crate::gateway::UNPACED;
 use crate::memory::settled;
 use crate::row::{Better, Of, Row};
 use crate::stage::Stage;
 use crate::stats::ends_of_line;
 use crate::upstream::Wire;
+
+/// Logins a second. The 6,000 of a step take as long as a heartbeat's interval, so heartbeats are spread over it evenly, as
+/// they are where sessions came over time. Those of a crowd come together, and the more that do, the less each costs:
+/// the figure would tell how fast the crowd was.
+const PACE: u32 = 600;
 
 /// A process at some number of sessions.
 struct Point {
@@ -43,7 +47,7 @@ fn round(bench: &Bench) -> Vec<Point> {
     let steps: &[usize] = bench.size(&[1000, 6000, 12_000, 18_000], &[10, 20, 30]);
     // Some beats of all sessions.
     let watched = bench.size(Duration::from_secs(30), Duration::from_secs(1));
-    let mut stage = Stage::start(bench, Wire::Plain, UNPACED);
+    let mut stage = Stage::start(bench, Wire::Plain, PACE);
     let mut at = |&count: &usize| {
         stage.raise(count);
         let process = &stage.gateway.process;
