@@ -21,6 +21,7 @@ use crate::store::{BatchId, Lease, Store, StoreError};
 use crate::types::{AccountId, PartitionId};
 
 mod meter;
+mod queue;
 mod trimmer;
 mod writer;
 
@@ -141,6 +142,9 @@ pub struct Refused {
 pub struct LogOptions {
     /// How many appends may wait. Full: [`LogWriter::try_append`] refuses at once. Default 1024.
     pub queue: usize,
+    /// How many bytes the appends that wait may have; one that is larger waits alone. Full as above. Default 2 MiB, which
+    /// is the next two commits.
+    pub queue_bytes: usize,
     /// How many appends one commit takes at the most. Default 512.
     pub flush_appends: usize,
     /// When a commit has this many bytes no further append joins it. Default 1 MiB.
@@ -169,6 +173,7 @@ impl Default for LogOptions {
     fn default() -> Self {
         Self {
             queue: 1024,
+            queue_bytes: 2 * 1024 * 1024,
             flush_appends: 512,
             flush_bytes: 1024 * 1024,
             retry_min: Duration::from_millis(50),
@@ -188,7 +193,7 @@ impl Default for LogOptions {
 /// handle is gone.
 #[derive(Clone, Debug)]
 pub struct LogWriter {
-    queue: mpsc::Sender<Append>,
+    queue: queue::Sender,
     options: watch::Sender<LogOptions>,
     stuck: watch::Receiver<Option<Stuck>>,
     lease: watch::Receiver<Option<Lease>>,
@@ -219,7 +224,7 @@ impl LogWriter {
         options: LogOptions,
         tasks: &Tasks,
     ) -> Self {
-        let (queue, appends) = mpsc::channel(options.queue.max(1));
+        let (queue, appends) = queue::bounded(&options);
         let (is_stuck, stuck) = watch::channel(None);
         let (is_written, written) = watch::channel(BatchId {
             writer: rand::random_range(1..=u64::MAX),
@@ -264,7 +269,7 @@ impl LogWriter {
         self.options.borrow().retain_age
     }
 
-    /// Sets other options from now on: the length of the queue alone stays. What is in the log is trimmed by them with the
+    /// Sets other options from now on: the bounds of the queue alone stay. What is in the log is trimmed by them with the
     /// next trim.
     pub fn set(&self, options: LogOptions) {
         self.options.send_replace(options);
@@ -287,11 +292,7 @@ impl LogWriter {
 
     /// Hands something over without waiting. On an error the append comes back.
     pub fn try_append(&self, append: Append) -> Result<(), Refused> {
-        self.queue.try_send(append).map_err(|refused| {
-            let (error, append) = match refused {
-                mpsc::error::TrySendError::Full(append) => (AppendError::Full, append),
-                mpsc::error::TrySendError::Closed(append) => (AppendError::Stopping, append),
-            };
+        self.queue.try_send(append).map_err(|(error, append)| {
             self.meter.failed(error);
             Refused {
                 error,
@@ -303,7 +304,7 @@ impl LogWriter {
     /// Hands something over, and waits for room in the queue. The outcome comes by `done`.
     pub async fn append(&self, append: Append) {
         if let Err(refused) = self.queue.send(append).await {
-            refused.0.fail(self.meter, AppendError::Stopping);
+            refused.fail(self.meter, AppendError::Stopping);
         }
     }
 }

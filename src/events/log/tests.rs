@@ -1,5 +1,7 @@
 //! The writer on paused time.
 
+use std::pin::pin;
+
 use futures_util::FutureExt as _;
 use prost::Message as _;
 use tokio::time::Instant;
@@ -206,6 +208,60 @@ async fn a_full_queue_refuses_at_once_and_serves_what_it_took() {
         done.await.unwrap().unwrap();
     }
     assert_eq!(world.texts().await, ["0", "1", "2"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_queue_is_full_of_few_large_appends_as_well() {
+    let options = LogOptions {
+        queue_bytes: 100,
+        ..LogOptions::default()
+    };
+    let world = world(options).await;
+    world.store.set_available(false);
+    let large = |letter: &str| letter.repeat(1000);
+    // The writer takes it out of the queue, which it fills alone.
+    let mut waiting = vec![world.push(&large("0"))];
+    tokio::task::yield_now().await;
+    waiting.extend([world.push("1"), world.push("2")]);
+    let (append, done) = one(&large("3"));
+    let refused = world.writer.try_append(append).unwrap_err();
+    assert_eq!(refused.error, AppendError::Full);
+    waiting.push(done);
+    let writer = world.writer.clone();
+    let mut handing_over = pin!(writer.append(*refused.append));
+    assert!(handing_over.as_mut().now_or_never().is_none());
+    // It is not overtaken.
+    let (append, _done) = one("4");
+    let refused = world.writer.try_append(append).unwrap_err();
+    assert_eq!(refused.error, AppendError::Full);
+    world.store.set_available(true);
+    handing_over.await;
+    for done in waiting {
+        done.await.unwrap().unwrap();
+    }
+    let expected = [large("0"), "1".into(), "2".into(), large("3")];
+    assert_eq!(world.texts().await, expected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_for_room_is_told_of_the_stop() {
+    let options = LogOptions {
+        queue_bytes: 100,
+        ..LogOptions::default()
+    };
+    let world = world(options).await;
+    world.store.set_available(false);
+    let first = world.push(&"0".repeat(1000));
+    tokio::task::yield_now().await;
+    let queued = world.push(&"1".repeat(1000));
+    let (append, waits) = one("2");
+    let mut handing_over = pin!(world.writer.append(append));
+    assert!(handing_over.as_mut().now_or_never().is_none());
+    world.tasks.stop();
+    handing_over.await;
+    for done in [first, queued, waits] {
+        assert_eq!(done.await.unwrap(), Err(AppendError::Stopping));
+    }
 }
 
 #[tokio::test(start_paused = true)]

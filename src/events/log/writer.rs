@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use tracing::{error, info, warn};
 
 use super::meter::{Commits, Meter};
-use super::{Append, AppendError, LogOptions, Record, Stuck};
+use super::{Append, AppendError, LogOptions, Record, Stuck, queue};
 use crate::events::hub::{Hub, Written};
 use crate::events::payload;
 use crate::runtime::supervisor::Tasks;
@@ -28,7 +28,7 @@ pub(super) struct Writer {
     hub: Hub,
     fenced: mpsc::Sender<PartitionId>,
     options: watch::Receiver<LogOptions>,
-    appends: mpsc::Receiver<Append>,
+    appends: queue::Receiver,
     stuck: watch::Sender<Option<Stuck>>,
     /// The last batch that the store has answered as written.
     written: watch::Sender<BatchId>,
@@ -93,7 +93,7 @@ impl Writer {
         hub: Hub,
         fenced: mpsc::Sender<PartitionId>,
         options: watch::Receiver<LogOptions>,
-        appends: mpsc::Receiver<Append>,
+        appends: queue::Receiver,
         stuck: watch::Sender<Option<Stuck>>,
         written: watch::Sender<BatchId>,
         appended: watch::Sender<u64>,
@@ -162,7 +162,7 @@ impl Writer {
         let mut group = vec![first];
         let options = self.options.borrow();
         while group.len() < options.flush_appends && bytes < options.flush_bytes {
-            let Ok(next) = self.appends.try_recv() else {
+            let Some(next) = self.appends.try_recv() else {
                 break;
             };
             bytes += next.bytes();
@@ -364,7 +364,7 @@ impl Writer {
     /// Tells everybody who still waits that it is over.
     fn end(&mut self) {
         self.appends.close();
-        while let Ok(append) = self.appends.try_recv() {
+        while let Some(append) = self.appends.try_recv() {
             append.fail(self.meter, AppendError::Stopping);
         }
     }
