@@ -277,6 +277,17 @@ pub struct Batch {
     pub events: Vec<Vec<u8>>,
 }
 
+impl Batch {
+    /// How many bytes are to be stored, but for the names of accounts and sends.
+    fn bytes(&self) -> usize {
+        let sessions = self.records.iter().chain(&self.additions);
+        let records = sessions.map(|session| session.record.len());
+        let sends = self.sends.iter().map(|send| send.record.len());
+        let events = self.events.iter().map(Vec::len);
+        records.chain(sends).chain(events).sum()
+    }
+}
+
 /// Which batch of which writer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct BatchId {

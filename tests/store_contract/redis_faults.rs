@@ -1,5 +1,6 @@
 //! What is special to the Redis store: a server that is away, stopped, restarted, emptied or full.
 
+use std::pin::pin;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
@@ -72,6 +73,31 @@ async fn a_server_that_stops_and_goes_on_loses_nothing() {
         .map(|(_, text)| text)
         .collect();
     assert_eq!(texts, ["before", "during", "after"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_large_batches_only_some_are_on_their_way_and_the_others_are_not_timed_yet() {
+    let server = RedisServer::start();
+    let store = impatient(&server).await;
+    let [one, other] = [partition("acme", 1), partition("acme", 2)];
+    let leases = [owned(&store, &one).await, owned(&store, &other).await];
+    // The two are more than what may be on its way.
+    let payload = "x".repeat(3 << 20);
+    let batch = || events([&payload]);
+
+    server.pause();
+    let (batches, [first, second]) = ([batch(), batch()], &leases);
+    let mut second = pin!(store.commit(second, &batches[1]));
+    let first = async {
+        is_away(store.commit(first, &batches[0]).await);
+        server.resume();
+    };
+    tokio::select! {
+        biased;
+        () = first => {}
+        answered = &mut second => panic!("it has not been sent: {answered:?}"),
+    }
+    second.await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -18,6 +18,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures_util::stream::BoxStream;
 use redis::{Cmd, RedisError, Script, Value};
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tracing::{info, warn};
 
 pub use self::connection::RedisOptions;
@@ -33,11 +34,18 @@ use crate::types::{
     AccountId, AppId, Day, Epoch, MemberId, PartitionId, ReplicaId, TenantId, UnixMillis,
 };
 
+/// How many bytes of batches are on their way to the server at a time at the most. All calls share a connection: leases,
+/// turns and pings wait behind what was sent before them, and no answer may take longer than
+/// [`RedisOptions::response_timeout`]. Policy when full: a batch waits for those before it, and is not timed meanwhile.
+const COMMITTING: u32 = 4 << 20;
+
 /// A Redis server. Its `maxmemory-policy` must be `noeviction`: nothing of what is stored may be thrown away.
 #[derive(Debug)]
 pub struct RedisStore {
     connection: Connection,
     options: RedisOptions,
+    /// One for each byte of a batch that may be sent.
+    committing: Semaphore,
 }
 
 impl RedisStore {
@@ -52,12 +60,23 @@ impl RedisStore {
         let store = Self {
             connection,
             options: options.clone(),
+            committing: Semaphore::new(COMMITTING as usize),
         };
         match store.ping().await {
             Ok(()) => info!(address, "Redis answers"),
             Err(error) => warn!(address, %error, "Redis is away; trying again at each call"),
         }
         Ok(store)
+    }
+
+    /// Room for a batch. One of more bytes than there is room for goes alone.
+    async fn room(&self, batch: &Batch) -> Option<SemaphorePermit<'_>> {
+        let bytes = u32::try_from(batch.bytes()).unwrap_or(COMMITTING);
+        // The semaphore is never closed.
+        self.committing
+            .acquire_many(bytes.min(COMMITTING))
+            .await
+            .ok()
     }
 
     async fn send(&self, command: &Cmd, place: &PartitionId) -> Result<Value, StoreError> {
