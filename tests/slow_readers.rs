@@ -38,6 +38,8 @@ mod redis_server;
 mod serve;
 #[path = "slow_readers/slow.rs"]
 mod slow;
+#[path = "slow_readers/slow_store.rs"]
+mod slow_store;
 #[path = "slow_readers/stalled.rs"]
 mod stalled;
 #[path = "slow_readers/subscriber.rs"]

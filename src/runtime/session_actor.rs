@@ -205,8 +205,9 @@ impl SessionActor {
             let happened = self.next(waits).await;
             self.look_at_settings();
             let now = now();
+            let bytes = happened.bytes();
             self.take(now, happened);
-            self.take_what_goes_with_it(now);
+            self.take_what_goes_with_it(now, bytes);
             self.work(now).await;
             let done = match self.session.state() {
                 State::Closed => self.outbox.is_idle(),

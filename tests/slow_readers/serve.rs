@@ -12,7 +12,7 @@ use crate::redis_server::RedisServer;
 pub(crate) struct Serve {
     // Dropped in this order: the process ends before its store and its folder go.
     program: Option<Program>,
-    _redis: RedisServer,
+    pub(crate) redis: RedisServer,
     folder: TempDir,
     pub(crate) grpc: SocketAddr,
     pub(crate) ops: SocketAddr,
@@ -30,7 +30,7 @@ impl Serve {
             grpc.listen = "127.0.0.1:0"
             ops.listen = "127.0.0.1:0"
             log.level = "warn"
-            store = {{ kind = "redis", url = "{}" }}
+            store = {{ kind = "redis", url = "{}", operation_timeout = "9s" }}
             seal = {{ active = "k1", keys = {{ k1 = {{ file = "seal.key" }} }} }}
             pacing.start_jitter = "50ms"
             backoff = {{ first = "50ms", max = "200ms" }}
@@ -54,7 +54,7 @@ impl Serve {
         let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
         let mut serve = Self {
             program: None,
-            _redis: redis,
+            redis,
             folder,
             grpc: nowhere,
             ops: nowhere,

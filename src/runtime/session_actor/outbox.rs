@@ -39,8 +39,9 @@ const MAX_NOTICES: usize = 256;
 /// How many appends may be on their way before a session takes nothing more from its upstream. What comes meanwhile waits
 /// in the socket, and becomes one append.
 const IN_FLIGHT: usize = 2;
-/// How long the upstream waits for that at the most. A store that takes longer is away: the session hears its upstream out,
-/// and leaves out what it cannot store.
+/// How long the upstream waits for that while the store is away. Then the session hears its upstream out, and leaves out
+/// what it cannot store. While the store is only slow the upstream waits on, but for a frame each time that nothing has
+/// happened for so long: were all read that is left out then, there would be no time for what is to be stored.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// When a record that could not be sealed is tried again.
 const SEAL_AGAIN: Duration = Duration::from_secs(1);
@@ -339,8 +340,16 @@ impl Outbox {
     /// Until when the upstream is to wait for what was handed over; `None` if it need not.
     pub(super) fn upstream_waits_until(&self) -> Option<Instant> {
         let oldest = self.in_flight.front()?;
-        let is_behind = self.in_flight.len() >= IN_FLIGHT || self.waiting.is_some();
-        is_behind.then(|| oldest.since + PATIENCE)
+        if self.in_flight.len() < IN_FLIGHT && self.waiting.is_none() {
+            return None;
+        }
+        let is_slow = self.writer.accepts().is_ok();
+        let since = if is_slow {
+            Instant::now()
+        } else {
+            oldest.since
+        };
+        Some(since + PATIENCE)
     }
 
     /// Whether all that was handed over is stored or failed.

@@ -6,6 +6,7 @@ mod keys;
 mod quotas;
 mod sealing;
 mod sends;
+mod slow;
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
@@ -59,6 +60,8 @@ struct Upstream {
     /// The codes of the next logins.
     refusals: Mutex<Vec<i32>>,
     pushes: broadcast::Sender<String>,
+    /// How many of them the connections have taken.
+    pushed: AtomicU32,
     acks: mpsc::UnboundedSender<String>,
     /// The messages that came, with the repeated ones.
     sends: watch::Sender<Vec<Value>>,
@@ -72,7 +75,7 @@ struct Upstream {
 impl Dial for Arc<Upstream> {
     async fn dial(&self, path: &str) -> Result<Connection, DialError> {
         self.dials.fetch_add(1, Ordering::SeqCst);
-        let (near, far) = tokio::io::duplex(4096);
+        let (near, far) = tokio::io::duplex(16 * 1024);
         let upstream = Arc::clone(self);
         self.tasks.spawn("upstream", TaskKind::Work, async move {
             upstream.serve(far).await
@@ -91,19 +94,22 @@ impl Upstream {
                 stalled.changed().await.unwrap();
             }
             tokio::select! {
+                // Who writes and does not read stops the other side as well.
+                biased;
                 _ = stalled.changed() => {}
-                push = pushes.recv() => {
-                    let push = frame::encode_response("im_open_push.msg_push", 0, &push.unwrap());
-                    if socket.send(Message::Binary(push.into())).await.is_err() {
-                        return;
-                    }
-                }
                 message = socket.next() => {
                     let Some(Ok(Message::Binary(bytes))) = message else { return };
                     let request = frame::decode(&bytes, 1 << 20).unwrap();
                     if !self.answer(&mut socket, &request).await {
                         return;
                     }
+                }
+                push = pushes.recv() => {
+                    let push = frame::encode_response("im_open_push.msg_push", 0, &push.unwrap());
+                    if socket.send(Message::Binary(push.into())).await.is_err() {
+                        return;
+                    }
+                    self.pushed.fetch_add(1, Ordering::SeqCst);
                 }
             }
         }
@@ -198,6 +204,7 @@ impl World {
             stalled: watch::channel(false).0,
             refusals: Mutex::default(),
             pushes: broadcast::channel(64).0,
+            pushed: AtomicU32::new(0),
             acks,
             sends: watch::channel(Vec::new()).0,
             silent: AtomicBool::new(false),
@@ -245,12 +252,16 @@ impl World {
     }
 
     fn push(&self, random: u32) {
+        self.push_text(random, "hi");
+    }
+
+    fn push_text(&self, random: u32, text: &str) {
         let push = json!({
             "NeedAck": 1,
             "SessionData": random.to_string(),
             "EventArray": [{ "Event": 9, "C2cMsgArray": [{
                 "From_Account": "bob", "To_Account": "bot1", "TinyId": "1", "MsgRandom": random,
-                "MsgBody": [{ "MsgType": "TIMTextElem", "MsgContent": { "Text": "hi" } }],
+                "MsgBody": [{ "MsgType": "TIMTextElem", "MsgContent": { "Text": text } }],
             }] }],
         });
         self.upstream.pushes.send(push.to_string()).unwrap();

@@ -39,6 +39,16 @@ pub(super) enum Happened {
     LeaseLost,
 }
 
+impl Happened {
+    /// How many bytes of a frame it is.
+    pub(super) fn bytes(&self) -> usize {
+        match self {
+            Self::Frame(Ok(frame)) => frame.len(),
+            _ => 0,
+        }
+    }
+}
+
 impl SessionActor {
     pub(super) async fn next<L, S>(&mut self, waits: Waits<'_, L, S>) -> Happened
     where
@@ -82,8 +92,8 @@ impl SessionActor {
     }
 
     /// Takes further appends that are stored and frames that are there already, as long as they bring nothing but events.
-    pub(super) fn take_what_goes_with_it(&mut self, now: Now) {
-        let mut bytes = 0;
+    /// `bytes`: how many there were in the frame that was taken before, if it was one.
+    pub(super) fn take_what_goes_with_it(&mut self, now: Now, mut bytes: usize) {
         for _ in 1..TOGETHER {
             let is_plain = |report: &Report| matches!(report, Report::Events(_));
             let plain = self.inputs.iter().all(|input| *input == Input::Traffic)
@@ -99,9 +109,7 @@ impl SessionActor {
                     None => return,
                 },
             };
-            if let Happened::Frame(Ok(frame)) = &happened {
-                bytes += frame.len();
-            }
+            bytes += happened.bytes();
             self.take(now, happened);
         }
     }

@@ -21,7 +21,7 @@ pub(super) const MESSAGES_PER_SYNC: u32 = 64;
 /// round fetches it.
 const HELD_PUSHES: usize = 128;
 /// How many bytes of JSON they may be, with the same policy.
-const HELD_BYTES: usize = 1 << 20;
+const HELD_BYTES: usize = 256 << 10;
 /// How many messages of a group are fetched at a time, where that goes well.
 const GROUP_PAGE: u64 = 20;
 /// How many missed messages of one group are fetched at the most; what is older is told as a gap.
