@@ -13,6 +13,8 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::join_all;
+use futures_util::{StreamExt as _, stream};
 use metrics::{Unit, counter, describe_counter, describe_gauge, gauge};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior};
@@ -33,6 +35,9 @@ const LEASES_LOST: &str = "imgate_cluster_leases_lost_total";
 const PARTITIONS: &str = "imgate_cluster_partitions";
 /// How often a partition that is not held is tried for, and a store that was away.
 const CLAIM_EVERY: Duration = Duration::from_secs(1);
+/// How many partitions are seen to at a time: a thousand renewals one after the other would take longer than a lease lasts
+/// where the store takes some hundredths of a second for each.
+const AT_ONCE: usize = 32;
 /// How much longer than the time between two renewals owners have to come back.
 const PATIENCE_MARGIN: Duration = Duration::from_secs(2);
 
@@ -135,9 +140,9 @@ impl Ownership {
 
     /// Gives all leases back, so that another replica need not wait for them to run out.
     pub async fn release(&mut self) {
-        for keeper in self.partitions.values() {
-            self.give_back(keeper).await;
-        }
+        let kept = stream::iter(self.partitions.values());
+        kept.for_each_concurrent(AT_ONCE, |keeper| self.give_back(keeper))
+            .await;
     }
 
     async fn give_back(&self, keeper: &Keeper) {
@@ -179,7 +184,7 @@ impl Ownership {
         due.map(|(partition, _)| partition.clone()).collect()
     }
 
-    /// Sees to partitions one after the other, as long as the store answers.
+    /// Sees to partitions, some at a time, as long as the store answers.
     async fn see_to_all(&mut self, due: Vec<PartitionId>) {
         match self.reach {
             Reach::Away => match self.store.ping().await {
@@ -192,9 +197,8 @@ impl Ownership {
             Reach::Back(until) if until <= Instant::now() => self.reach = Reach::There,
             Reach::Back(_) | Reach::There => {}
         }
-        for partition in due {
-            let seen = self.see_to(&partition).await;
-            self.note(partition, seen);
+        for some in due.chunks(AT_ONCE) {
+            self.see_to(some).await;
             if self.reach == Reach::Away {
                 return;
             }
@@ -232,8 +236,8 @@ impl Ownership {
         self.replica = ReplicaId::new(format!("{name}~{:08x}", rand::random::<u32>()));
     }
 
-    /// Claims or renews one partition.
-    async fn see_to(&mut self, partition: &PartitionId) -> Seen {
+    /// Claims or renews these partitions.
+    async fn see_to(&mut self, some: &[PartitionId]) {
         let hand = Hand {
             store: &*self.store,
             replica: &self.replica,
@@ -242,10 +246,16 @@ impl Ownership {
             patience: self.patience(),
             is_patient: matches!(self.reach, Reach::Back(_)),
         };
-        let unsure = self.unsure.contains(partition);
-        match self.partitions.get_mut(partition) {
-            Some(keeper) => hand.see_to(partition, keeper, unsure).await,
-            None => Seen::Settled,
+        let (hand, unsure) = (&hand, &self.unsure);
+        let kept = self.partitions.iter_mut();
+        let kept = kept.filter(|(partition, _)| some.contains(partition));
+        let seeing = kept.map(|(partition, keeper)| async move {
+            let unsure = unsure.contains(partition);
+            let seen = hand.see_to(partition, keeper, unsure).await;
+            (partition.clone(), seen)
+        });
+        for (partition, seen) in join_all(seeing).await {
+            self.note(partition, seen);
         }
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use imgate::config::StoreKind;
 use imgate::proto::v1::GapReason;
+use redis::Commands as _;
 
 use crate::books::{Books, assert_undisturbed};
 use crate::delay::Delay;
@@ -147,6 +148,33 @@ async fn a_store_that_is_full_under_traffic_costs_nothing() {
     books.are_whole();
     assert_undisturbed(&upstream);
     gateway.ready().await.stop().await;
+}
+
+#[tokio::test]
+async fn the_leases_of_many_partitions_last_where_the_store_is_slow() {
+    let redis = RedisServer::start();
+    let upstream = Upstream::start().await;
+    let to = SocketAddr::from(([127, 0, 0, 1], redis.port()));
+    let way = Delay::start(to, Duration::from_millis(20)).await;
+    let url = secret(&format!("redis://{}", way.address));
+    let mut acme = tenant("acme", upstream.url());
+    acme.partitions = 256;
+    let mut config = config(StoreKind::Redis { url }, vec![acme]);
+    // One after the other the renewals would take ten seconds, and the first claims forty.
+    config.store.operation_timeout = Duration::from_secs(1);
+    config.store.lease_ttl = Duration::from_secs(3);
+    let gateway = Gateway::start(config).await.ready().await;
+    let epochs = || -> Vec<String> {
+        let mut keys: Vec<String> = redis.client().keys("*epoch*").unwrap();
+        keys.sort_unstable();
+        redis.client().mget(keys).unwrap()
+    };
+    let before = epochs();
+    assert!(before.len() >= 256, "{before:?}");
+    tokio::time::sleep(2 * Duration::from_secs(3)).await;
+    assert_eq!(gateway.metrics.sum("imgate_cluster_partitions", ""), 256.0);
+    assert!(epochs() == before, "a lease has run out");
+    gateway.stop().await;
 }
 
 #[tokio::test]

@@ -1,5 +1,7 @@
 //! Leases on paused time, over a store in memory.
 
+use std::slice::from_ref;
+
 use super::*;
 use crate::runtime::supervisor::TaskKind;
 use crate::store::memory::MemoryStore;
@@ -45,8 +47,7 @@ async fn world() -> (Ownership, PartitionId) {
 async fn a_claim_whose_answer_was_lost_is_made_again() {
     let (mut ownership, partition) = world().await;
     ownership.note(partition.clone(), Seen::Unsure);
-    let seen = ownership.see_to(&partition).await;
-    ownership.note(partition.clone(), seen);
+    ownership.see_to(from_ref(&partition)).await;
     let held = ownership.partitions[&partition].lease.borrow().clone();
     assert_eq!(held.map(|lease| lease.epoch), Some(Epoch(3)));
     assert!(ownership.unsure.is_empty());
@@ -56,15 +57,12 @@ async fn a_claim_whose_answer_was_lost_is_made_again() {
 #[tokio::test(start_paused = true)]
 async fn a_process_that_lost_its_lease_to_its_own_name_waits_until_it_is_free() {
     let (mut ownership, partition) = world().await;
-    let seen = ownership.see_to(&partition).await;
-    ownership.note(partition.clone(), seen);
+    ownership.see_to(from_ref(&partition)).await;
     assert!(ownership.replica.as_str().starts_with("r~"));
-    let seen = ownership.see_to(&partition).await;
-    ownership.note(partition.clone(), seen);
+    ownership.see_to(from_ref(&partition)).await;
     assert!(!ownership.partitions[&partition].is_held(), "taken back");
     tokio::time::sleep(TTL).await;
-    let seen = ownership.see_to(&partition).await;
-    ownership.note(partition.clone(), seen);
+    ownership.see_to(from_ref(&partition)).await;
     assert!(ownership.partitions[&partition].is_held());
 }
 
@@ -92,18 +90,15 @@ async fn what_another_wrote_while_a_claim_was_not_answered_counts() {
     ownership.note(partition.clone(), Seen::Unsure);
     held_by_another(&ownership, 1).await;
     ownership.reach = Reach::There;
-    let seen = ownership.see_to(&partition).await;
-    ownership.note(partition.clone(), seen);
+    ownership.see_to(from_ref(&partition)).await;
     assert!(!ownership.partitions[&partition].is_held(), "held again");
     assert_eq!(ownership.replica.as_str(), "r");
     // It is read anew, and at once.
-    let seen = ownership.see_to(&partition).await;
-    ownership.note(partition.clone(), seen);
+    ownership.see_to(from_ref(&partition)).await;
     assert!(ownership.partitions[&partition].is_held());
     // From then on it is this one's, and what it found is no other's doing.
     ownership.note(partition.clone(), Seen::Unsure);
-    let seen = ownership.see_to(&partition).await;
-    ownership.note(partition.clone(), seen);
+    ownership.see_to(from_ref(&partition)).await;
     assert!(ownership.partitions[&partition].is_held());
 }
 
@@ -112,8 +107,7 @@ async fn where_another_wrote_nothing_all_goes_on() {
     let (mut ownership, partition) = world().await;
     ownership.note(partition.clone(), Seen::Unsure);
     held_by_another(&ownership, 0).await;
-    let seen = ownership.see_to(&partition).await;
-    ownership.note(partition.clone(), seen);
+    ownership.see_to(from_ref(&partition)).await;
     assert!(ownership.partitions[&partition].is_held());
     assert!(ownership.unsure.is_empty());
 }

@@ -42,9 +42,10 @@ pub(super) enum Happened {
 impl Happened {
     /// How many bytes of a frame it is.
     pub(super) fn bytes(&self) -> usize {
-        match self {
-            Self::Frame(Ok(frame)) => frame.len(),
-            _ => 0,
+        if let Self::Frame(Ok(frame)) = self {
+            frame.len()
+        } else {
+            0
         }
     }
 }
