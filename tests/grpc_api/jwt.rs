@@ -79,8 +79,8 @@ fn issuer(source: Source) -> IssuerOptions {
     }
 }
 
-/// `acme`, whose caller is [`ECHO`] for its sessions, and `other`.
-async fn serve(source: Source) -> Served {
+/// `acme`, whose caller is [`ECHO`] for one scope, and `other`.
+async fn serve(scope: Scope, source: Source) -> Served {
     let tasks = Tasks::new();
     let mut issuers = Issuers::new(&tasks);
     let prepared = issuers.prepare(vec![issuer(source)]);
@@ -90,7 +90,7 @@ async fn serve(source: Source) -> Served {
         id: "echo".into(),
         issuer: "cluster".into(),
         subject: ECHO.into(),
-        scopes: vec![Scope::Sessions],
+        scopes: vec![scope],
     }];
     let contents = Contents {
         tenants: vec![acme, tenant("other")],
@@ -136,7 +136,7 @@ async fn a_subject_whose_issuers_keys_are_in_a_file_is_its_tenants_caller() {
     let path = folder.path().join("jwks.json");
     let (signer, stranger) = (Signer::new("k1"), Signer::new("k1"));
     std::fs::write(&path, signer.set()).unwrap();
-    let served = serve(Source::File(path)).await;
+    let served = serve(Scope::Sessions, Source::File(path)).await;
     let good = signer.token(ECHO, "imgate", 600);
     assert_eq!(call_with_keys(&served, &good).await, let_in());
     for (token, reason) in [
@@ -202,6 +202,14 @@ impl KeyServer {
     }
 }
 
+fn keys_at(address: SocketAddr, token_file: Option<PathBuf>) -> Source {
+    Source::Url {
+        url: format!("http://{address}/jwks"),
+        ca_file: None,
+        token_file,
+    }
+}
+
 #[tokio::test]
 async fn keys_that_rotate_behind_a_url_are_fetched_when_they_are_needed() {
     let folder = tempfile::tempdir().unwrap();
@@ -209,12 +217,8 @@ async fn keys_that_rotate_behind_a_url_are_fetched_when_they_are_needed() {
     std::fs::write(&token_file, "first\n").unwrap();
     let (first, second) = (Signer::new("k1"), Signer::new("k2"));
     let (server, address) = KeyServer::start(first.set()).await;
-    let served = serve(Source::Url {
-        url: format!("http://{address}/jwks"),
-        ca_file: None,
-        token_file: Some(token_file.clone()),
-    })
-    .await;
+    let source = keys_at(address, Some(token_file.clone()));
+    let served = serve(Scope::Sessions, source).await;
     let (old, new) = (
         first.token(ECHO, "imgate", 600),
         second.token(ECHO, "imgate", 600),
@@ -245,12 +249,7 @@ async fn keys_that_rotate_behind_a_url_are_fetched_when_they_are_needed() {
 async fn while_the_key_server_is_away_the_last_keys_are_used() {
     let signer = Signer::new("k1");
     let (server, address) = KeyServer::start(signer.set()).await;
-    let served = serve(Source::Url {
-        url: format!("http://{address}/jwks"),
-        ca_file: None,
-        token_file: None,
-    })
-    .await;
+    let served = serve(Scope::Sessions, keys_at(address, None)).await;
     let good = signer.token(ECHO, "imgate", 600);
     assert_eq!(call_with_keys(&served, &good).await, let_in());
     server.answer(StatusCode::INTERNAL_SERVER_ERROR, "away");
@@ -264,4 +263,33 @@ async fn while_the_key_server_is_away_the_last_keys_are_used() {
     timeout(PATIENCE, asked_again).await.unwrap();
     assert_eq!(call(&served, &good).await, let_in());
     assert_eq!(call(&served, &other).await, unknown);
+}
+
+#[tokio::test]
+async fn a_stream_ends_when_the_key_of_its_jwt_is_withdrawn() {
+    let (first, second) = (Signer::new("k1"), Signer::new("k2"));
+    let (server, address) = KeyServer::start(first.set()).await;
+    let served = serve(Scope::Events, keys_at(address, None)).await;
+    let (old, new) = (
+        first.token(ECHO, "imgate", 600),
+        second.token(ECHO, "imgate", 600),
+    );
+    let denied = said(Code::PermissionDenied, "SCOPE_MISSING");
+    assert_eq!(call_with_keys(&served, &old).await, denied);
+    let mut caller = clients(served.channel().await, Some(old.as_str()));
+    let begin = v1::SubscribeRequest::default();
+    let mut stream = caller.events.subscribe(begin).await.unwrap().into_inner();
+    assert_eq!(stream.message().await.unwrap().unwrap().events, []);
+
+    // The issuer takes another key, and a call with it has the keys fetched.
+    server.answer(StatusCode::OK, &second.set());
+    let fetched = async { while call(&served, &new).await != denied {} };
+    timeout(PATIENCE, fetched).await.unwrap();
+    let ended = timeout(PATIENCE, stream.message()).await.unwrap();
+    let ended: Result<tonic::Response<()>, _> = ended.map(|_| panic!("it goes on"));
+    let (code, reason, _) = refusal(ended);
+    assert_eq!(
+        (code, reason),
+        said(Code::Unauthenticated, "JWT_KEY_UNKNOWN")
+    );
 }
