@@ -41,11 +41,13 @@ pub(crate) fn with_table(document: &str, results: &Results) -> String {
 }
 
 fn table(results: &Results) -> String {
-    let rounds = results.rows.iter().map(|row| row.gateway.len()).min();
-    let rounds = rounds.unwrap_or_default();
+    let rounds = || results.rows.iter().map(|row| row.gateway.len());
+    let (least, most) = (rounds().min(), rounds().max());
     let mut text = format!(
-        "On {}, {rounds} rounds or more:\n\n| What | Floor | Gateway | Ratio | Reach | Moonshot | Met |\n|---|---|---|---|---|---|---|\n",
-        results.machine
+        "On {}, medians of {} to {} rounds:\n\n| What | Floor | Gateway | Ratio | Reach | Moonshot | Met |\n|---|---|---|---|---|---|---|\n",
+        results.machine,
+        least.unwrap_or_default(),
+        most.unwrap_or_default(),
     );
     for row in &results.rows {
         let floor = row.floor.as_ref();
