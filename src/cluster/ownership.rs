@@ -35,8 +35,8 @@ const LEASES_LOST: &str = "imgate_cluster_leases_lost_total";
 const PARTITIONS: &str = "imgate_cluster_partitions";
 /// How often a partition that is not held is tried for, and a store that was away.
 const CLAIM_EVERY: Duration = Duration::from_secs(1);
-/// How many partitions are seen to at a time: a thousand renewals one after the other would take longer than a lease lasts
-/// where the store takes some hundredths of a second for each.
+/// How many partitions are seen to at a time. One after the other, a thousand renewals would take longer than a lease
+/// lasts where the store takes some hundredths of a second for each.
 const AT_ONCE: usize = 32;
 /// How much longer than the time between two renewals owners have to come back.
 const PATIENCE_MARGIN: Duration = Duration::from_secs(2);

@@ -1,9 +1,9 @@
 //! What a session has to store, and what waits until that is done: acknowledgements, answers and sends.
 //!
 //! The record goes with every append of events, so that the connector's position and the events up to it are stored in
-//! one step. What could not be stored and is given up is told as a gap by the next append. While the partition's queue is full one append waits here, further notices gather behind it up to a bound,
-//! and the connector leaves pushes out unacknowledged: the upstream keeps them until they are fetched. So it is while the
-//! record cannot be sealed.
+//! one step. What could not be stored and is given up is told as a gap by the next append. While the partition's queue is
+//! full one append waits here, further notices gather behind it up to a bound, and the connector leaves pushes out
+//! unacknowledged: the upstream keeps them until they are fetched. So it is while the record cannot be sealed.
 
 use std::collections::VecDeque;
 use std::future::Future;
