@@ -56,7 +56,8 @@ impl Append {
             Some(Record::Whole(bytes) | Record::Addition(bytes)) => bytes.len(),
             None => 0,
         };
-        let sends = self.sends.iter().map(|(_, record)| record.len());
+        let sends = self.sends.iter();
+        let sends = sends.map(|(id, record)| id.len() + record.len());
         record + sends.sum::<usize>() + self.events.iter().map(Vec::len).sum::<usize>()
     }
 

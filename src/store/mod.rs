@@ -278,11 +278,12 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// How many bytes are to be stored, but for the names of accounts and sends.
+    /// How many bytes are to be stored, but for the names of accounts.
     fn bytes(&self) -> usize {
         let sessions = self.records.iter().chain(&self.additions);
         let records = sessions.map(|session| session.record.len());
-        let sends = self.sends.iter().map(|send| send.record.len());
+        let sends = self.sends.iter();
+        let sends = sends.map(|send| send.client_message_id.len() + send.record.len());
         let events = self.events.iter().map(Vec::len);
         records.chain(sends).chain(events).sum()
     }

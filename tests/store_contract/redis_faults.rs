@@ -1,6 +1,5 @@
 //! What is special to the Redis store: a server that is away, stopped, restarted, emptied or full.
 
-use std::pin::pin;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
@@ -76,28 +75,28 @@ async fn a_server_that_stops_and_goes_on_loses_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn of_large_batches_only_some_are_on_their_way_and_the_others_are_not_timed_yet() {
+async fn of_large_batches_only_some_are_sent_and_none_after_one_that_is_not_answered() {
     let server = RedisServer::start();
     let store = impatient(&server).await;
     let [one, other] = [partition("acme", 1), partition("acme", 2)];
     let leases = [owned(&store, &one).await, owned(&store, &other).await];
     // The two are more than what may be on its way.
-    let payload = "x".repeat(3 << 20);
-    let batch = || events([&payload]);
-
+    let batch = events([&"x".repeat(3 << 20)]);
     server.pause();
-    let (batches, [first, second]) = ([batch(), batch()], &leases);
-    let mut second = pin!(store.commit(second, &batches[1]));
-    let first = async {
-        is_away(store.commit(first, &batches[0]).await);
-        server.resume();
-    };
-    tokio::select! {
-        biased;
-        () = first => {}
-        answered = &mut second => panic!("it has not been sent: {answered:?}"),
-    }
-    second.await.unwrap();
+    let [first, second] = leases.each_ref().map(|lease| store.commit(lease, &batch));
+    let (first, second) = tokio::join!(first, second);
+    is_away(first);
+    let error = second.unwrap_err();
+    assert!(error.to_string().contains("those before"), "{error}");
+    server.resume();
+
+    answers_again(&store).await;
+    assert_eq!(log(&store, &other).await, []);
+    eventually("it is stored", || async {
+        store.commit(&leases[1], &batch).await.ok()
+    })
+    .await;
+    assert_eq!(log(&store, &other).await.len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

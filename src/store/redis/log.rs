@@ -20,7 +20,6 @@ pub(super) async fn commit(
     lease: &Lease,
     batch: &Batch,
 ) -> Result<Committed, StoreError> {
-    let _room = redis.room(batch).await;
     let place = &lease.partition;
     let parts = [
         Part::Epoch,

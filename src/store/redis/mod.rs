@@ -18,7 +18,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures_util::stream::BoxStream;
 use redis::{Cmd, RedisError, Script, Value};
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{Semaphore, SemaphorePermit, watch};
 use tracing::{info, warn};
 
 pub use self::connection::RedisOptions;
@@ -46,6 +46,8 @@ pub struct RedisStore {
     options: RedisOptions,
     /// One for each byte of a batch that may be sent.
     committing: Semaphore,
+    /// Changes when a batch was not answered.
+    unanswered: watch::Sender<()>,
 }
 
 impl RedisStore {
@@ -61,6 +63,7 @@ impl RedisStore {
             connection,
             options: options.clone(),
             committing: Semaphore::new(COMMITTING as usize),
+            unanswered: watch::Sender::new(()),
         };
         match store.ping().await {
             Ok(()) => info!(address, "Redis answers"),
@@ -69,14 +72,24 @@ impl RedisStore {
         Ok(store)
     }
 
-    /// Room for a batch. One of more bytes than there is room for goes alone.
-    async fn room(&self, batch: &Batch) -> Option<SemaphorePermit<'_>> {
+    /// Room for a batch. One of more bytes than there is room for goes alone. Fails with those that are on their way when
+    /// the server does not answer them, or the last in line would hear of that last.
+    async fn room(&self, batch: &Batch) -> Result<SemaphorePermit<'_>, StoreError> {
         let bytes = u32::try_from(batch.bytes()).unwrap_or(COMMITTING);
-        // The semaphore is never closed.
-        self.committing
-            .acquire_many(bytes.min(COMMITTING))
-            .await
-            .ok()
+        let bytes = bytes.min(COMMITTING);
+        if let Ok(room) = self.committing.try_acquire_many(bytes) {
+            return Ok(room);
+        }
+        let mut unanswered = self.unanswered.subscribe();
+        tokio::select! {
+            biased;
+            _ = unanswered.changed() => Err(StoreError::Unavailable(format!(
+                "Redis at {} does not answer those before",
+                self.connection.address()
+            ))),
+            // The semaphore is never closed.
+            Ok(room) = self.committing.acquire_many(bytes) => Ok(room),
+        }
     }
 
     async fn send(&self, command: &Cmd, place: &PartitionId) -> Result<Value, StoreError> {
@@ -207,7 +220,12 @@ impl Store for RedisStore {
     }
 
     async fn commit(&self, lease: &Lease, batch: &Batch) -> Result<Committed, StoreError> {
-        log::commit(self, lease, batch).await
+        let _room = self.room(batch).await?;
+        let committed = log::commit(self, lease, batch).await;
+        if let Err(StoreError::Unavailable(_)) = committed {
+            self.unanswered.send_replace(());
+        }
+        committed
     }
 
     async fn last_batch(&self, partition: &PartitionId) -> Result<BatchId, StoreError> {

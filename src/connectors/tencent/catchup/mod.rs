@@ -20,7 +20,7 @@ pub(super) const MESSAGES_PER_SYNC: u32 = 64;
 /// How many pushes wait while catching up. Policy when full: a push is left out unacknowledged, and another
 /// round fetches it.
 const HELD_PUSHES: usize = 128;
-/// How many bytes of JSON they may be, with the same policy.
+/// How many bytes of JSON they may be, with the same policy; a larger one waits alone.
 const HELD_BYTES: usize = 256 << 10;
 /// How many messages of a group are fetched at a time, where that goes well.
 const GROUP_PAGE: u64 = 20;
@@ -149,7 +149,8 @@ impl CatchUp {
 
     /// Keeps a push for later, if there is room for it; else it comes back, and is to be left out.
     pub(super) fn hold(&mut self, push: Held) -> Option<Held> {
-        if self.held.len() == HELD_PUSHES || self.held_bytes + push.bytes > HELD_BYTES {
+        let has_bytes = self.held_bytes + push.bytes <= HELD_BYTES || self.held.is_empty();
+        if self.held.len() == HELD_PUSHES || !has_bytes {
             return Some(push);
         }
         self.held_bytes += push.bytes;
