@@ -16,7 +16,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use futures_util::{StreamExt as _, stream};
 use metrics::{Unit, counter, describe_counter, describe_gauge, gauge};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior};
 use tracing::warn;
 
@@ -38,6 +38,8 @@ const CLAIM_EVERY: Duration = Duration::from_secs(1);
 /// How many partitions are seen to at a time. One after the other, a thousand renewals would take longer than a lease
 /// lasts where the store takes some hundredths of a second for each.
 const AT_ONCE: usize = 32;
+/// Of how many what they hold is read at a time.
+const READ_AT_ONCE: usize = 8;
 /// How much longer than the time between two renewals owners have to come back.
 const PATIENCE_MARGIN: Duration = Duration::from_secs(2);
 
@@ -245,8 +247,10 @@ impl Ownership {
             gateway: &self.gateway,
             patience: self.patience(),
             is_patient: matches!(self.reach, Reach::Back(_)),
+            readers: &Semaphore::new(READ_AT_ONCE),
         };
         let (hand, unsure) = (&hand, &self.unsure);
+        let some: HashSet<_> = some.iter().collect();
         let kept = self.partitions.iter_mut();
         let kept = kept.filter(|(partition, _)| some.contains(partition));
         let seeing = kept.map(|(partition, keeper)| async move {

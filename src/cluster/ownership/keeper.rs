@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use metrics::counter;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 
@@ -75,6 +75,8 @@ pub(super) struct Hand<'a> {
     pub(super) patience: Duration,
     /// Whether nothing is to be claimed that is not held, for the store was away.
     pub(super) is_patient: bool,
+    /// Places to read what a partition holds: the answers may be large.
+    pub(super) readers: &'a Semaphore,
 }
 
 impl Keeper {
@@ -251,8 +253,11 @@ impl Hand<'_> {
     }
 
     async fn take(&self, partition: &PartitionId, keeper: &mut Keeper, lease: Lease) -> Seen {
+        // Never closed.
+        let place = self.readers.acquire().await;
         let stored = self.store.sessions(partition).await;
         let sends = self.store.sends(partition).await;
+        drop(place);
         let last = self.last_batch(partition).await;
         match stored.and_then(|stored| Ok((stored, sends?, last?))) {
             Ok((stored, sends, last)) => {
