@@ -40,8 +40,8 @@ const MAX_NOTICES: usize = 256;
 /// in the socket, and becomes one append.
 const IN_FLIGHT: usize = 2;
 /// How long the upstream waits for that while the store is away. Then the session hears its upstream out, and leaves out
-/// what it cannot store. While the store is only slow the upstream waits on, but for a frame each time that nothing has
-/// happened for so long: were all read that is left out then, there would be no time for what is to be stored.
+/// what it cannot store. While the store is only slow the upstream waits on, but for a frame now and then, and unless an
+/// answer is waited for: were all read that is left out then, there would be no time for what is to be stored.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// When a record that could not be sealed is tried again.
 const SEAL_AGAIN: Duration = Duration::from_secs(1);

@@ -75,7 +75,7 @@ struct Upstream {
 impl Dial for Arc<Upstream> {
     async fn dial(&self, path: &str) -> Result<Connection, DialError> {
         self.dials.fetch_add(1, Ordering::SeqCst);
-        let (near, far) = tokio::io::duplex(16 * 1024);
+        let (near, far) = tokio::io::duplex(64 * 1024);
         let upstream = Arc::clone(self);
         self.tasks.spawn("upstream", TaskKind::Work, async move {
             upstream.serve(far).await

@@ -120,7 +120,10 @@ impl SessionActor {
         if !matches!(self.socket, Socket::Open(_)) {
             return None;
         }
-        let until = self.outbox.upstream_waits_until()?;
+        let mut until = self.outbox.upstream_waits_until()?;
+        if let Some(at) = self.protocol.reads_by() {
+            until = until.min(Instant::from_std(at));
+        }
         (Instant::now() < until).then_some(until)
     }
 }

@@ -24,6 +24,8 @@ use crate::session::input::Now;
 
 /// How often the session says hello where the upstream names no interval.
 const HELLO_INTERVAL: u32 = 120;
+/// How long it may take to read what came before an answer.
+const TO_READ: Duration = Duration::from_secs(10);
 /// Where request numbers start, at random below this.
 const FIRST_SEQ_BELOW: f64 = 100_000_000.0;
 
@@ -203,6 +205,11 @@ impl Protocol {
         .into_iter()
         .flatten()
         .min()
+    }
+
+    /// When what comes is to be read at the latest, for there may be an answer in it that is waited for.
+    pub fn reads_by(&self) -> Option<Instant> {
+        self.requests.next_deadline()?.checked_sub(TO_READ)
     }
 
     /// Time has passed.
