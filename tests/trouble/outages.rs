@@ -162,7 +162,8 @@ async fn the_leases_of_many_partitions_last_where_the_store_is_slow() {
     let mut config = config(StoreKind::Redis { url }, vec![acme]);
     // One after the other the renewals would take ten seconds, and the first claims forty.
     config.store.operation_timeout = Duration::from_secs(1);
-    config.store.lease_ttl = Duration::from_secs(3);
+    let ttl = Duration::from_secs(8);
+    config.store.lease_ttl = ttl;
     let gateway = Gateway::start(config).await.ready().await;
     let epochs = || -> Vec<String> {
         let mut keys: Vec<String> = redis.client().keys("imgate:{acme:*}:epoch").unwrap();
@@ -171,7 +172,7 @@ async fn the_leases_of_many_partitions_last_where_the_store_is_slow() {
     };
     let before = epochs();
     assert_eq!(before.len(), 256);
-    tokio::time::sleep(2 * Duration::from_secs(3)).await;
+    tokio::time::sleep(ttl + ttl / 3).await;
     assert_eq!(gateway.metrics.sum("imgate_cluster_partitions", ""), 256.0);
     assert!(epochs() == before, "a lease has run out");
     gateway.stop().await;
