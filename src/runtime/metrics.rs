@@ -224,17 +224,25 @@ impl ConnectGauges {
     }
 }
 
+/// Counts one at a gauge; gone when dropped.
+#[derive(Debug)]
+pub(super) struct Counted(Gauge);
+
+impl Counted {
+    pub(super) fn at(gauge: Gauge) -> Self {
+        gauge.increment(1.0);
+        Self(gauge)
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.decrement(1.0);
+    }
+}
+
 /// Counts one at the gauge for as long as the future is waited for.
 pub(super) async fn counted<F: Future>(gauge: &Gauge, waiting: F) -> F::Output {
-    struct One<'a>(&'a Gauge);
-
-    impl Drop for One<'_> {
-        fn drop(&mut self) {
-            self.0.decrement(1.0);
-        }
-    }
-
-    gauge.increment(1.0);
-    let _one = One(gauge);
+    let _one = Counted::at(gauge.clone());
     waiting.await
 }

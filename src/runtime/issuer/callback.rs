@@ -3,7 +3,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use metrics::{counter, histogram};
+use metrics::{counter, gauge, histogram};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tonic::{Code, Status};
@@ -13,8 +13,9 @@ use tracing::warn;
 use super::answer::{Expected, Wrong};
 use super::breaker::{Breaker, Pass, Shown};
 use super::client::{Client, local_cause};
-use super::metrics::{self as names, BreakerGauge, Waiting};
+use super::metrics::{self as names, BreakerGauge};
 use super::{Ask, CallbackOptions, IssuerError};
+use crate::runtime::metrics::Counted;
 use crate::runtime::steady::Steady;
 use crate::session::input::RenewalFailure;
 use crate::types::{Secret, WallClock};
@@ -157,7 +158,7 @@ impl Callback {
             let wait = Duration::from_secs(QUEUE_SECONDS.into());
             return Err(self.give_up(Outcome::QueueFull, wait, None));
         };
-        let _waiting = Waiting::new();
+        let _waiting = Counted::at(gauge!(names::WAITING));
         // Those who would be sent away at their turn need not wait for it.
         if let Some(wait) = self.guarded().breaker.refuses(Instant::now().into_std()) {
             return Err(self.give_up(Outcome::BreakerOpen, wait, None));

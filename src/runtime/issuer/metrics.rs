@@ -46,23 +46,6 @@ pub fn describe_metrics() {
     }
 }
 
-/// Counts one session that waits; gone when dropped.
-#[derive(Debug)]
-pub(super) struct Waiting;
-
-impl Waiting {
-    pub(super) fn new() -> Self {
-        gauge!(WAITING).increment(1.0);
-        Self
-    }
-}
-
-impl Drop for Waiting {
-    fn drop(&mut self) {
-        gauge!(WAITING).decrement(1.0);
-    }
-}
-
 /// Counts one breaker in its present state; gone when dropped.
 #[derive(Debug)]
 pub(super) struct BreakerGauge(Condition);
