@@ -263,6 +263,17 @@ fn held_pushes_are_bounded_by_their_bytes_too() {
 }
 
 #[test]
+fn a_held_push_of_more_than_these_bytes_is_kept_alone() {
+    let mut talk = online_and_catching_up();
+    let long = "x".repeat(400_000);
+    talk.push_c2c(&[&long]);
+    talk.answer_page(&page("c1", 2, &[]));
+    talk.answer_groups(&[]);
+    let asks = talk.asks();
+    assert_eq!(asks, ["openim.ws_msg_push_ack"], "and not fetched");
+}
+
+#[test]
 fn while_the_store_is_full_pushes_are_left_out_and_fetched_later() {
     let mut talk = Talk::online(&[]);
     talk.push_c2c(&["a"]);
