@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use imgate::config::StoreKind;
 use imgate::proto::v1::GapReason;
+use imgate::types::Secret;
 use redis::Commands as _;
 
 use crate::books::{Books, assert_undisturbed};
@@ -27,6 +28,14 @@ async fn quick(url: &str, upstream: &Upstream) -> Gateway {
     config.store.operation_timeout = Duration::from_millis(300);
     config.store.lease_ttl = Duration::from_secs(1);
     Gateway::start(config).await.ready().await
+}
+
+/// The server by a way on which every byte is so late in each direction.
+async fn far(redis: &RedisServer, late: Duration) -> (Delay, Secret<String>) {
+    let to = SocketAddr::from(([127, 0, 0, 1], redis.port()));
+    let way = Delay::start(to, late).await;
+    let url = secret(&format!("redis://{}", way.address));
+    (way, url)
 }
 
 fn command(redis: &RedisServer, words: &[&str]) {
@@ -154,9 +163,7 @@ async fn a_store_that_is_full_under_traffic_costs_nothing() {
 async fn the_leases_of_many_partitions_last_where_the_store_is_slow() {
     let redis = RedisServer::start();
     let upstream = Upstream::start().await;
-    let to = SocketAddr::from(([127, 0, 0, 1], redis.port()));
-    let way = Delay::start(to, Duration::from_millis(20)).await;
-    let url = secret(&format!("redis://{}", way.address));
+    let (_way, url) = far(&redis, Duration::from_millis(20)).await;
     let mut acme = tenant("acme", upstream.url());
     acme.partitions = 256;
     let mut config = config(StoreKind::Redis { url }, vec![acme]);
@@ -182,9 +189,7 @@ async fn the_leases_of_many_partitions_last_where_the_store_is_slow() {
 async fn a_slow_store_costs_nothing_but_time() {
     let redis = RedisServer::start();
     let upstream = Upstream::start().await;
-    let to = SocketAddr::from(([127, 0, 0, 1], redis.port()));
-    let way = Delay::start(to, Duration::from_millis(200)).await;
-    let url = secret(&format!("redis://{}", way.address));
+    let (_way, url) = far(&redis, Duration::from_millis(200)).await;
     let mut config = config(
         StoreKind::Redis { url },
         vec![tenant_of_one_partition(&upstream)],
